@@ -1,0 +1,54 @@
+"""Finding the few among many that are refused. The search is pure; `attempt` does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+Row = TypeVar("Row")
+Outcome = TypeVar("Outcome")
+
+
+def bisect(
+    rows: Sequence[Row],
+    attempt: Callable[[Sequence[Row]], Outcome],
+    *,
+    refusal: tuple[type[Exception], ...],
+    blames: Callable[[Exception], bool],
+) -> tuple[list[Outcome], list[tuple[Row, Exception]]]:
+    """Attempt `rows`, which were refused together, in halves, until each culprit stands alone.
+
+    Halves are attempted from left to right, so that what is locked is locked in the order of the
+    rows. `attempt` leaves nothing behind where it raises. Errors that blame no row propagate.
+
+    Answers with the outcomes of what was accepted, and each culprit with its error. With k
+    culprits among n rows `attempt` is called at most about ``2 k log2 n`` times.
+    """
+    accepted: list[Outcome] = []
+    culprits: list[tuple[Row, Exception]] = []
+
+    def refused(part: Sequence[Row]) -> bool:
+        try:
+            accepted.append(attempt(part))
+        except refusal as error:
+            if not blames(error):
+                raise
+            if len(part) == 1:
+                culprits.append((part[0], error))
+            else:
+                split(part)
+            return True
+        return False
+
+    def split(part: Sequence[Row]) -> None:
+        left, right = part[: len(part) // 2], part[len(part) // 2 :]
+        if refused(left) or len(right) == 1:
+            refused(right)
+        else:  # the whole was refused and the left half was not: no need to ask
+            split(right)
+
+    if len(rows) > 1:
+        split(rows)
+    else:
+        refused(rows)
+    return accepted, culprits

@@ -1,0 +1,73 @@
+"""Whose fault a failed write is, and which rows and columns can be named without the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+
+from syncd.bulk.batch import Candidate
+from syncd.bulk.kinds import Kind
+from syncd.bulk.staging import UNSENDABLE, dumper_of
+
+
+def blames_a_row(error: Exception) -> bool:
+    """Say whether a database error is about what a row holds: all others are the caller's business.
+
+    Classes 22 (data exception) and 23 (integrity constraint violation), and 54000 (a key too long
+    for its index, a row too wide for a page, a document too large for jsonb): PostgreSQL, "Error
+    Codes". Without a SQLSTATE: psycopg's own, before anything was sent.
+    """
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, psycopg.DataError)
+    return state[:2] in {"22", "23"} or state == "54000"
+
+
+def refusal(error: Exception) -> str:
+    """Answer SQLSTATE and primary message: the detail would repeat the row's values."""
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return f"{error.sqlstate}: {error.diag.message_primary}"
+    return str(error)
+
+
+def examined(
+    cursor: psycopg.Cursor[Any], stage: Sequence[tuple[str, Kind]], among: Sequence[Candidate]
+) -> tuple[list[Candidate], list[tuple[Candidate, str]]]:
+    """Tell the rows that can be sent from those that cannot, with the reason; send none."""
+    tests = [(name, _test(kind, dumper_of(cursor, kind))) for name, kind in stage[1:]]
+    sound: list[Candidate] = []
+    unsound: list[tuple[Candidate, str]] = []
+    for candidate in among:
+        fault = _fault(tests, (*candidate.values, candidate.version))
+        if fault is None:
+            sound.append(candidate)
+        else:
+            unsound.append((candidate, fault))
+    return sound, unsound
+
+
+def _test(kind: Kind, dump: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Make the function that raises for a value that cannot be sent."""
+
+    def test(value: Any) -> None:
+        sent = kind.encode([value])[0] if kind.encode else value
+        if kind.sql == "text" and isinstance(sent, str) and "\0" in sent:
+            raise ValueError("text cannot hold the character NUL")
+        dump(sent)
+
+    return test
+
+
+def _fault(tests: Sequence[tuple[str, Callable[[Any], None]]], values: Sequence[Any]) -> str | None:
+    for (name, test), value in zip(tests, values, strict=True):
+        if value is None:
+            continue
+        try:
+            test(value)
+        except (*UNSENDABLE, psycopg.DataError) as error:
+            return f"{name}: cannot send this {type(value).__name__}: {error}"
+    return None

@@ -1,0 +1,219 @@
+"""The SQL of one table: made once, as text. Pure.
+
+One statement classifies a batch and writes what is new or changed:
+
+- `stage`: the batch's rows, numbered in key order;
+- `seen`: what became of each beside the table's rows. The lateral subquery with ``OFFSET 0`` is an
+  optimisation fence: each staged row is looked up by primary key, whatever the planner thinks of
+  a table that has just been filled (a hash join would read the whole of it for every batch);
+- `written`: the upsert of the rest, in key order, so that no two writers lock rows in opposite
+  order. It repeats the guard, for another writer may have come in between.
+
+Rows that are equal or stale never reach the INSERT: ``ON CONFLICT`` locks a row, and logs that,
+before it reads its WHERE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import LiteralString
+
+import attrs
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from syncd.bulk.kinds import Kind, kind_of
+from syncd.bulk.tables import ACCOUNT, VERSION, WRITTEN_AT, Table
+
+ORDER = "_syncd_order"
+
+
+@attrs.frozen
+class Statements:
+    """What is executed to write one table's rows; parameters by name.
+
+    `stage` is what one staged row holds, by column name: its place in key order, the row's values,
+    its version. `from_arrays` takes one array for each of them (`s0`, `s1`, ...), `from_copy` reads
+    them from the temporary table. Both answer with one row of counts (inserted, updated, unchanged,
+    stale) and the places of the rows that another writer got ahead of; `look` says whether those
+    are unchanged.
+    """
+
+    stage: tuple[tuple[str, Kind], ...]
+    create: str
+    copy: str
+    from_copy: str
+    from_arrays: str
+    look: str
+
+
+@lru_cache(maxsize=1024)
+def statements_of(table: Table, *, guarded: bool) -> Statements:
+    """Answer the statements that write `table`.
+
+    Unguarded, a row replaces what is there whatever its version, and a row that is equal but for
+    its version is written too: after a change of the version rule, no version of the old rule must
+    remain, for it would be compared with those of the new one.
+    """
+    number = kind_of(int, None)
+    stage = ((ORDER, number), *((c.name, c.kind) for c in table.columns), (VERSION, number))
+    # Stable, so that pg_stat_statements sees one statement; short, whatever the stream's name.
+    name = f"syncd_{blake2b(str(table).encode(), digest_size=8).hexdigest()}"
+    declared = _listed(SQL("{} {}").format(_name(n), typed(k.stage)) for n, k in stage)
+    temporary = SQL("pg_temp.{}").format(_name(name))
+    create = SQL("CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DROP; TRUNCATE {}").format(
+        _name(name), declared, temporary
+    )
+    arrays = _staged(table, stage, arrays=True)
+    copied = SQL("{} FROM {}").format(_staged(table, stage, arrays=False), temporary)
+    return Statements(
+        stage=stage,
+        create=create.as_string(),
+        copy=SQL("COPY {} FROM STDIN (FORMAT binary)").format(temporary).as_string(),
+        from_copy=_write(table, copied, guarded=guarded).as_string(),
+        from_arrays=_write(table, arrays, guarded=guarded).as_string(),
+        look=_look(table, arrays, guarded=guarded).as_string(),
+    )
+
+
+def _staged(table: Table, stage: Sequence[tuple[str, Kind]], *, arrays: bool) -> Composed:
+    """Select the staged rows with the table's types, from arrays or from the temporary table.
+
+    Several `unnest` in the SELECT list go in step; in FROM they cost twice as much.
+    """
+    columns: list[Composable] = []
+    for place, (name, kind) in enumerate(stage):
+        value: Composable = _name(name)
+        if arrays:
+            array = SQL(f"unnest(%(s{place})b::{{}}[])")
+            value = array.format(typed(kind.stage))
+        if kind.cast:
+            value = SQL("({})::{}").format(value, typed(kind.sql))
+        columns.append(SQL("{} AS {}").format(value, _name(name)))
+    if table.per_account:
+        columns.append(SQL("%(account)s::text AS {}").format(_name(ACCOUNT)))
+    return SQL("SELECT {}").format(_listed(columns))
+
+
+_APPEND = SQL(
+    "WITH stage AS ({stage}), written AS ("
+    "INSERT INTO {table} ({columns}) SELECT {selected} FROM stage RETURNING 1) "
+    "SELECT count(*), 0, 0, 0, NULL::bigint[] FROM written"
+)
+
+_SEEN = SQL(
+    "WITH stage AS {materialized} ({stage}), seen AS MATERIALIZED ("
+    "SELECT stage.{order}, CASE WHEN t.{version} IS NULL THEN 'new' "
+    "WHEN {same} THEN 'unchanged' WHEN {stale} THEN 'stale' ELSE 'changed' END AS fate "
+    "FROM stage LEFT JOIN LATERAL (SELECT * FROM {table} AS t WHERE {match} OFFSET 0) AS t ON true)"
+)
+
+_LOOK = SQL("{seen} SELECT count(*) FILTER (WHERE fate = 'unchanged') FROM seen")
+
+_WRITE = SQL(
+    "{seen}, written AS ("
+    "INSERT INTO {table} AS t ({columns}) "
+    "SELECT {selected} FROM stage JOIN seen USING ({order}) WHERE fate IN ('new', 'changed') "
+    "ORDER BY {order} ON CONFLICT ({key}) {conflict} "
+    "RETURNING t.xmax = 0 AS inserted, {returned}), "
+    "fates AS (SELECT count(*) FILTER (WHERE fate = 'unchanged') AS unchanged, "
+    "count(*) FILTER (WHERE fate = 'stale') AS stale, "
+    "count(*) FILTER (WHERE fate IN ('new', 'changed')) AS due FROM seen), "
+    "done AS (SELECT count(*) FILTER (WHERE inserted) AS inserted, "
+    "count(*) FILTER (WHERE NOT inserted) AS updated FROM written) "
+    "SELECT inserted, updated, unchanged, stale, CASE WHEN inserted + updated < due THEN "
+    "ARRAY(SELECT {order} FROM stage JOIN seen USING ({order}) WHERE fate IN ('new', 'changed') "
+    "AND NOT EXISTS (SELECT FROM written AS t WHERE {match})) END FROM fates, done"
+)
+
+
+def _write(table: Table, staged: Composed, *, guarded: bool) -> Composed:
+    columns = [*((ACCOUNT,) if table.per_account else ()), *(c.name for c in table.columns)]
+    parts = {
+        "table": _table(table),
+        "columns": _listed(map(_name, [*columns, VERSION, WRITTEN_AT])),
+        "selected": SQL("{}, (SELECT syncd.clock(%(now)s::timestamptz))").format(
+            _listed(_of("stage", name) for name in [*columns, VERSION])
+        ),
+    }
+    if table.mode == "append":
+        return _APPEND.format(stage=staged, **parts)
+    return _WRITE.format(
+        seen=_seen(table, staged, guarded=guarded),
+        order=_name(ORDER),
+        key=_listed(map(_name, table.primary_key)),
+        returned=_listed(_of("t", name) for name in table.primary_key),
+        match=_match(table),
+        conflict=_conflict(table, guarded=guarded),
+        **parts,
+    )
+
+
+def _look(table: Table, staged: Composed, *, guarded: bool) -> Composed:
+    if table.mode == "append":
+        return SQL("SELECT 0").format()
+    return _LOOK.format(seen=_seen(table, staged, guarded=guarded))
+
+
+def _seen(table: Table, staged: Composed, *, guarded: bool) -> Composed:
+    older = SQL("stage.{0} < t.{0}").format(_name(VERSION))
+    same = SQL("NOT ({})").format(_distinct(table, "stage", guarded=guarded))
+    return _SEEN.format(
+        materialized=SQL("MATERIALIZED"),
+        stage=staged,
+        order=_name(ORDER),
+        version=_name(VERSION),
+        same=SQL("true") if table.mode == "insert-only" else same,
+        stale=older if guarded else SQL("false"),
+        table=_table(table),
+        match=_match(table),
+    )
+
+
+def _conflict(table: Table, *, guarded: bool) -> Composed:
+    if table.mode == "insert-only":
+        return SQL("DO NOTHING").format()
+    renewed = [*table.data, VERSION, WRITTEN_AT]
+    newer = SQL(" AND excluded.{0} >= t.{0}").format(_name(VERSION))
+    return SQL("DO UPDATE SET {} WHERE ({}){}").format(
+        _listed(SQL("{0} = excluded.{0}").format(_name(name)) for name in renewed),
+        _distinct(table, "excluded", guarded=guarded),
+        newer if guarded else SQL(""),
+    )
+
+
+def _distinct(table: Table, other: LiteralString, *, guarded: bool) -> Composed:
+    compared = [*table.data, *(() if guarded else (VERSION,))]
+    if not compared:
+        return SQL("false").format()
+    return SQL("ROW({}) IS DISTINCT FROM ROW({})").format(
+        _listed(_of("t", name) for name in compared),
+        _listed(_of(other, name) for name in compared),
+    )
+
+
+def _match(table: Table) -> Composed:
+    pairs = [SQL("t.{0} = stage.{0}").format(_name(name)) for name in table.primary_key]
+    return SQL(" AND ").join(pairs)
+
+
+def _table(table: Table) -> Composed:
+    return SQL("{}.{}").format(_name(table.schema), _name(table.name))
+
+
+def _name(name: str) -> Identifier:
+    return Identifier(name.replace("%", "%%"))  # psycopg looks for parameters in names too
+
+
+def _of(relation: LiteralString, name: str) -> Composed:
+    return SQL("{}.{}").format(SQL(relation), _name(name))
+
+
+def typed(sql: str) -> SQL:
+    """Answer a type's name as a part of a statement."""
+    return SQL(sql)  # one of `kinds`, never a plugin's own text
+
+
+def _listed(parts: Iterable[Composable]) -> Composed:
+    return SQL(", ").join(parts)

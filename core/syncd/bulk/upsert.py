@@ -1,0 +1,150 @@
+"""Writing one stream's rows: the newest wins, each is accounted for, a bad one stays alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import psycopg
+from psycopg.rows import tuple_row
+
+from syncd.bulk.batch import Batch, Candidate, Result, candidates, decided, lost, rejection
+from syncd.bulk.bisect import bisect
+from syncd.bulk.refusals import blames_a_row, examined, refusal
+from syncd.bulk.staging import UNSENDABLE, Columns, encoded, run_from_arrays, run_from_copy
+from syncd.bulk.statements import Statements, statements_of
+from syncd.bulk.tables import Table
+from syncd.errors import Rejected
+from syncd.model import Written
+
+
+def write(conn: psycopg.Connection[Any], table: Table, batch: Batch) -> Result:
+    """Write a batch's rows inside the caller's transaction, each one exactly accounted for.
+
+    Of several rows with one key the newest is written, of equally new ones the last; the others
+    count as unchanged where they are equal to it, else as stale. Rows that cannot be stored are
+    rejected with reason ``key`` (missing), ``dump`` (cannot be sent, or not be read back) or
+    ``refused`` (by the table, for what they hold); all others are written.
+
+    Raises: any other psycopg error, unchanged; the transaction is then to be rolled back.
+    """
+    job = _Job(conn, table, batch, statements_of(table, guarded=batch.guarded))
+    among, rejected = candidates(table, batch)
+    written, more = _settled(job, among)
+    return Result(written, (*rejected, *more))
+
+
+@attrs.frozen
+class _Job:
+    conn: psycopg.Connection[Any]
+    table: Table
+    batch: Batch
+    statements: Statements
+
+    def cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        return psycopg.Cursor(self.conn, row_factory=tuple_row)
+
+    def rejection(self, row: Candidate, reason: str, message: str) -> Rejected:
+        return rejection(
+            self.table, self.batch, row.place, reason, message, key=row.key, version=row.version
+        )
+
+
+def _settled(job: _Job, among: Sequence[Candidate]) -> tuple[Written, list[Rejected]]:
+    """Write what can be written, and reject the rest."""
+    if not among:
+        return Written(), []
+    try:
+        winners, losers = decided(job.table, among)
+        return _attempt(job, winners) + lost(job.table, winners, losers), []
+    except UNSENDABLE:
+        sound, unsound = _examined(job, among)
+        if not unsound:
+            raise  # each of the rows can be sent: the fault is ours
+    except psycopg.Error as error:
+        if not blames_a_row(error):
+            raise
+        sound, unsound = _examined(job, among)  # NUL in text, say, needs no search
+    if not unsound:
+        return _bisected(job, among)
+    written, more = _settled(job, sound)
+    return written, [job.rejection(row, "dump", fault) for row, fault in unsound] + more
+
+
+def _examined(
+    job: _Job, among: Sequence[Candidate]
+) -> tuple[list[Candidate], list[tuple[Candidate, str]]]:
+    with job.cursor() as cursor:
+        return examined(cursor, job.statements.stage, among)
+
+
+def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
+    """Write rows of distinct keys, in the order given, or leave nothing behind."""
+    stage = job.statements.stage
+    values = zip(*(row.values for row in rows), strict=True)
+    versions = [row.version for row in rows]
+    columns = encoded(stage, [range(len(rows)), *values, versions])
+    with _savepoint(job.conn), job.cursor() as cursor:
+        *written, overtaken = _run(job, cursor, columns)
+        looked_at = _look(job, cursor, columns, overtaken) if overtaken else Written()
+    return Written(*written) + looked_at
+
+
+@contextmanager
+def _savepoint(conn: psycopg.Connection[Any]) -> Iterator[None]:
+    """Undo what was done inside if it fails, and nothing else.
+
+    By hand, because `Connection.transaction` would commit where it is the outermost one.
+    """
+    conn.execute("SAVEPOINT syncd_bulk", prepare=False)
+    try:
+        yield
+    except (*UNSENDABLE, psycopg.Error):
+        if not conn.broken:
+            conn.execute("ROLLBACK TO syncd_bulk; RELEASE syncd_bulk", prepare=False)
+        raise
+    conn.execute("RELEASE syncd_bulk", prepare=False)
+
+
+def _run(job: _Job, cursor: psycopg.Cursor[Any], columns: Columns) -> tuple[Any, ...]:
+    parameters = {"account": job.batch.account, "now": job.batch.now}
+    if len(columns[0]) >= job.batch.copy_from_rows:
+        return run_from_copy(cursor, job.statements, columns=columns, parameters=parameters)
+    return run_from_arrays(
+        cursor,
+        job.statements.from_arrays,
+        stage=job.statements.stage,
+        columns=columns,
+        parameters=parameters,
+    )
+
+
+def _look(
+    job: _Job, cursor: psycopg.Cursor[Any], columns: Columns, places: Sequence[int]
+) -> Written:
+    """Count rows that another writer was ahead of: they are locked by now, so a look is exact."""
+    (unchanged,) = run_from_arrays(
+        cursor,
+        job.statements.look,
+        stage=job.statements.stage,
+        columns=[[column[place] for place in places] for column in columns],
+        parameters={"account": job.batch.account},
+    )
+    return Written(unchanged=unchanged, stale=len(places) - unchanged)
+
+
+def _bisected(job: _Job, among: Sequence[Candidate]) -> tuple[Written, list[Rejected]]:
+    """Write what the table accepts of rows that it has refused as a whole."""
+    winners, losers = decided(job.table, among)
+    accepted, culprits = bisect(
+        winners, partial(_attempt, job), refusal=(psycopg.Error,), blames=blames_a_row
+    )
+    rejected = [job.rejection(row, "refused", refusal(error)) for row, error in culprits]
+    gone = {row.key for row, _ in culprits}
+    # Whoever lost against a culprit is written after all, if it can be.
+    again, more = _settled(job, [loser for loser in losers if loser.key in gone])
+    beaten = [loser for loser in losers if loser.key not in gone]
+    return sum(accepted, again) + lost(job.table, winners, beaten), rejected + more

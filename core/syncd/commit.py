@@ -1,0 +1,224 @@
+"""The one transaction: rows, quarantine, the frontier's next state and the counters, or nothing.
+
+Its order is part of the design. The fence comes first and fails early. Rows come stream by stream
+in declared order, each sorted by key, then cursors in key order: two writers wait for each other
+instead of deadlocking. The pass and run rows, which all writers share, come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+import trio
+
+from syncd import bulk, faults
+from syncd.errors import FrontierMoved, Rejected
+from syncd.events import BatchCommitted, Event, RecordsQuarantined
+from syncd.frontier import Node, Walked
+from syncd.model import Instance, Write, Written
+from syncd.plugins import Pipeline
+from syncd.progress import Fingerprints
+from syncd.records import RecordMaker, StreamRows, make_all
+from syncd.store.hops import Connection, Hops
+from syncd.store.leases import Lease, fence
+from syncd.store.passes import open_cursors
+from syncd.store.statements import load
+from syncd.tally import Tally
+
+_FRONTIER = load("frontier")
+_PASS = load("pass")
+
+
+@attrs.frozen
+class Target:
+    """Where the records of one feed go: made once, when the pipeline is built."""
+
+    makers: Mapping[str, RecordMaker]  # by stream, in declared order
+    tables: Mapping[str, bulk.Table]
+    writes: Mapping[str, Write]
+    row_fingerprints: Fingerprints
+
+    @classmethod
+    def of(cls, instance: Instance[Any], pipeline: Pipeline, wanted: frozenset[str]) -> Target:
+        """Derive tables and record makers for the wanted streams of a feed."""
+        streams = [stream for stream in pipeline.feed.streams if stream.name in wanted]
+        return cls(
+            makers={s.name: RecordMaker.of(s, pipeline.transforms[s.name]) for s in streams},
+            tables={s.name: bulk.table_of(instance.name, s) for s in streams},
+            writes=pipeline.writes,
+            row_fingerprints={
+                s.name: bulk.row_fingerprint(s, pipeline.transforms[s.name], {}) for s in streams
+            },
+        )
+
+
+@attrs.frozen
+class Committed:
+    """What a transaction did."""
+
+    opened: list[bytes]  # keys of the cursors it really opened
+    pages: int
+    records: int
+    written: Written
+    quarantined: int
+
+    def add_to(self, tally: Tally) -> None:
+        tally.add(self.pages, self.records, self.written, self.quarantined)
+
+
+@attrs.frozen
+class Committer:
+    """Writes batches under one lease."""
+
+    hops: Hops
+    emit: Callable[[Event], None]
+    lease: Lease
+    pass_id: int
+    target: Target
+    guarded: bool  # false: without the version guard, after the version rule changed
+    safety_lag_seconds: float
+
+    async def commit(
+        self, batch: Sequence[Walked], openings: Sequence[Node], ends_at: int | None
+    ) -> Committed:
+        """Write a batch.
+
+        Raises: `LeaseLost`, `FrontierMoved` (some page's cursor is no longer open; nothing was
+        written), `CommitUnknown`, `StoreUnavailable`, `StoreRefused`.
+        """
+        started = trio.current_time()
+        made = await trio.to_thread.run_sync(make_all, self.target.makers, batch)
+        committed, rejected = await self.hops.run(
+            self.write, batch, made, openings=openings, ends_at=ends_at
+        )
+        self._tell(committed, rejected, len(openings), trio.current_time() - started)
+        return committed
+
+    def write(
+        self,
+        connection: Connection,
+        batch: Sequence[Walked],
+        made: Mapping[str, StreamRows],
+        *,
+        openings: Sequence[Node],
+        ends_at: int | None,
+    ) -> tuple[Committed, list[Rejected]]:
+        """Do the transaction's work; the hop commits it."""
+        fence(connection, self.lease)
+        written, rejected = Written(), []
+        for name, rows in made.items():
+            result = self._write_stream(connection, name, rows)
+            written += result.written
+            rejected += [*rows.rejected, *result.rejected]
+        faults.point("upserted")
+        bulk.quarantine(
+            connection,
+            rejected,
+            instance=self.lease.partition.instance,
+            account=self.lease.partition.account,
+            pass_id=self.pass_id,
+        )
+        opened = open_cursors(connection, self.pass_id, openings)
+        close_cursors(connection, self.pass_id, batch, ends_at)
+        faults.point("frontier_written")
+        committed = Committed(
+            opened=opened,
+            pages=len(batch),
+            records=sum(page.records for page in batch),
+            written=written,
+            quarantined=len(rejected),
+        )
+        self._count(connection, committed, batch)
+        return committed, rejected
+
+    def _write_stream(self, connection: Connection, name: str, rows: StreamRows) -> bulk.Result:
+        write = self.target.writes.get(name)
+        if write is not None:
+            return bulk.Result(write(connection, rows.rows))
+        return bulk.write(
+            connection,
+            self.target.tables[name],
+            bulk.Batch(
+                rows=rows.rows,
+                sent_at=rows.sent_at,
+                raws=rows.raws,
+                cursors=rows.cursors,
+                account=self.lease.partition.account,
+                guarded=self.guarded,
+            ),
+        )
+
+    def _count(self, connection: Connection, committed: Committed, batch: Sequence[Walked]) -> None:
+        """Add the batch to its pass and run.
+
+        Raises: `LeaseLost` where the pass is no longer open.
+        """
+        counts = {
+            "pass": self.pass_id,
+            "run": self.lease.run_id,
+            "high": max((p.number or 0 for p in batch if not p.page.empty), default=0),
+            "date": lowered(batch, self.safety_lag_seconds),
+            "pages": committed.pages,
+            "records": committed.records,
+            "quarantined": committed.quarantined,
+            **attrs.asdict(committed.written),
+        }
+        if connection.execute(_PASS["count"], counts).rowcount != 1:
+            raise self.lease.lost()
+        connection.execute(_PASS["count_run"], counts)
+
+    def _tell(
+        self, committed: Committed, rejected: Sequence[Rejected], opened: int, seconds: float
+    ) -> None:
+        where = str(self.lease.partition)
+        for stream, reason in sorted({(each.stream, each.reason) for each in rejected}):
+            those = [each for each in rejected if (each.stream, each.reason) == (stream, reason)]
+            first = those[0].message
+            self.emit(RecordsQuarantined(where, stream, len(those), reason, first))
+        self.emit(
+            BatchCommitted(
+                partition=where,
+                pages=committed.pages,
+                records=committed.records,
+                quarantined=committed.quarantined,
+                cursors_opened=opened,
+                duration_seconds=round(seconds, 4),
+                **attrs.asdict(committed.written),
+            )
+        )
+
+
+def close_cursors(
+    connection: Connection, pass_id: int, batch: Sequence[Walked], ends_at: int | None
+) -> None:
+    """Close a batch's cursors, and the page numbers above an end marker that stands in it.
+
+    Raises: `FrontierMoved` unless exactly as many open rows were touched as the batch has pages.
+    """
+    marked = any(page.number == ends_at for page in batch if page.number is not None)
+    rows = connection.execute(
+        _FRONTIER["close_cursors"],
+        {
+            "pass": pass_id,
+            "keys": [page.node.key for page in batch],
+            "versions": [page.node.cursor.version for page in batch],
+            "empties": [page.page.empty and page.number is not None for page in batch],
+            "end": ends_at if marked else None,
+        },
+    )
+    touched = sum(1 for row in rows if row["fetched"])
+    if touched != len(batch):
+        raise FrontierMoved(
+            f"pass {pass_id}",
+            f"{len(batch) - touched} of {len(batch)} cursors were no longer open",
+            "the batch is rolled back, and those pages are dropped",
+        )
+
+
+def lowered(batch: Sequence[Walked], safety_lag_seconds: float) -> datetime | None:
+    """Return the upstream's clock at the batch's first page, less a lag for late arrivals."""
+    dates = [page.page.date for page in batch if page.page.date is not None]
+    return min(dates) - timedelta(seconds=safety_lag_seconds) if dates else None

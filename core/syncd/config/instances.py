@@ -1,0 +1,179 @@
+"""The tables of connectors: which plugin, its settings, its accounts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from syncd.config.reading import INVALID, Invalid, Reading
+from syncd.config.settings import AccountTable, ConnectorTable
+from syncd.config.tables import Table, settings_of
+from syncd.config.values import did_you_mean, dotted
+from syncd.errors import HookError
+from syncd.model import Account, Connector, Instance
+
+# An instance names a PostgreSQL schema; what is reserved are PostgreSQL's schemas and our own.
+INSTANCE_NAME: Final = r"[a-z][a-z0-9_-]{0,40}"
+RESERVED_NAME: Final = r"syncd|public|information_schema|pg_.*"
+NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"  # of an account, or of a job
+NAME_WANTED: Final = "wanted a letter or digit, then at most 62 letters, digits, '_', '-' or '.'"
+
+
+@attrs.frozen
+class Declared:
+    """A connector table as far as others refer to it, even where something in it is wrong."""
+
+    connector: Connector | None  # none: its plugin is not there
+    instance: Instance[Any] | None  # none: it has problems
+
+
+def read_instances(
+    tables: Mapping[str, Any],
+    connectors: Mapping[str, Connector],
+    *,
+    installed: Iterable[str],
+    reading: Reading,
+) -> dict[str, Declared]:
+    """Read ``[connectors.*]``."""
+    for connector in connectors.values():
+        _refuse_reserved(connector.settings, ConnectorTable)
+        if connector.account_settings is not None:
+            _refuse_reserved(connector.account_settings, AccountTable)
+    known = sorted({*connectors, *installed})
+    declared = {}
+    for name, table in tables.items():
+        key = f"connectors.{dotted(name)}"
+        _check_name(name, key, reading)
+        if not isinstance(table, Mapping):
+            reading.unwanted(key, table, "wanted a table")
+            declared[name] = Declared(None, None)
+            continue
+        plugin = _plugin(name, table, key, known=known, connectors=connectors, reading=reading)
+        declared[name] = _declared(name, table, key, connector=plugin, reading=reading)
+    return declared
+
+
+def _check_name(name: str, key: str, reading: Reading) -> None:
+    if re.fullmatch(RESERVED_NAME, name):
+        reading.problem(key, f"the name {name!r} is reserved, since it names a PostgreSQL schema")
+    elif not re.fullmatch(INSTANCE_NAME, name):
+        reading.problem(
+            key,
+            "the name of a connector names a PostgreSQL schema: wanted a lower-case letter, then "
+            "at most 40 letters, digits, '_' or '-'",
+        )
+
+
+def _plugin(
+    name: str,
+    table: Mapping[str, Any],
+    key: str,
+    *,
+    known: list[str],
+    connectors: Mapping[str, Connector],
+    reading: Reading,
+) -> Connector | None:
+    plugin = table.get("plugin", name)
+    where = f"{key}.plugin" if "plugin" in table else key
+    if not isinstance(plugin, str):
+        reading.unwanted(where, plugin, "wanted the name of a plugin")
+        return None
+    if plugin in connectors:
+        return connectors[plugin]
+    if plugin in known:
+        reading.problem(where, f"the plugin {plugin!r} announces no connector of this name")
+        return None
+    found = ", ".join(known) or "none"
+    near = did_you_mean(plugin, known)
+    reading.problem(where, f"no plugin named {plugin!r} is installed; found: {found}{near}")
+    return None
+
+
+def _declared(
+    name: str,
+    table: Mapping[str, Any],
+    key: str,
+    *,
+    connector: Connector | None,
+    reading: Reading,
+) -> Declared:
+    if connector is None:
+        return Declared(None, None)
+    also = tuple(setting.key for setting in settings_of(ConnectorTable))
+    settings = Table(connector.settings, also).read(table, key, reading)
+    accounts = _accounts(connector, table, key, reading)
+    if settings is INVALID or accounts is INVALID:
+        return Declared(connector, None)
+    return Declared(connector, Instance(name, connector, settings, accounts))
+
+
+def _accounts(
+    connector: Connector, table: Mapping[str, Any], key: str, reading: Reading
+) -> tuple[Account[Any], ...] | Invalid:
+    where = f"{key}.accounts"
+    listed = table.get("accounts")
+    if listed is None:
+        return _default_account(connector, where, reading)
+    if not isinstance(listed, list) or not all(isinstance(item, Mapping) for item in listed):
+        return reading.unwanted(where, listed, f"wanted tables [[{where}]]")
+    if connector.account_settings is None:
+        return reading.problem(where, f"the connector {connector.name!r} has no accounts")
+    if not listed:
+        return reading.problem(where, f"empty; wanted tables [[{where}]]")
+    read = [
+        _account(connector.account_settings, item, f"{where}[{n}]", reading)
+        for n, item in enumerate(listed)
+    ]
+    _refuse_twins([name for name, _ in read], where, reading)
+    accounts = [Account(n, s) for n, s in read if n is not INVALID and s is not INVALID]
+    return tuple(accounts) if len(accounts) == len(read) else INVALID
+
+
+def _default_account(
+    connector: Connector, where: str, reading: Reading
+) -> tuple[Account[Any], ...] | Invalid:
+    if connector.account_settings is None:
+        return (Account("default", None),)
+    needed = [s.key for s in settings_of(connector.account_settings) if s.required]
+    if needed:
+        keys = ", ".join(["name", *needed])
+        return reading.problem(where, f"missing; wanted tables [[{where}]] with {keys}")
+    settings = Table(connector.account_settings).read({}, where, reading)
+    return INVALID if settings is INVALID else (Account("default", settings),)
+
+
+def _account(
+    cls: type[Any], item: Mapping[str, Any], key: str, reading: Reading
+) -> tuple[str | Invalid, Any]:
+    """Read the name and the settings of one account."""
+    settings = Table(cls, ("name",)).read(item, key, reading)
+    only_name = {k: v for k, v in item.items() if k == "name"}
+    named = Table(AccountTable).read(only_name, key, reading)
+    if named is INVALID:
+        return INVALID, settings
+    if re.fullmatch(NAME, named.name):
+        return named.name, settings
+    return reading.unwanted(f"{key}.name", item["name"], NAME_WANTED), settings
+
+
+def _refuse_twins(names: Sequence[str | Invalid], where: str, reading: Reading) -> None:
+    first: dict[str, int] = {}
+    for n, name in enumerate(names):
+        before = n if name is INVALID else first.setdefault(name.lower(), n)
+        if before != n:
+            reading.problem(
+                f"{where}[{n}].name", f"{where}[{before}] has this name, in whatever case"
+            )
+
+
+def _refuse_reserved(cls: type[Any], reserved: type[Any]) -> None:
+    taken = {s.key for s in settings_of(cls)} & {s.key for s in settings_of(reserved)}
+    if taken:
+        raise HookError(
+            f"settings class {cls.__module__}.{cls.__qualname__}",
+            f"the key {min(taken)!r} is read by syncd itself",
+            "name the field otherwise",
+        )

@@ -1,0 +1,79 @@
+"""All keys on one page, from the classes that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from syncd.config.kinds import Many
+from syncd.config.settings import AccountTable, ConnectorTable, Daemon, Database, Job, Log
+from syncd.config.tables import Setting, Table, first_sentence, settings_of
+from syncd.model import Connector
+
+_NONE: Final[Mapping[str, Connector]] = MappingProxyType({})
+
+
+def reference(connectors: Mapping[str, Connector] = _NONE) -> str:
+    """Write every key with its type, default and meaning: Markdown, a table for each TOML table.
+
+    With `connectors`, their own settings too.
+    """
+    tables: list[tuple[str, type[Any]]] = [
+        ("[database]", Database),
+        ("[daemon]", Daemon),
+        ("[log]", Log),
+        ("[connectors.NAME]", ConnectorTable),
+        ("[[connectors.NAME.accounts]]", AccountTable),
+    ]
+    for name, connector in connectors.items():
+        tables.append((f'[connectors.NAME] plugin = "{name}"', connector.settings))
+        if connector.account_settings is not None:
+            of_account = f'[[connectors.NAME.accounts]] plugin = "{name}"'
+            tables.append((of_account, connector.account_settings))
+    tables.append(("[jobs.NAME]", Job))
+    return "\n".join(_table(heading, cls) for heading, cls in tables)
+
+
+def _table(heading: str, cls: type[Any]) -> str:
+    sentence = first_sentence(cls)
+    return "\n".join(
+        [
+            f"`{heading}`" + (f": {sentence}" if sentence else ""),
+            "",
+            "| key | type | default | meaning |",
+            "|---|---|---|---|",
+            *_rows(cls),
+            "",
+        ]
+    )
+
+
+def _rows(cls: type[Any], prefix: str = "") -> Iterator[str]:
+    for setting in settings_of(cls):
+        key = prefix + setting.key
+        yield _row(key, setting)
+        match setting.kind:
+            case Table(cls=inner):
+                yield from _rows(inner, f"{key}.")
+            case Many(of=Table(cls=inner)) if inner is not AccountTable:
+                yield from _rows(inner, f"{key}[].")
+
+
+def _row(key: str, setting: Setting) -> str:
+    cells = (f"`{key}`", setting.kind.wanted, _default(setting), setting.about)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _default(setting: Setting) -> str:
+    if setting.required:
+        return "required"
+    match setting.default:
+        case None:
+            return ""
+        case bool(flag):
+            return f"`{str(flag).lower()}`"
+        case str(text):
+            return f'`"{text}"`'
+        case other:
+            return f"`{other}`"

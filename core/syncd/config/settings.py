@@ -1,0 +1,208 @@
+"""What may be configured: one class per table, one field per key, its meaning beside it."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+from cronsim import CronSim, CronSimError
+
+from syncd.config.values import Duration, Unwanted, between, did_you_mean, lasting
+from syncd.events import Level
+from syncd.model import Instance, Secret
+
+
+def about(meaning: str) -> dict[str, Any]:
+    """Say what a key means, for the JSON Schema and the reference."""
+    return {"about": meaning}
+
+
+def _postgresql(_instance: object, _attribute: object, value: Secret | None) -> None:
+    """Refuse what cannot be a connection string, before a driver quotes it in an error."""
+    if value is None:
+        return
+    text = value.reveal()
+    if not text.startswith(("postgresql://", "postgres://")) and "=" not in text:
+        raise Unwanted("wanted postgresql://USER:PASSWORD@HOST:PORT/NAME, or KEY=VALUE pairs")
+
+
+@attrs.frozen
+class Database:
+    """PostgreSQL: where it is, and how long anything there may take."""
+
+    url: Secret | None = attrs.field(
+        default=None,
+        validator=_postgresql,
+        metadata=about("connection string; without it, PostgreSQL runs embedded in the data_dir"),
+    )
+    pool_max: int = attrs.field(
+        default=10,
+        validator=between(1, 1000),
+        metadata=about(
+            "connections at most; DB_POOL_SIZE in the environment overrides it, and what the "
+            "server allows bounds it"
+        ),
+    )
+    pool_min: int = attrs.field(
+        default=1,
+        validator=between(0, 1000),
+        metadata=about(
+            "connections held open while idle; DB_POOL_MIN in the environment overrides it"
+        ),
+    )
+    statement_timeout_seconds: Duration = attrs.field(
+        default=60.0,
+        validator=lasting("100ms", "1d"),
+        metadata=about("the longest a statement may run"),
+    )
+    connect_timeout_seconds: Duration = attrs.field(
+        default=10.0,
+        validator=lasting("1s", "10m"),
+        metadata=about("the longest a connection may take to be made"),
+    )
+    lock_timeout_seconds: Duration = attrs.field(
+        default=5.0,
+        validator=lasting("10ms", "1d"),
+        metadata=about("the longest a statement may wait for a lock"),
+    )
+
+
+@attrs.frozen
+class Daemon:
+    """The process: where it keeps its files, and what time it is given."""
+
+    data_dir: Path = attrs.field(
+        default=Path("syncd-data"),
+        metadata=about("where the embedded PostgreSQL lives, relative to this file's folder"),
+    )
+    lease_seconds: Duration = attrs.field(
+        default=30.0,
+        # Below a second, a pause of the scheduler or of the server would lose leases.
+        validator=lasting("1s", "1h"),
+        metadata=about(
+            "how long a partition stays ours without renewal: how late another daemon goes on "
+            "after this one was killed"
+        ),
+    )
+    drain_timeout_seconds: Duration = attrs.field(
+        default=25.0,  # Kubernetes kills 30 s after SIGTERM (terminationGracePeriodSeconds)
+        validator=lasting("0s", "1h"),
+        metadata=about("how long a stop may take to commit what is fetched"),
+    )
+
+
+@attrs.frozen
+class Log:
+    """What is said, how and where."""
+
+    destination: Literal["stderr", "stdout"] = attrs.field(
+        default="stderr", metadata=about("where log lines go")
+    )
+    level: Level = attrs.field(default="info", metadata=about("the least level that is logged"))
+    format: Literal["auto", "json", "text"] = attrs.field(
+        default="auto", metadata=about("auto: JSON, unless the destination is a terminal")
+    )
+
+
+@attrs.frozen
+class AccountTable:
+    """One tenant of a connector; beside these keys, those that the connector defines."""
+
+    name: str = attrs.field(
+        metadata=about(
+            "its name: at most 63 letters, digits, '_', '-', '.', unique in whatever case"
+        )
+    )
+
+
+@attrs.frozen
+class ConnectorTable:
+    """A configured connector; beside these keys, those that the connector defines."""
+
+    plugin: str | None = attrs.field(
+        default=None, metadata=about("the connector's name, where it is not the table's own")
+    )
+    accounts: tuple[AccountTable, ...] = attrs.field(
+        default=(), metadata=about("the tenants, where the upstream has any")
+    )
+
+
+def _timezone(_instance: object, _attribute: object, value: str) -> None:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # OSError: "Asia" is a folder of time zones
+        near = did_you_mean(value, zoneinfo.available_timezones())
+    else:
+        return
+    raise Unwanted(f"wanted a time zone such as Asia/Ho_Chi_Minh{near}")
+
+
+def _cron(instance: Any, _attribute: object, value: str | None) -> None:
+    if value is None:
+        return
+    try:
+        CronSim(value, datetime(2000, 1, 1, tzinfo=UTC))
+    except CronSimError as exc:
+        wanted = "wanted minute, hour, day, month, weekday as in crontab(5)"
+        raise Unwanted(f"{wanted}: {str(exc).lower()}") from None
+    if instance.every_seconds is not None:
+        raise Unwanted("but every is given, too; keep one of them")
+
+
+@attrs.frozen
+class Job:
+    """A schedule of streams; without every and cron it runs when it is asked to."""
+
+    name: str = attrs.field(metadata={"named": True})  # the name of its table
+    connector: str = attrs.field(metadata=about("the NAME of a table [connectors.NAME]"))
+    streams: tuple[str, ...] = attrs.field(
+        default=(), metadata=about("the streams to keep in step; by default all of the connector")
+    )
+    mode: Literal["full", "incremental"] = attrs.field(
+        default="incremental",
+        metadata=about("walk everything, or what changed since the last pass"),
+    )
+    every_seconds: Duration | None = attrs.field(
+        default=None, validator=lasting("1s", "366d"), metadata=about("the interval between runs")
+    )
+    cron: str | None = attrs.field(
+        default=None,
+        validator=_cron,
+        metadata=about("the moments of runs, as in crontab(5); in place of every"),
+    )
+    timezone: str = attrs.field(
+        default="UTC", validator=_timezone, metadata=about("the time zone of cron")
+    )
+    concurrency: int = attrs.field(
+        default=4,
+        validator=between(1, 1000),
+        metadata=about(
+            "partitions at once; SYNC_CONCURRENCY, or the connector's own variable, in the "
+            "environment overrides it"
+        ),
+    )
+    partitions_per_account: int = attrs.field(
+        default=1, validator=between(1, 1000), metadata=about("partitions of one account at once")
+    )
+
+
+def _names(mapping: Mapping[str, Any]) -> str:
+    return f"<{', '.join(mapping)}>"
+
+
+@attrs.frozen
+class Config:
+    """A configuration without problems."""
+
+    database: Database
+    daemon: Daemon
+    log: Log
+    # Settings of plugins are not shown: a variable may have put anything into their texts.
+    instances: Mapping[str, Instance[Any]] = attrs.field(repr=_names)
+    jobs: Mapping[str, Job] = attrs.field(repr=_names)
+    file: str
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,210 @@
+"""One process: what lives as long as it does, and what ends it.
+
+root nursery            a failure here ends the process
+|- signals              first: drain by a deadline; second: cancel
+|- hops' watchdogs      end transactions that outlive their deadline
+|- lease keeper         renews; cancels the scope of a run whose lease is lost
+|- heartbeat            tells the database, and says how the pool stands
+`- main                 what the process is for (`jobs.run_job`)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from importlib.metadata import version
+from random import Random
+from typing import TypeVar
+from uuid import uuid4
+
+import attrs
+import trio
+
+from syncd import embedded
+from syncd.clock import DatabaseClock
+from syncd.config import Config
+from syncd.errors import StoreError, SyncdError
+from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
+from syncd.http import Limiters
+from syncd.model import Secret
+from syncd.observe import Observer
+from syncd.plugins import Plugins
+from syncd.store import migrations, registry
+from syncd.store.hops import Hops, Timeouts
+from syncd.store.keeper import LeaseKeeper
+
+T = TypeVar("T")
+
+SERVER_SECONDS = 40.0  # for the embedded server's last user to stop it
+LEAVE_SECONDS = 3.0
+BEAT_SECONDS = 20.0  # three beats within `registry.STALE_SECONDS`
+POOL_SHARE = 0.6  # of max_connections, for all our processes: others want some too
+
+
+class Stopped(Exception):
+    """The process was cut by a signal before its main function had ended."""
+
+
+@attrs.frozen
+class Process:
+    """What everything in a process shares."""
+
+    config: Config
+    plugins: Plugins
+    emit: Callable[[Event], None]
+    hops: Hops
+    keeper: LeaseKeeper
+    clock: DatabaseClock
+    limiters: Limiters
+    random: Random
+    draining: trio.Event
+    identity: registry.Process
+    psql_command: str | None  # of the embedded server
+
+
+class Root:
+    """The root nursery, and what is opened before `main` and closed after it."""
+
+    def __init__(self, config: Config, plugins: Plugins, observer: Observer) -> None:
+        self._config = config
+        self._plugins = plugins
+        self._emit = observer.emit
+        self._draining = trio.Event()
+        self._clock = DatabaseClock()
+        self._random = Random()  # noqa: S311  # jitter, no secrets
+        self._identity = registry.Process(
+            uuid4(), socket.gethostname(), os.getpid(), version("syncd")
+        )
+
+    async def run(self, main: Callable[[Process], Awaitable[T]]) -> T:
+        """Run `main` with everything a process has around it.
+
+        Raises: what `main` raises of `SyncdError`; `Stopped` when a signal cut it.
+        """
+        outcome: list[T] = []
+        failure: list[SyncdError] = []
+        # Armed before the first await: an early signal must drain, not kill.
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as root:
+                root.start_soon(self._watch_signals, signals, root.cancel_scope)
+                try:
+                    async with AsyncExitStack() as stack:
+                        process = await self._open(stack, root)
+                        outcome.append(await main(process))
+                except SyncdError as error:
+                    failure.append(error)
+                root.cancel_scope.cancel()
+        if failure:
+            raise failure[0]
+        if not outcome:
+            raise Stopped
+        return outcome[0]
+
+    async def _watch_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        """Drain on the first signal, until a deadline; cut on the second."""
+        async for number in signals:
+            if self._draining.is_set():
+                scope.cancel()
+                return
+            seconds = self._config.daemon.drain_timeout_seconds
+            scope.deadline = trio.current_time() + seconds
+            self._emit(DrainStarted(signal.Signals(number).name, seconds))
+            self._draining.set()
+
+    async def _open(self, stack: AsyncExitStack, root: trio.Nursery) -> Process:
+        """Open the database and what stands on it, in the order in which they need each other."""
+        dsn, psql_command = await self._database(stack)
+        reserved = await self._hops(stack, root, dsn, sizes=(1, 1))
+        # Another's control tables are migrated by `syncd migrate` only: they may be shared.
+        await reserved.run(migrations.migrate if psql_command else migrations.require)
+        life = await reserved.run(registry.beat, self._identity)
+        self._clock.observe(life.clock)
+        stack.push_async_callback(self._leave, reserved)
+        wanted = self._config.database
+        pool_max = pool_size(wanted.pool_max, life)
+        hops = await self._hops(stack, root, dsn, sizes=(wanted.pool_min, pool_max))
+        capped_from = wanted.pool_max if pool_max < wanted.pool_max else None
+        self._emit(hops.statistics(capped_from=capped_from))
+        keeper = LeaseKeeper(
+            reserved,
+            lease_seconds=self._config.daemon.lease_seconds,
+            clock=self._clock,
+            emit=self._emit,
+        )
+        root.start_soon(keeper.run)
+        root.start_soon(self._beat, reserved, hops)
+        return Process(
+            config=self._config,
+            plugins=self._plugins,
+            emit=self._emit,
+            hops=hops,
+            keeper=keeper,
+            clock=self._clock,
+            limiters=Limiters(random=self._random),
+            random=self._random,
+            draining=self._draining,
+            identity=self._identity,
+            psql_command=psql_command,
+        )
+
+    async def _database(self, stack: AsyncExitStack) -> tuple[Secret, str | None]:
+        """Return how to connect; without a configured url, to the embedded server."""
+        if self._config.database.url is not None:
+            return self._config.database.url, None
+        server = await trio.to_thread.run_sync(embedded.start, self._config.daemon.data_dir)
+        stack.push_async_callback(shielded, SERVER_SECONDS, server.close)
+        self._emit(EmbeddedStarted(server.version, server.started, str(server.data_dir)))
+        return Secret(server.conninfo), server.psql_command
+
+    async def _hops(
+        self, stack: AsyncExitStack, root: trio.Nursery, dsn: Secret, *, sizes: tuple[int, int]
+    ) -> Hops:
+        database = self._config.database
+        hops = Hops(
+            dsn,
+            pool_min=sizes[0],
+            pool_max=sizes[1],
+            timeouts=Timeouts(
+                statement_seconds=database.statement_timeout_seconds,
+                lock_seconds=database.lock_timeout_seconds,
+                connect_seconds=database.connect_timeout_seconds,
+            ),
+            emit=self._emit,
+            random=self._random,
+        )
+        stack.push_async_callback(hops.aclose)
+        await hops.open()
+        root.start_soon(hops.watch)
+        return hops
+
+    async def _leave(self, reserved: Hops) -> None:
+        with (
+            trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_SECONDS),
+            suppress(StoreError),
+        ):
+            await reserved.run(registry.leave, self._identity)
+
+    async def _beat(self, reserved: Hops, hops: Hops) -> None:
+        """Say now and then that we live, to the database and to whoever reads our events."""
+        while True:
+            await trio.sleep(BEAT_SECONDS)
+            self._emit(hops.statistics())
+            try:
+                await reserved.run(registry.beat, self._identity)
+            except StoreError as error:
+                self._emit(DbUnavailable(str(error)))
+
+
+async def shielded(seconds: float, close: Callable[[], None]) -> None:
+    """Run a blocking clean-up to its end, in a thread, even when we are being cancelled."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
+        await trio.to_thread.run_sync(close)
+
+
+def pool_size(wanted: int, life: registry.Life) -> int:
+    """Return how many connections we may hold: our share of what the server allows, at least 1."""
+    share = int(life.max_connections * POOL_SHARE / life.daemons)
+    return max(1, min(wanted, share))

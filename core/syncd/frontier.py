@@ -1,0 +1,400 @@
+"""The frontier in memory: which cursors a pass still has to walk, and what an answer does to them.
+
+Every paging style is one thing: a page closes its own cursor and opens others. PostgreSQL holds
+the frontier (`schemas/syncd_schemas/queries/frontier.sql`); what is here decides, without waiting,
+which cursor is next, which pages may stand together in a batch, and what is forgotten when.
+
+A cursor is *durable* when it is open in the database, and *ahead* when the page that names it has
+been fetched but not committed: it may be fetched already, so that nobody waits for a commit.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from hashlib import blake2b
+
+import attrs
+import msgspec
+
+from syncd.errors import PagingLoop, PluginError, Unintelligible
+from syncd.model import Cursor, Page
+
+CURSOR_MAX_BYTES = 8 * 1024
+OPENS_MAX = 100_000  # cursors one page may name
+DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
+PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
+IN_MEMORY_MAX = 1_000
+OPEN_MAX = 10_000  # while more stand open, pages that only open others wait
+REMEMBERED = 10_000  # closed cursors a run remembers, so that short cycles cost no request
+AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
+
+
+def canonical(cursor: Cursor) -> bytes:
+    """Return the bytes that make a cursor the same cursor: its value and number, keys sorted."""
+    return msgspec.json.encode([cursor.value, cursor.number], order="sorted")
+
+
+def cursor_key(cursor: Cursor) -> bytes:
+    """Return the 16 bytes under which a cursor stands in the frontier."""
+    return blake2b(canonical(cursor), digest_size=16).digest()
+
+
+@attrs.frozen
+class Node:
+    """One cursor of a pass, as the frontier table knows it."""
+
+    key: bytes
+    cursor: Cursor
+    depth: int
+    ordinal: int
+    attempts: int = 0
+    failing_since: datetime | None = None
+
+    @classmethod
+    def of(cls, cursor: Cursor, *, depth: int, ordinal: int) -> Node:
+        return cls(cursor_key(cursor), cursor, depth, ordinal)
+
+    def __str__(self) -> str:
+        if self.cursor.number is not None:
+            return f"page {self.cursor.number}"
+        return canonical(self.cursor).decode()[:200]
+
+
+@attrs.frozen
+class Walked:
+    """A page that was fetched, with what its commit needs. `sent_at`: when its request left."""
+
+    node: Node
+    page: Page
+    sent_at: datetime
+    opens: tuple[Node, ...]
+    size_bytes: int = 0  # as received
+
+    @property
+    def number(self) -> int | None:
+        return self.node.cursor.number
+
+    @property
+    def records(self) -> int:
+        return sum(len(records) for records in self.page.records.values())
+
+
+def roots(cursors: Sequence[Cursor]) -> tuple[Node, ...]:
+    """Return the nodes of a pass's first cursors; a numbered one stands at its number."""
+    return tuple(
+        Node.of(cursor, depth=0, ordinal=index if cursor.number is None else cursor.number)
+        for index, cursor in enumerate(cursors)
+    )
+
+
+def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:
+    """Return the nodes of the cursors a page names.
+
+    Raises: `PagingLoop` for a feed that never ends, `PluginError` for cursors that break the
+    contract (too large, too many).
+    """
+    if node.depth >= DEPTH_MAX and page.opens:
+        raise PagingLoop(
+            where,
+            f"{node.depth} pages follow one another and each names a next one",
+            "look at the upstream's paging",
+        )
+    if len(page.opens) > OPENS_MAX:
+        raise PluginError(where, f"a page opens {len(page.opens)} cursors, more than {OPENS_MAX}")
+    nodes = tuple(
+        Node.of(cursor, depth=node.depth + 1, ordinal=index)
+        for index, cursor in enumerate(page.opens)
+    )
+    for child in nodes:
+        if len(canonical(child.cursor)) > CURSOR_MAX_BYTES:
+            raise PluginError(where, f"a cursor is larger than {CURSOR_MAX_BYTES} bytes")
+    return nodes
+
+
+@attrs.define
+class Numbered:
+    """Page numbers without a total: pages stand open up to `high + ahead`.
+
+    The end is the upstream's marker on a page with records, or an empty page above every page with
+    records; `ahead` >= 2 makes sure that a single empty page is never that end by itself.
+    """
+
+    value: Cursor  # the first page's: its value is every page's
+    high: int  # highest page that held records, of those fetched
+    opened: int  # pages 1..opened stand in the frontier table
+    ahead: int
+    ends_at: int | None = None  # the page with the end marker
+
+    def node(self, number: int) -> Node:
+        return Node.of(attrs.evolve(self.value, number=number), depth=0, ordinal=number)
+
+    def last(self, high: int) -> int:
+        """Return up to which page number pages are wanted when `high` held records."""
+        if self.ends_at is not None:
+            return min(self.ends_at, high + self.ahead)
+        return high + self.ahead
+
+
+@attrs.define
+class _Entry:
+    node: Node
+    durable: bool
+    taken: bool = False
+
+
+class Frontier:
+    """The cursors one run has in mind: at most `IN_MEMORY_MAX` that wait, and those it works on."""
+
+    def __init__(self, nodes: Iterable[Node], *, more: bool, numbered: Numbered | None) -> None:
+        self.numbered = numbered
+        self.more = more  # the table may hold open cursors that are not here
+        self._entries: dict[bytes, _Entry] = {}
+        self._ready: list[tuple[int, int, bytes]] = []
+        self._closed: OrderedDict[bytes, None] = OrderedDict()
+        self._numbered_next = numbered.opened + 1 if numbered else 0
+        for node in nodes:
+            self._add(node, durable=True)
+
+    # -- questions ----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return how many cursors are here: ready, being fetched, or fetched and not committed."""
+        return len(self._entries)
+
+    @property
+    def ready(self) -> int:
+        return sum(1 for entry in self._entries.values() if not entry.taken)
+
+    @property
+    def exhausted(self) -> bool:
+        """Return whether nothing is left to fetch or commit, as far as is known here."""
+        return not self._entries and not self.more
+
+    @property
+    def ends_at(self) -> int | None:
+        """Return the number of the page with the end marker, in a numbered feed."""
+        return self.numbered.ends_at if self.numbered else None
+
+    def admit(self, pages: Sequence[Walked]) -> tuple[list[Walked], list[Walked]]:
+        """Divide fetched pages into those that may stand in one batch, and those that must wait.
+
+        A page may stand in a batch when its cursor is open in the database, or its opener stands
+        in the same batch. Pages that nobody waits for any more are in neither list.
+        """
+        waiting = [page for page in pages if page.node.key in self._entries]
+        batch: list[Walked] = []
+        opened: set[bytes] = set()
+        high = 0
+        progress = True
+        while progress:
+            progress = False
+            held: list[Walked] = []
+            for page in waiting:
+                if (
+                    self._entries[page.node.key].durable
+                    or page.node.key in opened
+                    or (
+                        self.numbered is not None
+                        and page.number is not None
+                        and page.number <= high + self.numbered.ahead
+                    )
+                ):
+                    batch.append(page)
+                    opened.update(child.key for child in page.opens)
+                    if page.number is not None and not page.page.empty:
+                        high = max(high, page.number)
+                    progress = True
+                else:
+                    held.append(page)
+            waiting = held
+        return batch, waiting
+
+    def openings(self, batch: Sequence[Walked]) -> list[Node]:
+        """Return the cursors that a batch opens, each once."""
+        nodes = {child.key: child for page in batch for child in page.opens}
+        if self.numbered is not None:
+            numbers = [p.number for p in batch if p.number is not None and not p.page.empty]
+            if numbers:
+                last = self.numbered.last(max(numbers))
+                for number in range(self.numbered.opened + 1, last + 1):
+                    node = self.numbered.node(number)
+                    nodes[node.key] = node
+        return list(nodes.values())
+
+    # -- what happens --------------------------------------------------------------------------
+
+    def take(self) -> Node | None:
+        """Hand out the next cursor to fetch: deepest first, then in order."""
+        while self._ready:
+            _, _, key = heapq.heappop(self._ready)
+            entry = self._entries.get(key)
+            if entry is not None and not entry.taken:
+                entry.taken = True
+                return entry.node
+        return self._take_number()
+
+    def _take_number(self) -> Node | None:
+        """Hand out a page number that no committed page has opened yet."""
+        if self.numbered is None:
+            return None
+        while self._numbered_next <= self.numbered.last(self.numbered.high):
+            node = self.numbered.node(self._numbered_next)
+            self._numbered_next += 1
+            if node.key not in self._entries and node.key not in self._closed:
+                self._entries[node.key] = _Entry(node, durable=False, taken=True)
+                return node
+        return None
+
+    def fetched(self, node: Node, page: Page, opens: tuple[Node, ...]) -> None:
+        """Take note of an answer.
+
+        Raises: `Unintelligible` for an empty page below one that held records.
+        """
+        if self.numbered is not None and node.cursor.number is not None:
+            self._fetched_number(node.cursor.number, page)
+        for child in opens:
+            if len(self._entries) >= IN_MEMORY_MAX:
+                break  # the commit opens it in the table, and says so
+            if child.key not in self._entries and child.key not in self._closed:
+                self._add(child, durable=False)
+
+    def _fetched_number(self, number: int, page: Page) -> None:
+        assert self.numbered is not None
+        if page.empty:
+            if number < self.numbered.high and not page.opens:
+                raise Unintelligible(
+                    f"page {number}",
+                    f"no records, though page {self.numbered.high} holds some",
+                    "it is asked for again",
+                )
+            return
+        self.numbered.high = max(self.numbered.high, number)
+        if page.end and number >= self.numbered.high:
+            self.numbered.ends_at = number
+            self._forget_above(number)
+
+    def _forget_above(self, number: int) -> None:
+        """Drop the page numbers above the end; answers to those in flight find nobody waiting."""
+        for key, entry in list(self._entries.items()):
+            if entry.node.cursor.number is not None and entry.node.cursor.number > number:
+                del self._entries[key]
+
+    def committed(
+        self, batch: Sequence[Walked], openings: Sequence[Node], opened: Iterable[bytes]
+    ) -> None:
+        """Take note of a commit: of its `openings`, `opened` are the rows it really opened."""
+        for page in batch:
+            self._entries.pop(page.node.key, None)
+            self._remember(page.node.key)
+        fresh = set(opened)
+        for node in openings:
+            entry = self._entries.get(node.key)
+            if node.key in fresh:
+                self._opened(node, entry)
+            elif entry is not None and not entry.durable:
+                # Named before, by another page or run. If it is still open the table will say so
+                # at the next look; if it is being fetched, its close will find out.
+                self.more = True
+                entry.durable = True
+                if not entry.taken:
+                    del self._entries[node.key]
+            if self.numbered is not None and node.cursor.number is not None:
+                self.numbered.opened = max(self.numbered.opened, node.cursor.number)
+
+    def durable(self, node: Node) -> bool:
+        """Return whether a cursor is open in the table, so that a failure can be noted there."""
+        entry = self._entries.get(node.key)
+        return entry is not None and entry.durable
+
+    def _opened(self, node: Node, entry: _Entry | None) -> None:
+        if entry is not None:
+            entry.durable = True
+        elif self.numbered is not None and self._above_end(node):
+            return
+        elif len(self._entries) >= IN_MEMORY_MAX:
+            self.more = True
+        else:
+            self._closed.pop(node.key, None)  # a higher version re-opened it
+            self._add(node, durable=True)
+
+    def _above_end(self, node: Node) -> bool:
+        assert self.numbered is not None
+        end, number = self.numbered.ends_at, node.cursor.number
+        return end is not None and number is not None and number > end
+
+    def refilled(self, nodes: Iterable[Node], *, more: bool) -> None:
+        """Take in cursors that the table holds open."""
+        self.more = more
+        for node in nodes:
+            entry = self._entries.get(node.key)
+            if entry is None:
+                self._add(node, durable=True)
+            else:
+                entry.durable = True
+
+    def failed(self, node: Node) -> None:
+        """Forget a cursor whose failure the table has noted (or whose opener was dropped)."""
+        self._entries.pop(node.key, None)
+
+    def reconciled(self, asked: Iterable[bytes], still_open: Iterable[bytes]) -> None:
+        """Drop, of the cursors asked about, those that the table no longer holds open."""
+        remaining = set(still_open)
+        for key in asked:
+            entry = self._entries.get(key)
+            if key in remaining and entry is not None:
+                entry.durable = True
+            elif key not in remaining:
+                self._entries.pop(key, None)
+                self._remember(key)
+        self.more = True
+
+    def _add(self, node: Node, *, durable: bool) -> None:
+        self._entries[node.key] = _Entry(node, durable=durable)
+        heapq.heappush(self._ready, (-node.depth, node.ordinal, node.key))
+
+    def _remember(self, key: bytes) -> None:
+        self._closed[key] = None
+        if len(self._closed) > REMEMBERED:
+            self._closed.popitem(last=False)
+
+
+# --- What a failure leads to ----------------------------------------------------------------------
+
+
+@attrs.frozen
+class TryAgain:
+    """The cursor stays open and waits."""
+
+    wait_seconds: float
+
+
+@attrs.frozen
+class GiveUp:
+    """An item becomes debt; a chain cursor ends its pass as failed."""
+
+    wait_seconds: float  # until debt is due again
+
+
+def after_failure(
+    node: Node,
+    now: datetime,
+    chance: float,
+    *,
+    attempts_max: int = 5,
+    give_up_after_seconds: float = 3600.0,
+) -> TryAgain | GiveUp:
+    """Decide about a cursor that failed once more. `chance` is drawn from [0, 1).
+
+    Failing is a matter of time, not only of tries: an hour of trouble upstream must not turn a
+    thousand pages into debt.
+    """
+    attempts = node.attempts + 1
+    # Full jitter over the upper half: 1, 2, 4 ... s, at most 15 min between two tries.
+    wait = min(900.0, 2.0 ** min(attempts - 1, 10)) * (0.5 + chance / 2)
+    failing = (now - node.failing_since).total_seconds() if node.failing_since else 0.0
+    if attempts >= attempts_max and failing >= give_up_after_seconds:
+        return GiveUp(wait_seconds=900.0 * (0.5 + chance / 2))
+    return TryAgain(wait_seconds=wait)

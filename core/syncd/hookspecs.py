@@ -1,0 +1,124 @@
+"""The contract with plugins: hooks bind, functions run.
+
+Hooks are called synchronously, once, while a pipeline is built; do no I/O in them. They return
+plain typed functions, and those run: the hot path never passes through pluggy. A hook returns
+`None` for an instance, feed or stream that is not the plugin's own. Unclaimed, contested and
+misspelt hooks, and functions of a wrong signature, are a `HookError` naming plugin and stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pluggy
+
+from syncd.model import (
+    Begin,
+    Check,
+    Connector,
+    Feed,
+    Fetch,
+    Instance,
+    Partitions,
+    Stream,
+    Transform,
+    Write,
+)
+
+PROJECT = "syncd"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def connectors() -> Sequence[Connector]:  # type: ignore[empty-body]
+    """Announce connectors: name, version, settings class, feeds and streams, quotas.
+
+    Answers: all plugins; names are unique, else `HookError`.
+    """
+
+
+@hookspec
+def partitions(instance: Instance[Any], feed: Feed) -> Partitions | None:
+    """Return the function that says which slices of an account's feed there are.
+
+    Returns:
+        `async (ctx) -> slices`, asked at the start of a job for every account. `ctx.http` may be
+        used (a brand's id is a look-up). Each slice is leased and walked by itself.
+
+    Answers: one or none. None means one slice, the whole feed.
+    """
+
+
+@hookspec
+def begin(instance: Instance[Any], feed: Feed) -> Begin | None:
+    """Return the pure function that answers a request with a pass's first cursors.
+
+    Returns:
+        `(partition, request, now) -> Pass`. It may widen `incremental` to `full` (a window older
+        than the upstream keeps). `request.since` is `None` exactly when `request.mode` is full.
+
+    Answers: exactly one.
+    """
+
+
+@hookspec
+def fetch(instance: Instance[Any], feed: Feed) -> Fetch | None:
+    """Return the function that fetches one page.
+
+    Returns:
+        `async (ctx, cursor) -> Page`: one page, never a generator. A failed page is never an empty
+        page: raise instead. `Page.records` holds `Record(raw, parent)`, or finished objects of the
+        stream's record class where a record is put together from several answers.
+
+    Raises (from the returned function): `Throttled`, `Unavailable`, `Unauthorized`,
+        `Unintelligible`, `CursorExpired`. Anything else is a bug of the plugin: the cursor fails,
+        and the event names plugin and hook.
+
+    Answers: exactly one.
+    """
+
+
+@hookspec
+def transform(instance: Instance[Any], stream: Stream) -> Transform | Sequence[Transform] | None:
+    """Return pure functions of one record: keep, change, drop (`None`) or split (a list).
+
+    They run in ascending `order`, from any plugin, in a thread together with the decoding. Raising
+    sends that one record to quarantine.
+
+    Answers: all.
+    """
+
+
+@hookspec
+def write(instance: Instance[Any], stream: Stream) -> Write | None:
+    """Return what writes a batch's rows, in place of the built-in upsert.
+
+    Returns:
+        `(connection, rows) -> Written`, inside the batch's transaction. It has no effect outside
+        the connection, and neither commits nor rolls back.
+
+    Answers: one or none.
+    """
+
+
+@hookspec
+def lifespan(instance: Instance[Any]) -> AbstractAsyncContextManager[object] | None:
+    """Return an async context manager around all runs of an instance; its value is `ctx.session`.
+
+    Answers: one or none. None means `ctx.session` is `None`.
+    """
+
+
+@hookspec
+def check(instance: Instance[Any]) -> Check | None:
+    """Return the cheap question that `syncd check` puts to an account (is the credential taken?).
+
+    Returns:
+        `async (ctx) -> str`: one line for the operator; raise a `SourceError` where it fails.
+
+    Answers: one or none.
+    """

@@ -1,0 +1,89 @@
+"""A body within its budgets: counted as it comes, inflated no further than allowed."""
+
+from __future__ import annotations
+
+import io
+import zlib
+
+# Deflate cannot do better than 1032:1, and JSON of one repeated record reaches about 100:1. What
+# inflates beyond 200:1 is a bomb; small bodies may be anything.
+RATIO_MAX = 200
+RATIO_FREE_BYTES = 8 * 2**20
+
+# One inflated piece: large enough that calls do not count, small enough to stop soon.
+_PIECE_BYTES = 256 * 2**10
+
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
+
+
+class BodyOversize(Exception):
+    """The body is more than the budget allows; asking again would bring the same."""
+
+
+class BodyBroken(Exception):
+    """The body came damaged or cut short; asking again may help."""
+
+
+class Body:
+    """Take a body in pieces, as sent; give it whole, decoded.
+
+    It never holds more than `body_max_bytes`, and a little of what is being inflated.
+    """
+
+    def __init__(self, encoding: str, *, wire_max_bytes: int, body_max_bytes: int) -> None:
+        self.wire_bytes = 0
+        self._wire_max_bytes = wire_max_bytes
+        self._body_max_bytes = body_max_bytes
+        self._gzip = zlib.decompressobj(_GZIP_WINDOW) if encoding.endswith("gzip") else None
+        # `getvalue` hands the buffer over without a copy, where joining chunks doubles the peak.
+        self._content = io.BytesIO()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece.
+
+        Raises: `BodyOversize`, `BodyBroken`; nothing may be fed afterwards.
+        """
+        self.wire_bytes += len(chunk)
+        if self.wire_bytes > self._wire_max_bytes:
+            raise BodyOversize(f"the body is over {self._wire_max_bytes} bytes on the wire")
+        if self._gzip is None:
+            self._keep(chunk)
+        else:
+            self._inflate(chunk, self._gzip)
+
+    def finish(self) -> bytes:
+        """Return the whole body.
+
+        Raises: `BodyBroken` where compressed data end too early.
+        """
+        if self._gzip is not None and self.wire_bytes and not self._gzip.eof:
+            raise BodyBroken("the gzip data end too early")
+        return self._content.getvalue()
+
+    def so_far(self) -> bytes:
+        return self._content.getvalue()
+
+    def _inflate(self, chunk: bytes, gzip: zlib._Decompress) -> None:
+        while chunk:
+            if gzip.eof:  # RFC 1952 2.2: a file is a series of members
+                gzip = self._gzip = zlib.decompressobj(_GZIP_WINDOW)
+            # One byte more than allowed tells too much from just enough; 0 would mean no bound.
+            room = self._body_max_bytes + 1 - self._content.tell()
+            try:
+                piece = gzip.decompress(chunk, min(room, _PIECE_BYTES))
+            except zlib.error as exc:
+                raise BodyBroken(f"the gzip data are damaged: {exc}") from exc
+            self._keep(piece)
+            chunk = gzip.unused_data if gzip.eof else gzip.unconsumed_tail
+
+    def _keep(self, piece: bytes) -> None:
+        size = self._content.tell() + len(piece)
+        if size > self._body_max_bytes:
+            raise BodyOversize(f"the body is over {self._body_max_bytes} bytes, decoded")
+        if size > RATIO_FREE_BYTES and size > RATIO_MAX * self.wire_bytes:
+            raise BodyOversize(
+                f"the body inflates {self.wire_bytes} bytes to over {size}, more than {RATIO_MAX}:1"
+            )
+        self._content.write(piece)

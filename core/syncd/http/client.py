@@ -1,0 +1,382 @@
+"""The client: one per account of an instance.
+
+It sends when the limiter lets it, follows, retries and gives up; what counts as data, as failure
+and as a reason to wait is decided in `answer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from importlib import metadata
+from random import Random
+from types import TracebackType
+from typing import Self
+
+import attrs
+import trio
+
+from syncd import backoff
+from syncd.errors import ConfigError, SourceError, Unauthorized, Unavailable, Unintelligible
+from syncd.events import Event, LimitLocked, RequestRetried
+from syncd.http.answer import (
+    Data,
+    Expected,
+    Failure,
+    Moved,
+    Outcome,
+    Reading,
+    Reason,
+    Throttling,
+    is_answer,
+)
+from syncd.http.headers import is_sendable, request_fields
+from syncd.http.limiter import Limiter, Limiters, Patience
+from syncd.http.masking import masked, secrets_in, secrets_of
+from syncd.http.origin import REDIRECTS_MAX, Origins, origin_of, path_of, query_of, where
+from syncd.http.statistics import Statistics, Tally
+from syncd.http.wire import URL, Fault, HttpxWire, Wire
+from syncd.model import Response, Upstream
+
+THROTTLE_PATIENCE_SECONDS = 120.0
+
+# Between the attempts of one request; a run's own backoff takes over after the third.
+RETRY_BASE_SECONDS = 0.5
+RETRY_CAP_SECONDS = 10.0
+
+# Of the running mean of latencies: about the last ten answers count.
+_LATENCY_WEIGHT = 0.2
+
+_MESSAGE_CHARACTERS_MAX = 500
+
+_ERRORS: Mapping[Reason, tuple[type[SourceError], str]] = {
+    "unavailable": (Unavailable, "nothing to do unless it lasts"),
+    "unauthorized": (Unauthorized, "renew the credential, then resume the account"),
+    "unintelligible": (Unintelligible, "compare with the API's documentation and the settings"),
+}
+
+
+@attrs.frozen
+class _Again:
+    """Why a request is about to be sent again."""
+
+    reason: str
+    status: int | None
+    since: float
+
+
+@attrs.define(repr=False)  # its headers and its query hold secrets
+class _Call:
+    """One request through all its sendings."""
+
+    url: URL
+    where: str
+    expected: Expected
+    headers: Mapping[str, str]
+    limiter: Limiter
+    patience: Patience
+    sendings: int = 0
+    failures: int = 0
+    redirects: int = 0
+    again: _Again | None = None
+    sent_at: datetime | None = None  # of the sending that was answered
+
+
+class FetchHttp(Tally):
+    """The client as one fetch sees it (`model.Http`), and what that fetch cost.
+
+    `sent_at`: the earliest moment, by the database's clock, at which a request of this fetch left
+    that was answered for good; `None` while there is none.
+    """
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+        self.sent_at: datetime | None = None
+        self.received_bytes = 0  # of answers that were data, decoded
+
+    def now(self) -> datetime:
+        """Return the moment, by the database's clock."""
+        return self._client.now()
+
+    async def get(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        quota: str | None = None,
+        accept: str = "application/json",
+        also: frozenset[int] = frozenset(),
+    ) -> Response:
+        """Get one resource: see `model.Http.get`."""
+        response = await self._client.get(
+            self, url, params=params, quota=quota, accept=accept, also=also
+        )
+        self.received_bytes += len(response.content)
+        return response
+
+
+class Client:
+    """Requests to one account of an upstream.
+
+    An async context manager; leave it when no request is in flight. `name` stands in messages and
+    events. `scope` stands before quota keys (default: `name`): clients of one scope share quotas of
+    the same key. `clock` answers with now by the database's clock; waiting goes by Trio's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        upstream: Upstream,
+        *,
+        limiters: Limiters,
+        emit: Callable[[Event], None],
+        clock: Callable[[], datetime],
+        random: Random,
+        scope: str | None = None,
+        version: str | None = None,
+        throttle_patience_seconds: float = THROTTLE_PATIENCE_SECONDS,
+        wire: Wire | None = None,
+    ) -> None:
+        """Check the upstream's declaration; nothing is connected yet.
+
+        Raises: `ConfigError` where base URL, an origin or a header cannot be used.
+        """
+        self.name = name
+        self._upstream = upstream
+        self._emit = emit
+        self._clock = clock
+        self._random = random
+        self._patience_seconds = throttle_patience_seconds
+        self._wire = wire or HttpxWire()
+        self._secrets = secrets_of(upstream.headers)
+        self._headers = request_fields(
+            name, upstream.headers, version=version or metadata.version("syncd")
+        )
+        self._origins = Origins(name, upstream, secrets=self._secrets)
+        prefix = name if scope is None else scope
+        self._limiters = {
+            quota.key: limiters.limiter(f"{prefix}:{quota.key}", quota) for quota in upstream.quotas
+        }
+        if not self._limiters:
+            raise ConfigError(name, "declares no quota", "give its upstream at least one quota")
+        self._budget = backoff.RetryBudget()
+        self._total = Tally()
+        self._in_flight = 0
+        self._latency_seconds: float | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._wire.aclose()
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(
+            requests=self._total.requests,
+            retries=self._total.retries,
+            throttled_seconds=self._total.throttled_seconds,
+            in_flight=self._in_flight,
+            latency_seconds=self._latency_seconds,
+        )
+
+    def now(self) -> datetime:
+        """Return the moment, by the database's clock."""
+        return self._clock()
+
+    def for_fetch(self) -> FetchHttp:
+        """Return the client for one fetch."""
+        return FetchHttp(self)
+
+    async def get(
+        self,
+        fetch: FetchHttp,
+        url: str,
+        *,
+        params: Mapping[str, str | int] | None,
+        quota: str | None,
+        accept: str,
+        also: frozenset[int],
+    ) -> Response:
+        """Get one resource on behalf of a fetch."""
+        call = self._call(url, params=params, quota=quota, accept=accept, also=also)
+        self._budget = backoff.earn(self._budget)
+        try:
+            while True:
+                outcome = await self._send(call, fetch)
+                match outcome:
+                    case Data():
+                        return _response(call, outcome)
+                    case Throttling(status=status):
+                        call.again = _Again("throttled", status, trio.current_time())
+                    case Moved(location=location):
+                        self._follow(call, location)
+                    case Failure():
+                        await self._back_off(call, outcome)
+        finally:
+            for tally in (fetch, self._total):
+                tally.throttled_seconds += call.patience.spent_seconds
+
+    def _call(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str | int] | None,
+        quota: str | None,
+        accept: str,
+        also: frozenset[int],
+    ) -> _Call:
+        limiter = self._limiters.get(quota or self._upstream.quotas[0].key)
+        if limiter is None or not is_sendable("accept", accept):
+            raise ValueError(  # a bug of the plugin, and treated as one
+                f"{self.name}: no quota {quota!r}, only {', '.join(self._limiters)}"
+                if limiter is None
+                else f"{self.name}: accept={accept!r} cannot be sent"
+            )
+        target = self._origins.target(url, params)
+        secrets = self._secrets + secrets_in(query_of(target))
+        place = where(self.name, target, secrets)
+        return _Call(
+            url=target,
+            where=place,
+            expected=Expected(
+                accept=accept,
+                also=also,
+                wire_max_bytes=self._upstream.wire_max_bytes,
+                body_max_bytes=self._upstream.body_max_bytes,
+                secrets=secrets,
+            ),
+            headers={"accept": accept} | self._headers,
+            limiter=limiter,
+            patience=Patience(place, self._patience_seconds),
+        )
+
+    async def _send(self, call: _Call, fetch: FetchHttp) -> Outcome:
+        """Send once, when the limiter lets it pass, and read the answer."""
+        async with call.limiter.admitted(call.patience):
+            left_at, sent_at = trio.current_time(), self._clock()
+            self._note_sending(call, fetch, left_at)
+            reading = Reading(call.expected, now=sent_at)
+            fault = await self._exchange(call, reading, left_at)
+        outcome = reading.outcome(fault)
+        if is_answer(outcome):
+            call.limiter.answered(left_at=left_at)
+            call.sent_at = sent_at
+            fetch.sent_at = min(sent_at, fetch.sent_at or sent_at)
+        if isinstance(outcome, Data):
+            self._note_latency(trio.current_time() - left_at)
+        return outcome
+
+    async def _exchange(self, call: _Call, reading: Reading, left_at: float) -> Fault | None:
+        def head(status: int, headers: Mapping[str, str]) -> float:
+            wanted_seconds = reading.head(status, headers)
+            if reading.throttling is not None:
+                # At once: closing the exchange takes a moment, in which others could leave.
+                self._lock(call.limiter, reading.throttling, left_at)
+            return wanted_seconds
+
+        self._in_flight += 1
+        try:
+            with trio.move_on_after(self._upstream.timeout_seconds):
+                return await self._wire.exchange(
+                    call.url, call.headers, head=head, chunk=reading.chunk
+                )
+        finally:
+            self._in_flight -= 1
+        return Fault(
+            f"no complete answer within {self._upstream.timeout_seconds:g} s", protocol=False
+        )
+
+    def _lock(self, limiter: Limiter, told: Throttling, left_at: float) -> None:
+        seconds = limiter.throttled(left_at=left_at, asked_seconds=told.asked_seconds)
+        if seconds is not None:
+            self._emit(LimitLocked(limiter.key, seconds, announced=bool(told.asked_seconds)))
+
+    def _follow(self, call: _Call, location: str) -> None:
+        call.redirects += 1
+        if call.redirects > REDIRECTS_MAX:
+            raise Unintelligible(
+                call.where,
+                f"redirected more than {REDIRECTS_MAX} times",
+                "compare the path with the API's documentation",
+            )
+        call.url = self._origins.moved(call.url, location)
+        secrets = call.expected.secrets + secrets_in(query_of(call.url))
+        call.expected = attrs.evolve(call.expected, secrets=secrets)
+
+    async def _back_off(self, call: _Call, failure: Failure) -> None:
+        """Wait before another attempt.
+
+        Raises: the failure's error, where another attempt is not worth it or not allowed.
+        """
+        call.failures += 1
+        if not failure.again or call.failures >= backoff.REQUEST_ATTEMPTS_MAX:
+            raise _error(call, failure)
+        budget = backoff.spend(self._budget)
+        if budget is None:
+            raise _error(call, failure, "; no retry, the upstream's retry budget is spent")
+        self._budget = budget
+        call.again = _Again(failure.reason, failure.status, trio.current_time())
+        await trio.sleep(
+            backoff.full_jitter(
+                call.failures,
+                base_seconds=RETRY_BASE_SECONDS,
+                cap_seconds=RETRY_CAP_SECONDS,
+                chance=self._random.random(),
+            )
+        )
+
+    def _note_sending(self, call: _Call, fetch: FetchHttp, now: float) -> None:
+        call.sendings += 1
+        again, call.again = call.again, None
+        for tally in (fetch, self._total):
+            tally.requests += 1
+            tally.retries += again is not None
+        if again is not None:
+            self._emit(
+                RequestRetried(
+                    upstream=self.name,
+                    path=masked(path_of(call.url), call.expected.secrets),
+                    reason=again.reason,
+                    status=again.status,
+                    attempt=call.sendings,
+                    wait_seconds=now - again.since,
+                )
+            )
+
+    def _note_latency(self, seconds: float) -> None:
+        mean = self._latency_seconds
+        self._latency_seconds = (
+            seconds if mean is None else mean + _LATENCY_WEIGHT * (seconds - mean)
+        )
+
+
+def _response(call: _Call, data: Data) -> Response:
+    assert call.sent_at is not None  # set by the sending that was answered
+    return Response(
+        status=data.status,
+        headers=data.headers,
+        content=data.content,
+        sent_at=call.sent_at,
+        date=data.date,
+        url=f"{origin_of(call.url)}{path_of(call.url)}",
+    )
+
+
+def _error(call: _Call, failure: Failure, note: str = "") -> SourceError:
+    kind, do = _ERRORS[failure.reason]
+    what = masked(failure.what, call.expected.secrets)[:_MESSAGE_CHARACTERS_MAX]
+    attempts = f" ({call.failures} attempts)" if call.failures > 1 else ""
+    return kind(
+        call.where,
+        f"{what}{attempts}{note}",
+        do,
+        status=failure.status,
+        attempts=call.failures,
+    )

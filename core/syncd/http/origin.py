@@ -1,0 +1,136 @@
+"""Where requests may go: credentials leave for the origins their connector names, and no other.
+
+A `next` link and a redirect are the same thing here: an address that an answer gave.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, urlencode
+
+from syncd.errors import ConfigError, Unintelligible
+from syncd.http.masking import masked
+from syncd.http.wire import URL, InvalidURL
+from syncd.model import Upstream
+
+REDIRECTS_MAX = 3
+
+_PATH_CHARACTERS_MAX = 200
+_PLAIN_ORIGIN = re.compile(r"[a-z+.-]{1,20}://[a-z0-9._:\[\]-]{1,255}")
+_PORTS = {"http": ":80", "https": ":443"}
+
+
+def origin_of(url: URL) -> str:
+    """Return ``scheme://host[:port]``, without a scheme's own port (RFC 6454 6.2)."""
+    return f"{url.scheme}://{url.netloc.decode('ascii').removesuffix(_PORTS.get(url.scheme, ' '))}"
+
+
+def path_of(url: URL) -> str:
+    return url.raw_path.partition(b"?")[0].decode("ascii")
+
+
+def query_of(url: URL) -> str:
+    return url.raw_path.partition(b"?")[2].decode("ascii")
+
+
+def where(name: str, url: URL, secrets: tuple[str, ...]) -> str:
+    """Name a request in a message: never its query nor its headers."""
+    return f"{name} GET {masked(path_of(url), secrets)[:_PATH_CHARACTERS_MAX]}"
+
+
+class Origins:
+    """The addresses of one upstream."""
+
+    def __init__(self, name: str, upstream: Upstream, *, secrets: tuple[str, ...]) -> None:
+        """Read base URL and credential origins.
+
+        Raises: `ConfigError` where one is no plain http(s) address.
+        """
+        self._name = name
+        self._secrets = secrets
+        self._base = _declared(name, "base_url", upstream.base_url)
+        self._allowed = {origin_of(self._base)} | {
+            origin_of(_declared(name, "credential_origins", each))
+            for each in upstream.credential_origins
+        }
+
+    def target(self, url: str, params: Mapping[str, str | int] | None) -> URL:
+        """Return the address of a request: of a path below the base URL, or an absolute one.
+
+        Raises: `Unintelligible` where it leads to an origin that the connector does not name.
+        """
+        given = self._parsed(url, f"{self._name} GET")
+        if given.scheme or given.netloc:
+            target = self._checked(self._base, given, "the address")
+        else:
+            target = _below(self._base, given)
+        return _with_params(target, params)
+
+    def moved(self, source: URL, location: str) -> URL:
+        """Return where a redirect leads.
+
+        Raises: `Unintelligible` where it leads to another origin, or from https to http.
+        """
+        given = self._parsed(location, where(self._name, source, self._secrets))
+        return self._checked(source, given, "the redirect")
+
+    def _parsed(self, text: str, place: str) -> URL:
+        try:
+            return URL(text)
+        except (InvalidURL, ValueError) as exc:
+            # Neither the address nor the parser's words: both may hold a secret.
+            raise Unintelligible(
+                place, "was given an address that is none", "compare with the API's documentation"
+            ) from exc
+
+    def _checked(self, source: URL, given: URL, what: str) -> URL:
+        target = source.join(given).copy_with(fragment=None)
+        origin = origin_of(target)
+        downgrade = source.scheme == "https" and target.scheme != "https"
+        if origin in self._allowed and not target.userinfo and not downgrade:
+            return target
+        why = "from https to http" if downgrade else "where its credentials do not go"
+        if target.userinfo:
+            why = "with credentials in the address"
+        raise Unintelligible(
+            where(self._name, source, self._secrets),
+            f"{what} leads to {self._named(origin)}, {why}",
+            "list the origin in the connector's credential_origins if it is part of the API",
+        )
+
+    def _named(self, origin: str) -> str:
+        # Anything else than a plain host may be an echo, and no operator could list it anyway.
+        plain = _PLAIN_ORIGIN.fullmatch(origin)
+        return masked(origin, self._secrets) if plain else "an address without a plain host"
+
+
+def _declared(name: str, key: str, text: str) -> URL:
+    try:
+        url = URL(text)
+        plain = url.host and not url.userinfo and not query_of(url) and not url.fragment
+    except (InvalidURL, ValueError) as exc:
+        raise ConfigError(name, f"{key} is no address", "write scheme://host[:port]/path") from exc
+    if url.scheme not in _PORTS or not plain:
+        raise ConfigError(
+            name,
+            f"{key} is not a plain http or https address",
+            "write scheme://host[:port]/path and put credentials into headers",
+        )
+    return url
+
+
+def _below(base: URL, given: URL) -> URL:
+    # A path goes below the base URL's, where joining as RFC 3986 does would replace it.
+    head = path_of(base).rstrip("/")
+    path, mark, query = given.raw_path.decode("ascii").partition("?")
+    path = path.strip("/") and f"/{path.lstrip('/')}"
+    return base.copy_with(raw_path=(f"{head}{path}" + mark + query or "/").encode())
+
+
+def _with_params(url: URL, params: Mapping[str, str | int] | None) -> URL:
+    if not params:
+        return url
+    # Appended, not merged: a query that the upstream wrote is sent back byte for byte.
+    query = "&".join(filter(None, (query_of(url), urlencode(params, quote_via=quote))))
+    return url.copy_with(raw_path=f"{path_of(url)}?{query}".encode())

@@ -1,0 +1,224 @@
+"""Plugins: found by entry points, imported only when enabled, bound once into plain functions.
+
+The hot path never passes through pluggy: `Plugins.pipeline` calls the hooks of one feed, checks who
+answered and with what, and returns the functions that run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any
+
+import attrs
+import pluggy
+
+from syncd import hookspecs
+from syncd.errors import HookError
+from syncd.model import (
+    Begin,
+    Check,
+    Connector,
+    Feed,
+    Fetch,
+    Instance,
+    Partitions,
+    Stream,
+    Transform,
+    Write,
+)
+
+GROUP = "syncd.plugins"
+
+
+@attrs.frozen
+class Found:
+    """A plugin that some installed distribution offers; it is not imported by being found."""
+
+    name: str
+    distribution: str
+    entry_point: EntryPoint
+
+
+def found() -> list[Found]:
+    """Return what is installed, by name. Nothing is imported."""
+    return sorted(
+        (
+            Found(point.name, point.dist.name if point.dist else "?", point)
+            for point in entry_points(group=GROUP)
+        ),
+        key=lambda each: each.name,
+    )
+
+
+@attrs.frozen
+class Pipeline:
+    """The functions that serve one feed of one instance."""
+
+    instance: Instance[Any]
+    feed: Feed
+    begin: Begin
+    fetch: Fetch
+    partitions: Partitions | None
+    transforms: Mapping[str, tuple[Transform, ...]]  # by stream, in their order
+    writes: Mapping[str, Write]  # by stream, where a plugin writes itself
+    plugin: str  # that fetches: for errors
+
+
+class Plugins:
+    """The plugins of one process."""
+
+    def __init__(self, modules: Mapping[str, ModuleType | object]) -> None:
+        """Register modules (or objects with hook implementations) under their names.
+
+        Raises: `HookError` for misspelt hooks and connectors of one name.
+        """
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        for name, module in modules.items():
+            try:
+                self._manager.register(module, name)
+            except pluggy.PluginValidationError as error:
+                raise HookError(f"plugin {name}", str(error), "see syncd.hookspecs") from error
+        self._refuse_misspelt()
+        self.connectors = self._connectors()
+
+    @classmethod
+    def load(cls, enabled: Iterable[str]) -> Plugins:
+        """Import the enabled plugins; others that are installed stay untouched.
+
+        A name that nobody offers is left to the configuration's check, which can say where it
+        stands.
+        """
+        modules = {}
+        wanted = set(enabled)
+        for each in found():
+            if each.name in wanted:
+                try:
+                    modules[each.name] = each.entry_point.load()
+                except Exception as error:  # a plugin's import may raise anything
+                    raise HookError(
+                        f"plugin {each.name} ({each.distribution})",
+                        f"cannot be imported: {type(error).__name__}: {error}",
+                        "mend or remove the distribution",
+                    ) from error
+        return cls(modules)
+
+    def _refuse_misspelt(self) -> None:
+        """Refuse functions marked as hooks that no hook is named after."""
+        try:
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            name = self._manager.get_name(error.plugin)
+            raise HookError(f"plugin {name}", str(error), "see syncd.hookspecs") from error
+
+    def _connectors(self) -> dict[str, Connector]:
+        connectors: dict[str, Connector] = {}
+        owners: dict[str, str] = {}
+        for plugin, announced in self._ask("connectors"):
+            for connector in announced:
+                if connector.name in connectors:
+                    raise HookError(
+                        f"connector {connector.name}",
+                        f"announced by plugin {owners[connector.name]} and by plugin {plugin}",
+                        "enable one of them",
+                    )
+                connectors[connector.name] = connector
+                owners[connector.name] = plugin
+        return connectors
+
+    def _ask(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """Return what each plugin answers, with its name; those that answer `None` are left out."""
+        answers = []
+        caller = getattr(self._manager.hook, hook)
+        for implementation in caller.get_hookimpls():
+            given = [arguments[name] for name in implementation.argnames]
+            answer = implementation.function(*given)
+            if answer is not None:
+                answers.append((implementation.plugin_name, answer))
+        return answers
+
+    def _one(self, hook: str, where: str, *, needed: bool, **arguments: Any) -> tuple[str, Any]:
+        answers = self._ask(hook, **arguments)
+        if len(answers) > 1:
+            names = " and ".join(sorted(name for name, _ in answers))
+            raise HookError(where, f"{hook} is answered by {names}", "enable one of them")
+        if not answers:
+            if needed:
+                raise HookError(where, f"no plugin answers {hook}", "see syncd.hookspecs")
+            return "", None
+        return answers[0]
+
+    def pipeline(self, instance: Instance[Any], feed: Feed) -> Pipeline:
+        """Bind one feed of one instance.
+
+        Raises: `HookError` for unclaimed and contested hooks and for wrong signatures.
+        """
+        where = f"{instance.name}.{feed.name}"
+        whose = {"instance": instance, "feed": feed}
+        _, begin = self._one("begin", where, needed=True, **whose)
+        plugin, fetch = self._one("fetch", where, needed=True, **whose)
+        _, slices = self._one("partitions", where, needed=False, **whose)
+        _fits(where, "begin", begin, takes=3, awaited=False)
+        _fits(where, "fetch", fetch, takes=2, awaited=True)
+        if slices is not None:
+            _fits(where, "partitions", slices, takes=1, awaited=True)
+        return Pipeline(
+            instance=instance,
+            feed=feed,
+            begin=begin,
+            fetch=fetch,
+            partitions=slices,
+            transforms={s.name: self._transforms(instance, s) for s in feed.streams},
+            writes=self._writes(instance, feed.streams),
+            plugin=plugin,
+        )
+
+    def _transforms(self, instance: Instance[Any], stream: Stream) -> tuple[Transform, ...]:
+        gathered: list[Transform] = []
+        for plugin, answer in self._ask("transform", instance=instance, stream=stream):
+            for each in [answer] if isinstance(answer, Transform) else answer:
+                where = f"{instance.name}.{stream.name}: transform {each.name} of plugin {plugin}"
+                _fits(where, "transform", each.function, takes=1, awaited=False)
+                gathered.append(each)
+        return tuple(sorted(gathered, key=lambda each: (each.order, each.name)))
+
+    def _writes(self, instance: Instance[Any], streams: Sequence[Stream]) -> dict[str, Write]:
+        writes = {}
+        for stream in streams:
+            where = f"{instance.name}.{stream.name}"
+            _, write = self._one("write", where, needed=False, instance=instance, stream=stream)
+            if write is not None:
+                _fits(where, "write", write, takes=2, awaited=False)
+                writes[stream.name] = write
+        return writes
+
+    def lifespan(self, instance: Instance[Any]) -> AbstractAsyncContextManager[object] | None:
+        """Return the context manager around all runs of an instance, where a plugin has one."""
+        _, answer = self._one("lifespan", instance.name, needed=False, instance=instance)
+        return answer  # type: ignore[no-any-return]  # pluggy is blind to types
+
+    def check(self, instance: Instance[Any]) -> Check | None:
+        """Return the question that `syncd check` puts to each account, where a plugin has one."""
+        _, answer = self._one("check", instance.name, needed=False, instance=instance)
+        return answer  # type: ignore[no-any-return]  # pluggy is blind to types
+
+
+def _fits(
+    where: str, hook: str, function: Callable[..., Any], *, takes: int, awaited: bool
+) -> None:
+    """Refuse a function that a hook returned when it cannot be called as it will be."""
+    if not callable(function):
+        raise HookError(where, f"{hook} returned {function!r}, not a function", "return one")
+    try:
+        inspect.signature(function).bind(*range(takes))
+    except (TypeError, ValueError) as error:
+        raise HookError(
+            where, f"{hook} returned a function that does not take {takes} argument(s)", str(error)
+        ) from error
+    if inspect.iscoroutinefunction(function) != awaited:
+        kind = "an async" if awaited else "a plain"
+        raise HookError(where, f"{hook} must return {kind} function", "see syncd.hookspecs")

@@ -1,0 +1,276 @@
+"""Where a partition goes from here: which pass a run walks, and where the run's end leads.
+
+Two decisions, both pure: `choose_pass` at a run's beginning, `after` at its end. No other module
+decides about watermarks, failures, parking or waiting; the tables in `core/DESIGN.md` are these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from syncd.errors import (
+    CommitUnknown,
+    CursorExpired,
+    LeaseLost,
+    PluginError,
+    StoreError,
+    SyncdError,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+    Unintelligible,
+)
+from syncd.model import Mode
+
+Fingerprints: TypeAlias = Mapping[str, Mapping[str, Any]]  # by stream: {"row": .., "version_rule"}
+
+# --- Which pass -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class OpenPass:
+    """What is known of the pass a partition stands in."""
+
+    id: int
+    number: int
+    mode: Mode
+    since: datetime | None
+    until: datetime
+    started_at: datetime
+    request_fingerprint: str
+    row_fingerprints: Fingerprints
+    connector_version: str
+    high: int
+    pages: int
+    records: int
+
+
+@attrs.frozen
+class Wanted:
+    """What a run is asked to do, by the code and configuration of this process."""
+
+    mode: Mode
+    request_fingerprint: str
+    row_fingerprints: Fingerprints
+    connector_version: str
+    resumable_seconds: float
+
+
+@attrs.frozen
+class Resume:
+    """Go on with the open pass."""
+
+    open_pass: OpenPass
+
+
+@attrs.frozen
+class Anew:
+    """Begin a pass; `superseded` says why an open one is set aside, `None` where there is none."""
+
+    mode: Mode
+    since: datetime | None
+    superseded: str | None
+    why: str  # why this mode
+
+
+@attrs.frozen
+class Leave:
+    """The pass belongs to a newer connector: give the lease back to a daemon that has it."""
+
+    reason: str
+
+
+def choose_pass(
+    open_pass: OpenPass | None,
+    wanted: Wanted,
+    *,
+    watermark: datetime | None,
+    covered: Fingerprints,
+    now: datetime,
+) -> Resume | Anew | Leave:
+    """Decide which pass a run walks.
+
+    `covered` are the row fingerprints of the streams that the last complete full pass covered: one
+    that is new or differs makes the next pass full, and so does a partition without a watermark.
+    """
+    mode, why = _mode(wanted, watermark, covered)
+    since = watermark if mode == "incremental" else None
+    if open_pass is None:
+        return Anew(mode, since, None, why)
+    reason = _superseded(open_pass, wanted, mode, now)
+    if reason is None:
+        return Resume(open_pass)
+    if version_order(open_pass.connector_version) > version_order(wanted.connector_version):
+        return Leave(
+            f"pass {open_pass.number} was begun by connector {open_pass.connector_version}, "
+            f"newer than {wanted.connector_version} here"
+        )
+    return Anew(mode, since, reason, why)
+
+
+def _mode(wanted: Wanted, watermark: datetime | None, covered: Fingerprints) -> tuple[Mode, str]:
+    if wanted.mode != "incremental":
+        return wanted.mode, "asked for"
+    if watermark is None:
+        return "full", "the first pass of a partition is full"
+    changed = sorted(s for s, print_ in wanted.row_fingerprints.items() if covered.get(s) != print_)
+    if changed:
+        return "full", f"how rows are made changed for {', '.join(changed)}"
+    return "incremental", "asked for"
+
+
+def _superseded(open_pass: OpenPass, wanted: Wanted, mode: Mode, now: datetime) -> str | None:
+    """Return why an open pass cannot be gone on with, or `None`."""
+    age = (now - open_pass.started_at).total_seconds()
+    if open_pass.request_fingerprint != wanted.request_fingerprint:
+        return "its cursors mean something else by now (paging, settings or slice changed)"
+    if age > wanted.resumable_seconds:
+        return f"it is {age:.0f} s old, and its cursors live {wanted.resumable_seconds:.0f} s"
+    if open_pass.row_fingerprints != wanted.row_fingerprints:
+        return "how rows are made has changed since it began"
+    if mode == "full" and open_pass.mode == "incremental":
+        return "a full pass was asked for"
+    return None
+
+
+def version_order(version: str) -> tuple[int, ...]:
+    """Return what orders connector versions: the numbers of ``1.10.2``, other text as zero."""
+    return tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
+
+
+# --- Where a run's end leads ----------------------------------------------------------------------
+
+Status = Literal["complete", "partial", "waiting", "drained", "failed", "lost"]
+
+
+@attrs.frozen
+class PassEnded:
+    """The frontier is empty, and the pass ended `complete`, `partial` or `failed`."""
+
+    status: Literal["complete", "partial", "failed"]
+    park: str | None = None  # why the partition is set aside
+    message: str = ""
+
+
+@attrs.frozen
+class OnlyWaiting:
+    """Only cursors that must wait remain; the pass stays open."""
+
+    seconds: float  # until the first of them
+    unintelligible: bool = False  # no page was committed, and the answers could not be understood
+    message: str = ""
+
+
+@attrs.frozen
+class Drained:
+    """We were asked to stop before the end."""
+
+
+@attrs.frozen
+class Broke:
+    """An error ended the run."""
+
+    error: SyncdError
+
+
+Ended: TypeAlias = PassEnded | OnlyWaiting | Drained | Broke
+
+
+@attrs.frozen
+class Standing:
+    """How a partition stood when the run began."""
+
+    failures: int
+    failing_since: datetime | None
+
+
+@attrs.frozen
+class Next:
+    """What is written when the lease is given back; `None` instead of it: nothing is written."""
+
+    status: Status
+    wait_seconds: float | None  # None: the job's interval or cron decides
+    failures: int
+    message: str
+    park_partition: str | None = None
+    park_account: str | None = None
+
+
+PARK_AFTER = 10  # unintelligible runs in a row ...
+PARK_AFTER_SECONDS = 12 * 3600.0  # ... over at least as long: an upstream may be broken overnight
+BACKOFF_BASE_SECONDS = 5.0
+BACKOFF_CAP_SECONDS = 3600.0
+
+
+def after(  # one table: the rows of "Where a run's end leads" in core/DESIGN.md, in their order
+    ended: Ended, standing: Standing, *, committed_pages: int, now: datetime, chance: float
+) -> Next | None:
+    """Decide where a run's end leads; `chance` is drawn from [0, 1).
+
+    A run that committed pages resets the failures before its own end is counted.
+    """
+    failures = 0 if committed_pages else standing.failures
+    since = standing.failing_since if failures else None
+    backoff = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 20)) * chance
+    match ended:
+        case PassEnded(status="failed", park=park, message=message):
+            return Next("failed", backoff, failures + 1, message, park_partition=park)
+        case PassEnded(status=status, park=park, message=message):
+            return Next(status, None, 0, message, park_partition=park)
+        case OnlyWaiting(seconds=seconds, unintelligible=False, message=message):
+            return Next("waiting", seconds, failures, message)
+        case OnlyWaiting(seconds=seconds, message=message):
+            park = _park(failures + 1, since, now, message)
+            wait = max(seconds, backoff)
+            return Next("waiting", wait, failures + 1, message, park_partition=park)
+        case Drained():
+            return Next("drained", 0.0, failures, "stopped before the end; the pass stays open")
+        case Broke(error=LeaseLost() | CommitUnknown()):
+            return None
+        case Broke(error=CursorExpired() as error):
+            return Next("waiting", 0.0 if committed_pages else backoff, failures, str(error))
+        case Broke(error=Throttled() as error):
+            return Next("waiting", error.retry_after_seconds, failures, str(error))
+        case Broke(error=Unauthorized() as error):
+            return Next("failed", 0.0, failures, str(error), park_account=str(error))
+        case Broke(error=Unintelligible() as error):
+            park = _park(failures + 1, since, now, str(error))
+            return Next("failed", backoff, failures + 1, str(error), park_partition=park)
+        case Broke(error=PluginError() as error):
+            message = str(error)
+            return Next("failed", backoff, failures + 1, message, park_partition=message)
+        case Broke(error=Unavailable() | StoreError() | SyncdError() as error):
+            return Next("failed", backoff, failures + 1, str(error))
+
+
+def _park(failures: int, since: datetime | None, now: datetime, message: str) -> str | None:
+    long_enough = since is not None and now - since >= timedelta(seconds=PARK_AFTER_SECONDS)
+    if failures >= PARK_AFTER and long_enough:
+        return f"{failures} runs in a row could not be understood; last: {message}"
+    return None
+
+
+def ended_pass(*, failed_items: int, items: int, failed_items_max: int | None = None) -> PassEnded:
+    """Decide how a pass whose frontier is empty ended. `items` are all item cursors it had."""
+    allowed = max(100, items // 100) if failed_items_max is None else failed_items_max
+    if failed_items == 0:
+        return PassEnded("complete")
+    message = f"{failed_items} of {items} items failed; they are tried again in the next pass"
+    if failed_items > allowed:
+        return PassEnded("partial", park=f"{message}; more than {allowed}", message=message)
+    return PassEnded("partial", message=message)
+
+
+FAILED_PASSES_MAX = 3
+
+
+def failed_pass(*, failed_passes: int, message: str) -> PassEnded:
+    """Decide how a pass whose chain broke ends; `failed_passes` counts this one too."""
+    park = None
+    if failed_passes >= FAILED_PASSES_MAX:
+        park = f"{failed_passes} passes in a row failed; last: {message}"
+    return PassEnded("failed", park=park, message=message)

@@ -1,0 +1,263 @@
+"""One run of one partition. Read this first.
+
+    A run takes the lease on one partition and walks its pass: it fetches the pages that the
+    frontier names (several at once where the feed allows), transforms their records into a batch,
+    and writes the batch and the frontier's next state in one PostgreSQL transaction, until the
+    frontier is empty.
+
+    A cursor is closed only in the transaction that writes the records of its page, and only under
+    the lease that is still ours.
+
+Then `walk` (the fetchers, the batcher, the writers), `frontier` (which cursor is next), `progress`
+(which pass, and where the end leads), `commit` (the transaction), and `hookspecs` with one small
+plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from uuid import UUID, uuid4
+
+import attrs
+import msgspec
+import trio
+
+from syncd import faults
+from syncd.commit import Committer
+from syncd.errors import CursorExpired, StoreError, SyncdError
+from syncd.events import PartitionParked, PassSuperseded, RunFinished, RunStarted
+from syncd.frontier import roots
+from syncd.model import Mode, Request, Slice
+from syncd.plugins import Pipeline
+from syncd.progress import (
+    Anew,
+    Broke,
+    Drained,
+    Ended,
+    Fingerprints,
+    Leave,
+    Next,
+    OnlyWaiting,
+    Resume,
+    Wanted,
+    after,
+    choose_pass,
+)
+from syncd.store import leases, passes
+from syncd.store.keeper import LeaseKeeper, Tenure
+from syncd.store.leases import Lease
+from syncd.store.passes import ActivePass
+from syncd.tally import Tally
+from syncd.walk import Order, Walker, Work
+
+LEAVE_SECONDS = 60.0  # until a daemon of the newer connector has had the chance to take it
+GIVE_BACK_SECONDS = 10.0  # for the last transaction of a run that is being cancelled
+
+
+@attrs.frozen
+class Finished:
+    """How a run ended; `next` is `None` where nothing could be written about it."""
+
+    lease: Lease
+    ended: Ended
+    next: Next | None
+    tally: Tally
+    seconds: float
+
+    def event(self, job: str) -> RunFinished:
+        unknown = isinstance(self.ended, Broke)
+        said = str(self.ended.error) if isinstance(self.ended, Broke) else ""
+        return RunFinished(
+            run_id=self.lease.run_id,
+            job=job,
+            partition=str(self.lease.partition),
+            status=self.next.status if self.next else "lost" if unknown else "failed",
+            message=self.next.message if self.next else said,
+            duration_seconds=round(self.seconds, 3),
+            **self.tally.counts(),
+        )
+
+
+async def claim(
+    work: Work, owner: UUID, *, order: Order, lease_seconds: float, ids: Sequence[int], early: bool
+) -> tuple[Lease, float] | None:
+    """Take the lease on the most urgent of these partitions; with the moment the claim was sent."""
+    sent_at = trio.current_time()
+    found = await work.hops.run(
+        leases.claim,
+        owner=owner,
+        token=uuid4(),
+        job=order.job,
+        lease_seconds=lease_seconds,
+        free=1,
+        ids=ids,
+        early=early,
+    )
+    if not found:
+        return None
+    work.clock.observe(found[0].claimed_at)
+    faults.point("claimed")
+    return found[0], sent_at
+
+
+async def run_partition(
+    work: Work, order: Order, lease: Lease, *, keeper: LeaseKeeper, sent_at: float
+) -> Finished:
+    """Walk the pass of a leased partition as far as it goes now, and give the lease back."""
+    started = trio.current_time()
+    tally = Tally()
+    ended: Ended = Broke(SyncdError(str(lease.partition), "the run broke", "see the traceback"))
+    with keeper.holding(lease, sent_at) as tenure:
+        try:
+            ended = await walk_pass(work, order, tenure, tally)
+        except SyncdError as error:
+            ended = Broke(error)
+        except trio.Cancelled:
+            ended = Broke(lease.lost()) if tenure.lost.is_set() else Drained()
+            raise
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + GIVE_BACK_SECONDS):
+                decided = await give_back(work, order, lease, ended=ended, tally=tally)
+            finished = Finished(lease, ended, decided, tally, trio.current_time() - started)
+            work.emit(finished.event(order.job))
+    return finished
+
+
+async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> Ended:
+    """Choose the pass, walk it, and clean up what ended passes left in the frontier."""
+    lease = tenure.lease
+    wanted = wanted_of(work.pipeline, order, lease.partition.slice)
+    active = await _take_up(work, lease, wanted)
+    if isinstance(active, Leave):
+        return OnlyWaiting(LEAVE_SECONDS, message=active.reason)
+    work.emit(
+        RunStarted(
+            run_id=lease.run_id,
+            job=order.job,
+            partition=str(lease.partition),
+            pass_number=active.number,
+            mode=active.mode,
+            resumed=active.resumed,
+            epoch=lease.epoch,
+        )
+    )
+    committer = Committer(
+        hops=work.hops,
+        emit=work.emit,
+        lease=lease,
+        pass_id=active.id,
+        target=order.target,
+        guarded=not version_rule_changed(lease.covered, wanted, active.mode),
+        safety_lag_seconds=work.pipeline.feed.safety_lag_seconds,
+    )
+    walker = Walker(
+        work, tenure, active, order=order, wanted=wanted, committer=committer, tally=tally
+    )
+    ended = await walker.go()
+    if isinstance(ended, Broke) and isinstance(ended.error, CursorExpired):
+        await work.hops.run(passes.supersede, lease)
+    while await work.hops.run(passes.forget, lease) == passes.FORGET_AT_ONCE:
+        pass
+    return ended
+
+
+def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:
+    """Return what the code and configuration of this process want of a pass.
+
+    The request fingerprint covers what cursors mean: where it differs, an open pass cannot be
+    gone on with.
+    """
+    instance, feed = pipeline.instance, pipeline.feed
+    shaping = {
+        name: getattr(instance.settings, name) for name in instance.connector.request_settings
+    }
+    meaning = [feed.paging_version, shaping, part.name, part.settings]
+    encoded = msgspec.json.encode(meaning, order="sorted")
+    return Wanted(
+        mode=order.mode,
+        request_fingerprint=blake2b(encoded, digest_size=16).hexdigest(),
+        row_fingerprints=order.target.row_fingerprints,
+        connector_version=instance.connector.version,
+        resumable_seconds=feed.resumable_seconds,
+    )
+
+
+def version_rule_changed(covered: Fingerprints, wanted: Wanted, mode: Mode) -> bool:
+    """Return whether this full pass writes without the version guard.
+
+    Versions made by another rule do not compare: the guard would keep every old row.
+    """
+    return mode == "full" and any(
+        stream in covered and covered[stream]["version_rule"] != print_["version_rule"]
+        for stream, print_ in wanted.row_fingerprints.items()
+    )
+
+
+async def _take_up(work: Work, lease: Lease, wanted: Wanted) -> ActivePass | Leave:
+    """Go on with the open pass, or begin one."""
+    known = await work.hops.run(passes.open_pass, lease)
+    decided = choose_pass(
+        known, wanted, watermark=lease.watermark, covered=lease.covered, now=work.clock.now()
+    )
+    match decided:
+        case Leave():
+            return decided
+        case Resume(open_pass=known):
+            return await work.hops.run(passes.resume, lease, known)
+        case Anew():
+            if known is not None:
+                reason = decided.superseded or ""
+                work.emit(PassSuperseded(str(lease.partition), known.number, reason))
+            return await _begin(work, lease, decided, wanted)
+
+
+async def _begin(work: Work, lease: Lease, anew: Anew, wanted: Wanted) -> ActivePass:
+    """Ask the plugin for the first cursors, and begin the pass with them."""
+    now = work.clock.now()
+    answered = work.pipeline.begin(lease.partition, Request(anew.mode, anew.since, now), now)
+    return await work.hops.run(
+        passes.begin,
+        lease,
+        anew,
+        answered=answered,
+        wanted=wanted,
+        nodes=roots(answered.cursors),
+        until=now,
+    )
+
+
+async def give_back(
+    work: Work, order: Order, lease: Lease, *, ended: Ended, tally: Tally
+) -> Next | None:
+    """Give the lease back and write where the partition goes from here.
+
+    A lost lease writes nothing. A commit of unknown outcome lets the lease run out: the next claim
+    waits until the old backend is gone, and reads the frontier as it then is.
+    """
+    decided = after(
+        ended,
+        lease.standing,
+        committed_pages=tally.pages,
+        now=work.clock.now(),
+        chance=work.random.random(),
+    )
+    try:
+        if decided is None:
+            await work.hops.run(leases.expire, lease)
+            return None
+        wait = decided.wait_seconds
+        await work.hops.run(
+            leases.release,
+            lease,
+            decided,
+            wait_seconds=order.interval_seconds if wait is None else wait,
+            committed=bool(tally.pages),
+            effort=tally.effort(),
+            error_class=type(ended.error).__name__ if isinstance(ended, Broke) else None,
+        )
+    except StoreError:
+        return None  # the lease runs out by itself; whoever claims next marks the run as lost
+    if parked := decided.park_partition or decided.park_account:
+        work.emit(PartitionParked(str(lease.partition), parked))
+    return decided

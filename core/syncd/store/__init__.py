@@ -1,0 +1,1 @@
+"""PostgreSQL: leases, passes, frontiers, and the hop through which everything reaches it."""

@@ -1,0 +1,107 @@
+"""What is configured, made known to the database: instances, accounts, partitions, processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+import msgspec
+
+from syncd.model import Instance, Slice
+from syncd.store.hops import Connection
+from syncd.store.statements import load
+
+_SQL = load("registry")
+
+STALE_SECONDS = 60.0  # a process that has not beaten for two leases is gone
+
+
+def register_instance(
+    connection: Connection, instance: Instance[Any], *, now: datetime | None = None
+) -> dict[str, str | None]:
+    """Make an instance and its accounts known; answer with why each is parked, `None` if not."""
+    connector = instance.connector
+    known = {"name": instance.name, "plugin": connector.name, "version": connector.version}
+    connection.execute(_SQL["register_instance"], {**known, "now": now})
+    names = [account.name for account in instance.accounts]
+    connection.execute(_SQL["register_accounts"], {"instance": instance.name, "names": names})
+    rows = connection.execute(_SQL["account_states"], {"instance": instance.name})
+    return {row["name"]: row["parked_reason"] for row in rows if row["name"] in names}
+
+
+def register_partitions(
+    connection: Connection,
+    instance: str,
+    *,
+    account: str,
+    feed: str,
+    slices: Sequence[Slice],
+    now: datetime | None = None,
+) -> dict[str, int]:
+    """Make an account's slices of a feed known; answer with the partitions' ids by slice."""
+    whose = {"instance": instance, "account": account, "feed": feed}
+    names = [each.name for each in slices]
+    connection.execute(
+        _SQL["register_partitions"],
+        {
+            **whose,
+            "names": names,
+            "settings": [msgspec.json.encode(each.settings).decode() for each in slices],
+            "priorities": [each.priority for each in slices],
+            "now": now,
+        },
+    )
+    rows = connection.execute(_SQL["partition_ids"], {**whose, "names": names})
+    return {row["slice"]: row["id"] for row in rows}
+
+
+@attrs.frozen
+class Life:
+    """Who else is here, and what the server allows."""
+
+    daemons: int
+    max_connections: int
+    clock: datetime
+
+
+@attrs.frozen
+class Process:
+    """One process of syncd, as others see it."""
+
+    id: UUID
+    host: str
+    pid: int
+    version: str
+
+
+def beat(connection: Connection, process: Process, *, now: datetime | None = None) -> Life:
+    """Give a sign of life; answer with how many processes live, this one included."""
+    row = connection.execute(
+        _SQL["beat"], {**attrs.asdict(process), "stale_seconds": STALE_SECONDS, "now": now}
+    ).fetchone()
+    assert row is not None
+    return Life(**row)
+
+
+def leave(connection: Connection, process: Process, *, now: datetime | None = None) -> None:
+    """Say good-bye."""
+    connection.execute(_SQL["leave"], {"id": process.id, "now": now})
+
+
+def resume(
+    connection: Connection, instance: str, account: str | None, *, now: datetime | None = None
+) -> int:
+    """Let what is parked be claimed again; answer with how many accounts and partitions were."""
+    whose = {"instance": instance, "account": account, "now": now}
+    accounts = connection.execute(_SQL["resume_accounts"], whose).rowcount
+    return accounts + connection.execute(_SQL["resume_partitions"], whose).rowcount
+
+
+def recent_runs(
+    connection: Connection, *, job: str | None = None, most: int = 20
+) -> list[dict[str, Any]]:
+    """Return the history, newest first."""
+    return connection.execute(_SQL["recent_runs"], {"job": job, "most": most}).fetchall()

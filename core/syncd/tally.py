@@ -1,0 +1,83 @@
+"""What a run has done so far, and how fast: the numbers behind `run.progress`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from syncd.events import RunProgress
+from syncd.model import Written
+from syncd.store.leases import Effort
+
+
+@attrs.define
+class Tally:
+    """What a run has done so far; `total` is the records of the pass, as far as anybody knows."""
+
+    pages: int = 0
+    records: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    stale: int = 0
+    quarantined: int = 0
+    requests: int = 0
+    retries: int = 0
+    throttled_seconds: float = 0.0
+    total: int | None = None
+
+    def effort(self) -> Effort:
+        return Effort(self.requests, self.retries, self.throttled_seconds)
+
+    def counts(self) -> dict[str, Any]:
+        """Return everything that was counted, by name."""
+        return attrs.asdict(self, filter=lambda field, _: field.name != "total")
+
+    def add(self, pages: int, records: int, written: Written, quarantined: int) -> None:
+        """Take note of a commit."""
+        self.pages += pages
+        self.records += records
+        self.inserted += written.inserted
+        self.updated += written.updated
+        self.unchanged += written.unchanged
+        self.stale += written.stale
+        self.quarantined += quarantined
+
+
+@attrs.define
+class Meter:
+    """Records per second over the last ten samples or so."""
+
+    started: float
+    before: int
+    _samples: list[tuple[float, int]] = attrs.field(factory=list)
+
+    def rate(self, now: float, done: int) -> float:
+        if not self._samples:
+            self._samples.append((self.started, self.before))
+        self._samples.append((now, done))
+        del self._samples[:-11]
+        (since, had), (until, has) = self._samples[0], self._samples[-1]
+        return (has - had) / (until - since) if until > since else 0.0
+
+
+def progress(
+    tally: Tally, *, before: int, rate: float, run_id: int, job: str, partition: str, in_flight: int
+) -> RunProgress:
+    """Reckon how far a run is; `before` are the records that earlier runs of its pass committed."""
+    done = before + tally.records
+    left = None if tally.total is None else max(0, tally.total - done)
+    return RunProgress(
+        run_id=run_id,
+        job=job,
+        partition=partition,
+        processed=done,
+        total=tally.total,
+        percent=min(100.0, round(100 * done / tally.total, 1)) if tally.total else None,
+        rate=round(rate, 1),
+        eta_seconds=None if left is None or rate <= 0 else round(left / rate, 1),
+        pages=tally.pages,
+        in_flight=in_flight,
+        throttled_seconds=round(tally.throttled_seconds, 1),
+    )

@@ -1,0 +1,399 @@
+"""The walk of one pass: fetchers, a batcher and writers between the frontier and PostgreSQL.
+
+    frontier --cursors--> fetchers ==> batcher ==> writers --one transaction--> PostgreSQL
+       ^                  (n in flight)            (2)                              |
+       +---------------- cursors opened, then closed <------------------------------+
+
+The channels hold nothing: when PostgreSQL is slow, fetching waits. What is decided stands
+elsewhere, pure (`frontier`, `progress`); what is written stands in `commit`; here is what waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import attrs
+import trio
+
+from syncd import faults
+from syncd.batching import gather
+from syncd.clock import DatabaseClock
+from syncd.commit import Committer, Target
+from syncd.errors import (
+    CommitUnknown,
+    FrontierMoved,
+    PagingLoop,
+    PluginError,
+    SourceError,
+    StoreError,
+    SyncdError,
+    Unintelligible,
+)
+from syncd.events import CommitLost, CursorFailed, Event, PageFetched
+from syncd.frontier import (
+    IN_MEMORY_MAX,
+    PAGES_MAX,
+    Frontier,
+    GiveUp,
+    Node,
+    Numbered,
+    Walked,
+    after_failure,
+    children,
+)
+from syncd.http import Client, FetchHttp
+from syncd.limits import pages_in_flight
+from syncd.model import Account, Context, Cursor, Mode, Page, Quota, Request
+from syncd.plugins import Pipeline
+from syncd.progress import Broke, Drained, Ended, OnlyWaiting, Wanted
+from syncd.records import refuse_unknown
+from syncd.store import passes
+from syncd.store.hops import Hops
+from syncd.store.keeper import Tenure
+from syncd.store.passes import ActivePass
+from syncd.tally import Meter, Tally, progress
+
+WRITERS = 2  # one decodes while the other waits for PostgreSQL
+FETCH_TIMEOUT_SECONDS = 900.0  # of a plugin's fetch, with every wait for the limit in it
+PLUGIN_BUGS_MAX = 5  # distinct cursors a plugin may break before its partition is parked
+
+
+@attrs.frozen
+class Work:
+    """What a walk works with: all of it lives longer than the run."""
+
+    pipeline: Pipeline
+    account: Account[Any]
+    client: Client
+    quota: Quota
+    hops: Hops
+    clock: DatabaseClock
+    random: Random
+    emit: Callable[[Event], None]
+    draining: trio.Event
+    session: object = None
+    patience_seconds: float = 5.0  # how long to wait in the run when only waiting cursors remain
+
+
+@attrs.frozen
+class Order:
+    """What a job wants of its partitions."""
+
+    job: str
+    mode: Mode
+    interval_seconds: float  # until the next run of a partition whose pass ended
+    target: Target
+
+
+class Walker:
+    """Walks one pass under one lease."""
+
+    def __init__(
+        self,
+        work: Work,
+        tenure: Tenure,
+        active: ActivePass,
+        *,
+        order: Order,
+        wanted: Wanted,
+        committer: Committer,
+        tally: Tally,
+    ) -> None:
+        tally.total = active.expected
+        self._tally = tally
+        self._order = order
+        self._work = work
+        self._tenure = tenure
+        self._pass = active
+        self._wanted = wanted
+        self._committer = committer
+        self._where = str(tenure.lease.partition)
+        self._streams = frozenset(stream.name for stream in work.pipeline.feed.streams)
+        self._first_stream = work.pipeline.feed.streams[0].name
+        self._frontier = Frontier((), more=True, numbered=self._numbered())
+        self._in_flight = 0
+        self._writing = 0
+        self._ended: Ended | None = None
+        self._scope = trio.CancelScope()
+        self._changed = trio.Event()
+        self._idle_since: float | None = None
+        self._not_understood = False
+        self._bugs: set[bytes] = set()
+
+    async def go(self) -> Ended:
+        """Walk until the frontier is empty, only waiting cursors remain, or the walk breaks."""
+        to_batch, fetched = trio.open_memory_channel[Walked](0)
+        to_write, batches = trio.open_memory_channel[list[Walked]](0)
+        with self._scope:
+            async with trio.open_nursery() as helpers:
+                helpers.start_soon(self._watch_drain)
+                helpers.start_soon(self._report)
+                async with trio.open_nursery() as nursery, batches:
+                    nursery.start_soon(self._fetch_all, to_batch)
+                    nursery.start_soon(self._batch_all, fetched, to_write)
+                    for _ in range(WRITERS):
+                        nursery.start_soon(self._write_all, batches.clone())
+                helpers.cancel_scope.cancel()
+        assert self._ended is not None, "the nursery ends when somebody said how the walk ended"
+        return self._ended
+
+    def _numbered(self) -> Numbered | None:
+        """Return how page numbers stand, for a feed that is numbered."""
+        if self._work.pipeline.feed.paging != "numbered":
+            return None
+        first = Cursor(self._pass.value, number=1)
+        return Numbered(first, self._pass.high, self._pass.opened, ahead=self._allowed())
+
+    # -- how it ends ---------------------------------------------------------------------------
+
+    def _wind_down(self, ended: Ended) -> None:
+        """Fetch nothing new; what is fetched is committed. The first word stands."""
+        if self._ended is None:
+            self._ended = ended
+        self._notify()
+
+    def _abort(self, error: SyncdError) -> None:
+        """Stop at once: nothing more can or may be written."""
+        self._ended = Broke(error)
+        self._scope.cancel()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _watch_drain(self) -> None:
+        await self._work.draining.wait()
+        self._wind_down(Drained())
+
+    async def _fail_pass(self, message: str) -> None:
+        """End the pass as failed: its watermark stays."""
+        lease = self._tenure.lease
+        ending = await self._work.hops.run(passes.fail, lease, self._pass.id, message)
+        self._work.emit(ending.event(self._where))
+        self._wind_down(ending.ended)
+
+    async def _report(self) -> None:
+        """Say once a second how far the walk is."""
+        meter = Meter(trio.current_time(), self._pass.records)
+        while True:
+            await trio.sleep(1.0)
+            done = self._pass.records + self._tally.records
+            self._work.emit(
+                progress(
+                    self._tally,
+                    before=self._pass.records,
+                    rate=meter.rate(trio.current_time(), done),
+                    run_id=self._tenure.lease.run_id,
+                    job=self._order.job,
+                    partition=self._where,
+                    in_flight=self._in_flight,
+                )
+            )
+
+    # -- fetching ------------------------------------------------------------------------------
+
+    def _allowed(self) -> int:
+        return pages_in_flight(self._work.quota, self._work.client.statistics.latency_seconds)
+
+    async def _fetch_all(self, to_batch: trio.MemorySendChannel[Walked]) -> None:
+        """Keep as many fetches going as the quota and the frontier have use for."""
+        async with to_batch, trio.open_nursery() as fetches:
+            while self._ended is None:
+                node = self._frontier.take() if self._in_flight < self._allowed() else None
+                if node is not None:
+                    self._in_flight += 1
+                    fetches.start_soon(self._fetch_one, node, to_batch.clone())
+                elif self._frontier.more and not self._frontier.ready:
+                    await self._guarded(self._refill)
+                elif self._frontier.exhausted:
+                    await self._guarded(self._find_the_end)
+                else:
+                    await self._changed.wait()
+
+    async def _guarded(self, step: Callable[..., Any], *args: Any) -> None:
+        """Do a step; PostgreSQL's refusal ends the walk at once."""
+        try:
+            await step(*args)
+        except StoreError as error:
+            if isinstance(error, CommitUnknown):
+                self._work.emit(CommitLost(self._where, str(error)))
+            self._abort(error)
+
+    async def _fetch_one(self, node: Node, to_batch: trio.MemorySendChannel[Walked]) -> None:
+        """Fetch one page and hand it on; a failure is noted, never taken for an empty page."""
+        async with to_batch:
+            try:
+                await self._tenure.may_send()
+                await self._guarded(self._fetch, node, to_batch)
+            finally:
+                self._in_flight -= 1
+                self._notify()
+
+    async def _fetch(self, node: Node, to_batch: trio.MemorySendChannel[Walked]) -> None:
+        http = self._work.client.for_fetch()
+        started = trio.current_time()
+        try:
+            page = await self._ask_plugin(http, node)
+            opens = children(node, page, self._where)
+            refuse_unknown(self._where, page.records, self._streams)
+            self._frontier.fetched(node, page, opens)
+        except (Unintelligible, PluginError) as error:
+            await self._cursor_failed(node, error)
+            return
+        except PagingLoop as error:
+            await self._fail_pass(str(error))
+            return
+        except SourceError as error:  # the whole upstream's trouble, not this page's
+            self._wind_down(Broke(error))
+            return
+        finally:
+            self._tally.requests += http.requests
+            self._tally.retries += http.retries
+            self._tally.throttled_seconds += http.throttled_seconds
+        self._tally.total = page.total_records(self._first_stream) or self._tally.total
+        sent_at = http.sent_at or self._work.clock.now()
+        walked = Walked(node, page, sent_at, opens, http.received_bytes)
+        seconds = round(trio.current_time() - started, 3)
+        self._work.emit(PageFetched(self._where, str(node), walked.records, len(opens), seconds))
+        faults.point("page_fetched")
+        await to_batch.send(walked)
+
+    async def _ask_plugin(self, http: FetchHttp, node: Node) -> Page:
+        """Call the plugin's fetch; what it must not raise becomes a `PluginError` naming it."""
+        pipeline = self._work.pipeline
+        context: Context[Any, Any] = Context(
+            http=http,
+            account=self._work.account,
+            settings=pipeline.instance.settings,
+            session=self._work.session,
+            partition=self._tenure.lease.partition,
+            request=Request(self._pass.mode, self._pass.since, self._pass.until),
+        )
+        where = f"{self._where} {node}"
+        try:
+            with trio.fail_after(FETCH_TIMEOUT_SECONDS):
+                return await pipeline.fetch(context, node.cursor)
+        except SyncdError:
+            raise
+        except trio.TooSlowError as error:
+            what = f"fetch of plugin {pipeline.plugin} took over {FETCH_TIMEOUT_SECONDS:.0f} s"
+            raise PluginError(where, what, "mend the plugin") from error
+        except Exception as error:  # a plugin's function may raise anything
+            what = f"fetch of plugin {pipeline.plugin} raised {type(error).__name__}: {error}"
+            raise PluginError(where, what, "mend the plugin") from error
+
+    async def _cursor_failed(self, node: Node, error: SyncdError) -> None:
+        """Note a cursor's failure; its page is asked for again after a wait."""
+        work, message = self._work, str(error)
+        if isinstance(error, PluginError):
+            self._bugs.add(node.key)
+        else:
+            self._not_understood = True
+        decided = after_failure(node, work.clock.now(), work.random.random())
+        given_up = isinstance(decided, GiveUp)
+        if self._frontier.durable(node):
+            await work.hops.run(
+                passes.fail_cursor,
+                self._tenure.lease,
+                self._pass.id,
+                node,
+                wait_seconds=decided.wait_seconds,
+                give_up=given_up,
+                error=message,
+            )
+        self._frontier.failed(node)
+        wait = None if given_up else round(decided.wait_seconds, 3)
+        work.emit(CursorFailed(self._where, str(node), node.attempts + 1, wait, message))
+        if given_up and node.cursor.kind == "chain":
+            await self._fail_pass(f"{node}: {message}")
+        elif len(self._bugs) >= PLUGIN_BUGS_MAX:
+            self._wind_down(Broke(error))
+
+    # -- what the table knows ------------------------------------------------------------------
+
+    async def _refill(self) -> None:
+        """Take in what the table holds open and this walk has not in mind."""
+        most = IN_MEMORY_MAX + len(self._frontier)
+        look = await self._work.hops.run(passes.look, self._pass.id, most=most)
+        self._frontier.refilled(look.nodes, more=look.more)
+
+    async def _find_the_end(self) -> None:
+        """Nothing is left here: end the pass, or wait for cursors that must wait."""
+        hops, lease = self._work.hops, self._tenure.lease
+        ending = await hops.run(passes.complete, lease, self._pass.id, self._wanted)
+        if ending is not None:
+            self._work.emit(ending.event(self._where))
+            self._wind_down(ending.ended)
+            return
+        look = await hops.run(passes.look, self._pass.id, most=IN_MEMORY_MAX)
+        if look.nodes:
+            self._frontier.refilled(look.nodes, more=look.more)
+        else:
+            await self._wait_for_cursors(look.wait_seconds or 0.0, look.last_error or "")
+
+    async def _wait_for_cursors(self, wait_seconds: float, last_error: str) -> None:
+        """Wait here while it is worth it; else end the run and leave the pass open."""
+        if self._idle_since is None:
+            self._idle_since = trio.current_time()
+        idle = trio.current_time() - self._idle_since
+        if idle + wait_seconds > self._work.patience_seconds:
+            nothing = self._not_understood and not self._tally.pages
+            message = f"only cursors that must wait remain; the last said: {last_error}"
+            self._wind_down(OnlyWaiting(wait_seconds, nothing, message))
+            return
+        with trio.move_on_after(wait_seconds + 0.01):
+            while self._ended is None:
+                await self._changed.wait()
+        self._frontier.more = True
+
+    # -- batching and writing ------------------------------------------------------------------
+
+    async def _batch_all(
+        self,
+        fetched: trio.MemoryReceiveChannel[Walked],
+        to_write: trio.MemorySendChannel[list[Walked]],
+    ) -> None:
+        """Put small pages together: by rows, bytes, or a short linger."""
+        pending: list[Walked] = []
+        closed = False
+        async with fetched, to_write:
+            while not closed or pending:
+                closed = closed or await gather(fetched, pending)
+                batch, pending = self._frontier.admit(pending)
+                if batch:
+                    await to_write.send(batch)
+                elif pending and self._writing:
+                    await self._changed.wait()  # their opener is being written
+                elif closed:
+                    return  # their opener was not committed: both are fetched again
+
+    async def _write_all(self, batches: trio.MemoryReceiveChannel[list[Walked]]) -> None:
+        async with batches:
+            async for batch in batches:
+                self._writing += 1
+                try:
+                    await self._guarded(self._write, batch)
+                finally:
+                    self._writing -= 1
+                    self._notify()
+
+    async def _write(self, batch: list[Walked]) -> None:
+        """Write one batch; pages whose cursors somebody else closed meanwhile are dropped."""
+        while batch:
+            openings = self._frontier.openings(batch)
+            try:
+                committed = await self._committer.commit(batch, openings, self._frontier.ends_at)
+            except FrontierMoved:
+                keys = [page.node.key for page in batch]
+                left = set(await self._work.hops.run(passes.still_open, self._pass.id, keys))
+                self._frontier.reconciled(keys, left)
+                batch = [page for page in batch if page.node.key in left]
+                continue
+            self._frontier.committed(batch, openings, committed.opened)
+            committed.add_to(self._tally)
+            self._idle_since = None
+            break
+        if self._pass.pages + self._tally.pages > PAGES_MAX and self._ended is None:
+            await self._fail_pass(f"more than {PAGES_MAX} pages in one pass")

@@ -1,0 +1,1 @@
+"""Keep PostgreSQL tables in step with the car auctions of AuctionsAPI."""

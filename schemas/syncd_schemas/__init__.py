@@ -1,0 +1,1 @@
+"""SQL of the control tables, and JSON Schemas of configuration and log events."""

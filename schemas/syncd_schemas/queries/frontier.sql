@@ -1,0 +1,94 @@
+-- name: open_cursors
+-- Open cursors, each once per pass, in key order: two writers that open the same ones wait for each other
+-- instead of deadlocking. One that stands already, open or closed, is left alone and not locked. Answers
+-- with the keys of the rows that it really opened.
+INSERT INTO syncd.frontier (pass_id, cursor_key, cursor, number, kind, depth, ordinal, version)
+SELECT %(pass)s, c.key, c.value::jsonb, c.number, c.kind, c.depth, c.ordinal, c.version
+FROM unnest(%(keys)s::bytea[], %(values)s::text[], %(numbers)s::int[], %(kinds)s::text[],
+            %(depths)s::int[], %(ordinals)s::bigint[], %(versions)s::bigint[])
+     AS c (key, value, number, kind, depth, ordinal, version)
+ORDER BY c.key
+ON CONFLICT (pass_id, cursor_key) DO NOTHING
+RETURNING cursor_key;
+
+-- name: raise_versions
+-- Open items again that come with a higher version than they were walked at.
+WITH risen AS (
+    SELECT f.cursor_key, c.version
+    FROM syncd.frontier f
+    JOIN unnest(%(keys)s::bytea[], %(versions)s::bigint[]) AS c (key, version) ON c.key = f.cursor_key
+    WHERE f.pass_id = %(pass)s AND f.kind = 'item'
+      AND c.version > coalesce(f.version, -9223372036854775808)
+    ORDER BY f.cursor_key
+    FOR UPDATE OF f
+)
+UPDATE syncd.frontier f
+SET state = 'open', version = risen.version, attempts = 0, failing_since = NULL,
+    not_before = '-infinity', last_error = NULL
+FROM risen
+WHERE f.pass_id = %(pass)s AND f.cursor_key = risen.cursor_key
+RETURNING f.cursor_key;
+
+-- name: close_cursors
+-- Close the cursors of a batch's pages, and the numbered ones above the end marker, in key order. An item
+-- whose version has meanwhile risen above the fetched one stays open.
+WITH page AS (
+    SELECT * FROM unnest(%(keys)s::bytea[], %(versions)s::bigint[], %(empties)s::boolean[])
+           AS p (key, version, empty)
+), held AS (
+    SELECT f.cursor_key, p.key IS NOT NULL AS fetched,
+           coalesce(f.version > p.version, false) AS risen, coalesce(p.empty, true) AS empty
+    FROM syncd.frontier f LEFT JOIN page p ON p.key = f.cursor_key
+    WHERE f.pass_id = %(pass)s AND f.state = 'open'
+      AND (f.cursor_key = ANY (%(keys)s::bytea[]) OR f.number > %(end)s::int)
+    ORDER BY f.cursor_key
+    FOR UPDATE OF f
+)
+UPDATE syncd.frontier f
+SET state = CASE WHEN held.risen THEN 'open' ELSE 'closed' END,
+    empty = held.empty AND NOT held.risen,
+    attempts = 0, failing_since = NULL, last_error = NULL
+FROM held
+WHERE f.pass_id = %(pass)s AND f.cursor_key = held.cursor_key
+RETURNING held.fetched;
+
+-- name: next_cursors
+-- The next cursors that may be fetched, deepest first. %(kind)s narrows them while too many stand open.
+SELECT cursor_key, cursor, number, kind, version, depth, ordinal, attempts, failing_since
+FROM syncd.frontier
+WHERE pass_id = %(pass)s AND state = 'open' AND not_before <= syncd.clock(%(now)s)
+  AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+ORDER BY depth DESC, ordinal
+LIMIT %(most)s;
+
+-- name: open_count
+-- How many stand open, counted up to a bound, and until when the first of those that wait must wait.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM syncd.frontier
+                              WHERE pass_id = %(pass)s AND state = 'open' LIMIT %(most)s) AS bounded) AS open,
+       (SELECT extract(epoch FROM min(not_before) - syncd.clock(%(now)s))::float8 FROM syncd.frontier
+        WHERE pass_id = %(pass)s AND state = 'open' AND not_before > syncd.clock(%(now)s)) AS wait_seconds,
+       (SELECT last_error FROM syncd.frontier
+        WHERE pass_id = %(pass)s AND state = 'open' AND last_error IS NOT NULL
+        ORDER BY attempts DESC LIMIT 1) AS last_error;
+
+-- name: highest_number
+-- Up to which page number pages stand in the table, and what the pages' cursors share.
+SELECT number, cursor FROM syncd.frontier
+WHERE pass_id = %(pass)s AND number IS NOT NULL
+ORDER BY number DESC LIMIT 1;
+
+-- name: still_open
+-- Which of these are open.
+SELECT cursor_key FROM syncd.frontier
+WHERE pass_id = %(pass)s AND cursor_key = ANY (%(keys)s::bytea[]) AND state = 'open';
+
+-- name: fail_cursor
+-- Note a failure: the cursor waits, or an item becomes debt.
+UPDATE syncd.frontier
+SET attempts = attempts + 1,
+    failing_since = coalesce(failing_since, syncd.clock(%(now)s)),
+    not_before = syncd.clock(%(now)s) + make_interval(secs => %(wait_seconds)s),
+    last_error = %(error)s,
+    state = CASE WHEN %(give_up)s AND kind = 'item' THEN 'failed' ELSE state END
+WHERE pass_id = %(pass)s AND cursor_key = %(key)s AND state = 'open'
+RETURNING attempts;

@@ -1,0 +1,67 @@
+"""What every test may ask for: a real PostgreSQL, and a database of its own in it.
+
+The server is started once per test process from the embedded binaries; `SYNCD_TEST_DSN` (a
+superuser's) points the tests at another. A template database with the control tables is cloned for
+each test.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from syncd.embedded import throwaway
+from syncd.store.hops import Connection, connection_options, Timeouts
+from syncd.store.migrations import migrate
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The conninfo of a server on which databases may be made."""
+    if given := os.environ.get("SYNCD_TEST_DSN"):
+        yield given
+        return
+    with throwaway() as embedded:
+        yield embedded.conninfo
+
+
+def connect(dsn: str) -> Connection:
+    """Open a connection as the store does."""
+    return psycopg.connect(dsn, **connection_options(Timeouts(), "syncd-test"))
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """The name of a database with the control tables, to clone."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    with connect(make_conninfo(server, dbname=name)) as connection:
+        migrate(connection)
+    yield name
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE "{name}"')
+
+
+@pytest.fixture
+def dsn(server: str, template: str) -> Iterator[str]:
+    """The conninfo of a fresh database with the control tables."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield make_conninfo(server, dbname=name)
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[Connection]:
+    """A connection to a fresh database with the control tables."""
+    opened = connect(dsn)
+    yield opened
+    opened.close()

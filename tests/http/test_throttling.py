@@ -1,0 +1,182 @@
+"""Being told to wait is no failure: everybody waits, and then it is sent again (P19)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from syncd.errors import Throttled, Unavailable
+from syncd.events import LimitLocked, RequestRetried
+from syncd.model import Quota, Rate
+
+if TYPE_CHECKING:
+    from tests.http.conftest import Bench, Received, Script, Scripted
+
+
+async def test_a_429_waits_as_long_as_it_was_asked_and_is_no_failure(
+    upstream: Scripted, bench: Bench
+) -> None:
+    upstream.plays(upstream.says(429, Retry_After="1"), upstream.says(body=b"[1]"))
+    client = await bench.client(upstream.url)
+    http = client.for_fetch()
+
+    response = await http.get("cars")
+
+    assert response.content == b"[1]"
+    first, second = (each.at for each in upstream.received)
+    assert 1.0 <= second - first < 1.8
+    assert (http.requests, http.retries) == (2, 1)
+    assert 1.0 <= http.throttled_seconds < 1.8
+    assert client.statistics.throttled_seconds == http.throttled_seconds
+    assert bench.emitted(LimitLocked) == [LimitLocked("cars:app", 1.0, announced=True)]
+    (retried,) = bench.emitted(RequestRetried)
+    assert (retried.reason, retried.status, retried.attempt) == ("throttled", 429, 2)
+    assert retried.wait_seconds >= 1.0
+
+
+async def test_while_a_quota_is_locked_nobody_of_it_leaves_and_others_do(
+    upstream: Scripted, bench: Bench
+) -> None:
+    def judge(request: Received) -> Script:
+        first = len(upstream.received) == 1
+        return upstream.says(429, Retry_After="1") if first else upstream.says()
+
+    upstream.judge = judge
+    client = await bench.client(upstream.url, quotas=(Quota("app"), Quota("search")), scope="app1")
+    other = await bench.client(upstream.url, scope="app1")  # another account of the same app
+
+    async def ask_soon() -> None:
+        await trio.sleep(0.1)
+        await other.for_fetch().get("cars/other")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.for_fetch().get, "cars")
+        nursery.start_soon(ask_soon)
+        await trio.sleep(0.1)
+        await client.for_fetch().get("search", quota="search")
+
+    began_at = upstream.received[0].at
+    after = {each.target: each.at - began_at for each in upstream.received}
+    assert after["/v1/search"] < 0.5
+    assert after["/v1/cars"] >= 1.0
+    assert after["/v1/cars/other"] >= 1.0
+
+
+async def test_a_date_is_measured_by_the_upstreams_own_clock(
+    upstream: Scripted, bench: Bench
+) -> None:
+    wrong_by_years = {
+        "Date": "Thu, 01 Jan 1998 00:00:00 GMT",
+        "Retry_After": "Thu, 01 Jan 1998 00:00:01 GMT",
+    }
+    upstream.plays(upstream.says(503, **wrong_by_years), upstream.says())
+    client = await bench.client(upstream.url)
+
+    await client.for_fetch().get("cars")
+
+    first, second = (each.at for each in upstream.received)
+    assert 1.0 <= second - first < 1.8
+
+
+@pytest.mark.parametrize("junk", [None, "soon", "-1", "0", "1.5", "Mon, 99 Foo 2026 00:00:00 GMT"])
+async def test_without_a_usable_retry_after_the_wait_is_our_own_backoff(
+    upstream: Scripted, bench: Bench, junk: str | None
+) -> None:
+    upstream.plays(upstream.says(429, Retry_After=junk), upstream.says())
+    client = await bench.client(upstream.url)
+
+    await client.for_fetch().get("cars")
+
+    (lock,) = bench.emitted(LimitLocked)
+    assert not lock.announced
+    assert 0 < lock.seconds <= 1.0
+
+
+async def test_however_often_it_is_told_to_wait_a_request_does_not_fail(
+    upstream: Scripted, bench: Bench
+) -> None:
+    upstream.plays(*[upstream.says(429)] * 4, upstream.says(503), upstream.says(body=b"[1]"))
+    client = await bench.client(upstream.url)
+
+    response = await client.for_fetch().get("cars")
+
+    assert response.content == b"[1]"
+    assert [lock.seconds for lock in bench.emitted(LimitLocked)] == [0.05, 0.1, 0.2, 0.4]
+
+
+async def test_a_wait_beyond_patience_is_handed_on_at_once(
+    upstream: Scripted, bench: Bench
+) -> None:
+    upstream.plays(upstream.says(429, Retry_After="99999999"))
+    client = await bench.client(upstream.url)
+    began_at = trio.current_time()
+
+    for path in ("cars", "bikes"):  # the second one is not even sent
+        with pytest.raises(Throttled, match=f"cars GET /v1/{path}: throttled for 3600 s") as caught:
+            await client.for_fetch().get(path)
+        assert 3599 < caught.value.retry_after_seconds <= 3600
+
+    assert trio.current_time() - began_at < 1
+    assert upstream.paths == ["/v1/cars"]
+
+
+async def test_waits_add_up_against_patience(upstream: Scripted, bench: Bench) -> None:
+    upstream.plays(upstream.says(429, Retry_After="1"))
+    client = await bench.client(upstream.url, patience_seconds=1.5)
+    http = client.for_fetch()
+
+    with pytest.raises(Throttled) as caught:
+        await http.get("cars")
+
+    assert 0.9 < caught.value.retry_after_seconds <= 1.0
+    assert 1.0 <= http.throttled_seconds <= 1.5
+    assert len(upstream.received) == 2
+
+
+async def test_a_429_locks_before_its_body_has_come(upstream: Scripted, bench: Bench) -> None:
+    upstream.plays(
+        upstream.stalls(b"HTTP/1.1 429 No\r\nRetry-After: 999\r\nContent-Length: 9\r\n\r\n")
+    )
+    client = await bench.client(upstream.url)
+    began_at = trio.current_time()
+
+    with pytest.raises(Throttled):
+        await client.for_fetch().get("cars")
+
+    assert trio.current_time() - began_at < 0.5
+
+
+async def test_a_503_that_names_no_time_is_a_failure(upstream: Scripted, bench: Bench) -> None:
+    upstream.plays(upstream.says(503))
+    client = await bench.client(upstream.url)
+
+    with pytest.raises(Unavailable):
+        await client.for_fetch().get("cars")
+
+    assert bench.emitted(LimitLocked) == []
+
+
+async def test_a_strict_judge_of_the_rate_never_objects(upstream: Scripted, bench: Bench) -> None:
+    """20 requests in any 0.5 s, by a sliding window; over it: 429."""
+    quota = Quota("app", Rate(20, 0.5), concurrency=8)
+    objections = 0
+
+    def judge(request: Received) -> Script:
+        nonlocal objections
+        # Loopback delivers a request some milliseconds after it left, now more, now less.
+        recent = [r for r in upstream.received if r.at > request.at - 0.5 + 0.02]
+        objections += len(recent) > 20
+        return upstream.says()
+
+    upstream.judge = judge
+    client = await bench.client(upstream.url, quotas=(quota,))
+    began_at = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(60):
+            nursery.start_soon(client.for_fetch().get, "cars")
+
+    assert objections == 0
+    assert trio.current_time() - began_at < 2.0  # 60 requests need 1.5 s at least
