@@ -15,8 +15,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from database import connect
 from syncd.embedded import throwaway
-from syncd.store.hops import Connection, connection_options, Timeouts
+from syncd.store.hops import Connection
 from syncd.store.migrations import migrate
 
 
@@ -28,11 +29,6 @@ def server() -> Iterator[str]:
         return
     with throwaway() as embedded:
         yield embedded.conninfo
-
-
-def connect(dsn: str) -> Connection:
-    """Open a connection as the store does."""
-    return psycopg.connect(dsn, **connection_options(Timeouts(), "syncd-test"))
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ class _Car(msgspec.Struct, gc=False):
     """As much of a car as is needed to cut its lots out of it."""
 
     id: int
-    lots: list[msgspec.Raw] | None = None
+    lots: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Links(msgspec.Struct, gc=False):
@@ -43,6 +43,7 @@ class _Envelope(msgspec.Struct, gc=False):
 
 
 _peek = msgspec.json.Decoder(_Car)
+_lots = msgspec.json.Decoder(list[msgspec.Raw] | None)
 
 
 def since_of(cursor: Any) -> datetime | None:
@@ -105,9 +106,19 @@ def cars_page(response: Response) -> Page:
             car = _peek.decode(raw)
         except msgspec.DecodeError:
             continue  # the car itself is set aside when its row is made, with the reason
-        parent = {"car_id": car.id}
-        lots += [Record(lot, parent) for lot in car.lots or ()]
+        lots += _lots_of(car)
     return _page({"cars": cars, "lots": lots}, envelope, response)
+
+
+def _lots_of(car: _Car) -> list[Record]:
+    parent = {"car_id": car.id}
+    try:
+        lots = _lots.decode(car.lots)
+    except msgspec.DecodeError:
+        # In another shape than a list they are handed over whole: no lot without its key becomes a
+        # row, so they are set aside with the reason, where dropping them would say nothing.
+        return [Record(car.lots, parent)]
+    return [Record(lot, parent) for lot in lots or ()]
 
 
 def manufacturers_page(response: Response) -> Page:

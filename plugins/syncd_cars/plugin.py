@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +35,7 @@ from syncd_cars import api
 from syncd_cars.records import Car, CarRecord, Lot, LotRecord, Manufacturer, car_of, lot_of
 
 PRIORITY_SECONDS = 3600  # the priority brands go an hour before the whole feed
+LOOK_UP_PAGES_MAX = 1000  # of about 424 manufacturers: one that always names a next page ends here
 
 
 @attrs.frozen
@@ -140,15 +142,21 @@ async def brand_ids(ctx: Context[Settings, None], wanted: Sequence[str]) -> dict
     """Look up the ids of brands by name, whatever their case."""
     names = {name.casefold(): name for name in wanted}
     ids: dict[str, int] = {}
-    number, end = 1, False
-    while not end and len(ids) < len(names):
+    for number in range(1, LOOK_UP_PAGES_MAX + 1):
         page = await manufacturers(ctx, Cursor({}, number=number))
-        for record in page.records["manufacturers"]:
-            brand = msgspec.json.decode(record.raw, type=Manufacturer)
+        for brand in brands_of(page):
             if brand.name is not None and brand.name.casefold() in names:
                 ids[names[brand.name.casefold()]] = brand.id
-        number, end = number + 1, page.end or page.empty
+        if page.end or page.empty or len(ids) >= len(names):
+            break
     return ids
+
+
+def brands_of(page: Page) -> Iterator[Manufacturer]:
+    """Read the brands of a page; one that cannot be read is nobody's priority."""
+    for record in page.records["manufacturers"]:
+        with suppress(msgspec.DecodeError):
+            yield msgspec.json.decode(record.raw, type=Manufacturer)
 
 
 @hookimpl
@@ -204,7 +212,7 @@ def transform(instance: Instance[Any], stream: Stream) -> Transform | None:
 
 @hookimpl
 def check(instance: Instance[Any]) -> Check | None:
-    """Look the priority brands up: that tells whether the key is taken, too."""
+    """Look the priority brands up, if any: the answer tells whether the key is taken, too."""
     if instance.connector is not CONNECTOR:
         return None
 

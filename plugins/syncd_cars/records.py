@@ -231,11 +231,11 @@ def lot_of(record: LotRecord) -> Lot:
     state = location.state if location else None
     return Lot(
         domain_id=id_of(record.domain),
-        lot=None if record.lot is None else str(record.lot),
+        lot=number_of(record.lot),
         domain=name_of(record.domain),
         id=record.id,
         car_id=record.car_id,
-        external_id=None if record.external_id is None else str(record.external_id),
+        external_id=number_of(record.external_id),
         status=name_of(record.status),
         sale_date=moment(record.sale_date),
         odometer_km=whole(record.odometer.km) if record.odometer else None,
@@ -273,6 +273,11 @@ def name_of(reference: Reference) -> str | None:
     return reference or None
 
 
+def number_of(value: int | str | None) -> str | None:
+    """Return a number that names something as text, whichever way it came; blank names nothing."""
+    return None if value is None else str(value).strip() or None
+
+
 def first_image(images: Images | None) -> str | None:
     """Return a picture's address, best kept first: the API's own network, then the sites'."""
     if images is None:
@@ -297,9 +302,10 @@ def amount(value: Amount) -> Decimal | None:
     if plain is None:
         return None
     try:
-        return Decimal(plain if isinstance(plain, int) else str(plain))
+        price = Decimal(plain if isinstance(plain, int) else str(plain))
     except InvalidOperation:
         return None
+    return price if price.is_finite() else None  # the text "NaN" is a Decimal, too
 
 
 def moment(value: Wrapped | str | None) -> datetime | None:

@@ -48,8 +48,10 @@ class Scripted:
     url: str = ""
     received: list[Received] = attrs.field(factory=list)
     connections: int = 0
+    open_connections: int = 0
     scripts: list[Script] = attrs.field(factory=list)
     judge: Callable[[Received], Script] | None = None
+    _closed: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def paths(self) -> list[str]:
@@ -119,6 +121,7 @@ class Scripted:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         self.connections += 1
+        self.open_connections += 1
         number, buffer = self.connections, b""
         async with stream:
             try:
@@ -133,6 +136,16 @@ class Scripted:
                         return
             except trio.BrokenResourceError:
                 return  # the client cut it: what most of these tests are about
+            finally:
+                self.open_connections -= 1
+                self._closed.set()
+                self._closed = trio.Event()
+
+    async def until_open(self, count: int) -> None:
+        """Wait until no more than `count` connections are open."""
+        with trio.fail_after(5):
+            while self.open_connections > count:
+                await self._closed.wait()
 
     def _next(self, request: Received) -> Script:
         self.received.append(request)
@@ -177,15 +190,18 @@ class Bench:
             Upstream(url, quotas=quotas, headers=headers or {}, **declared),
             limiters=self.limiters,
             emit=self.events.append,
-            clock=lambda: (
-                datetime(2026, 11, 1, 12, tzinfo=UTC) + timedelta(seconds=trio.current_time())
-            ),
+            clock=lambda: self.clock(trio.current_time()),
             random=Always(chance),
             version="1",
             scope=scope,
             throttle_patience_seconds=patience_seconds,
         )
         return await self.stack.enter_async_context(client)
+
+    @staticmethod
+    def clock(at: float) -> datetime:
+        """The database's clock, which runs as Trio's does."""
+        return datetime(2026, 11, 1, 12, tzinfo=UTC) + timedelta(seconds=at)
 
     def emitted(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from syncd.errors import Unauthorized, Unintelligible
+from syncd.errors import ConfigError, Unauthorized, Unintelligible
+from syncd.http import wire
 
 if TYPE_CHECKING:
     from tests.http.conftest import Bench, Scripted
@@ -22,10 +23,13 @@ async def test_a_complete_json_answer_is_data(upstream: Scripted, bench: Bench) 
         upstream.says(body=b'{"id": 1}', Date="Sun, 01 Nov 2026 12:00:00 GMT", X_Total="7")
     )
     client = await bench.client(upstream.url)
+    http = client.for_fetch()
 
-    response = await client.for_fetch().get("cars", params={"page": 1, "q": "a b"})
+    response = await http.get("cars", params={"page": 1, "q": "a b"})
 
     assert response.status == 200
+    assert http.received_bytes == 9
+    assert http.now() >= response.sent_at
     assert response.content == b'{"id": 1}'
     assert response.headers["x-total"] == "7"
     assert response.date == datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -214,7 +218,7 @@ async def test_a_connection_that_the_upstream_closed_is_replaced_without_a_retry
 
     for _ in range(3):
         await http.get("cars")
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await upstream.until_open(0)
 
     assert (http.requests, http.retries) == (3, 0)
 
@@ -231,9 +235,40 @@ async def test_sent_at_is_when_the_answered_request_left_the_earliest_of_a_fetch
     second = await http.get("cars")
 
     assert http.sent_at == first.sent_at < second.sent_at
-    left_at = [each.at for each in upstream.received]
-    gap_seconds = (second.sent_at - first.sent_at).total_seconds()
-    assert gap_seconds == pytest.approx(left_at[2] - left_at[1], abs=0.05)
+    failed, came, came_next = (bench.clock(each.at) for each in upstream.received)
+    assert failed < first.sent_at <= came < second.sent_at <= came_next
+
+
+async def test_a_connection_idle_for_long_is_closed(
+    upstream: Scripted, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "IDLE_SECONDS", 0.05)
+    client = await bench.client(upstream.url)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(client.for_fetch().get, "cars")
+    assert upstream.open_connections == 3
+    await trio.sleep(0.1)
+    await client.for_fetch().get("cars")
+
+    await upstream.until_open(1)
+    assert upstream.connections == 4  # an expired one is not used again
+
+
+async def test_leaving_the_client_closes_its_connections(upstream: Scripted, bench: Bench) -> None:
+    client = await bench.client(upstream.url)
+    await client.for_fetch().get("cars")
+
+    await bench.stack.aclose()
+
+    await upstream.until_open(0)
+    assert upstream.connections == 1
+
+
+async def test_an_upstream_without_a_quota_is_a_configuration_error(bench: Bench) -> None:
+    with pytest.raises(ConfigError, match="declares no quota"):
+        await bench.client("https://api.example", quotas=())
 
 
 async def test_an_unknown_quota_or_accept_is_the_plugins_bug(

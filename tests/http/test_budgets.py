@@ -121,12 +121,12 @@ async def test_two_gigabytes_without_a_length_are_cut_at_the_budget(
 ) -> None:
     chunk = b"100000\r\n" + bytes(MIB) + b"\r\n"
     upstream.plays(upstream.floods(JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk, 2048))
-    client = await bench.client(upstream.url, wire_max_bytes=16 * MIB)
+    client = await bench.client(upstream.url)
 
-    with pytest.raises(Unintelligible, match=f"over {16 * MIB} bytes on the wire"):
+    with pytest.raises(Unintelligible, match=f"over {64 * MIB} bytes on the wire"):
         await client.for_fetch().get("cars")
 
-    assert peak_bytes() < 32 * MIB
+    assert peak_bytes() < 96 * MIB
     assert len(upstream.received) == 1
 
 
@@ -139,20 +139,6 @@ async def test_a_body_over_its_decoded_budget_is_cut(upstream: Scripted, bench: 
         await client.for_fetch().get("cars")
 
     assert len(upstream.received) == 1
-
-
-async def test_a_full_budget_costs_no_second_copy(
-    upstream: Scripted, bench: Bench, peak_bytes: Callable[[], int]
-) -> None:
-    piece = b" " * MIB
-    head = JSON_HEAD + b"Content-Length: %d\r\n\r\n[" % (32 * MIB + 2)
-    upstream.plays(upstream.raw(head, *[piece] * 32, b"]", keep=True))
-    client = await bench.client(upstream.url)
-
-    response = await client.for_fetch().get("cars")
-
-    assert len(response.content) == 32 * MIB + 2
-    assert peak_bytes() < 48 * MIB
 
 
 @settings(deadline=None, max_examples=60)

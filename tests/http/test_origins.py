@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -163,8 +164,9 @@ def test_a_path_goes_below_the_base_url(base: str, path: str, target: str) -> No
         "https://user:canary@api.example",
         "https://api.example/v1?key=canary",
         "https://",
-        "https://api.example:port",
-        "https://xn--/",
+        "https://api.example:canary",
+        "https://user:canary",
+        "https://canary canary/",
     ],
 )
 def test_an_address_that_is_not_plain_is_a_configuration_error(address: str) -> None:
@@ -172,6 +174,8 @@ def test_an_address_that_is_not_plain_is_a_configuration_error(address: str) -> 
         Upstream(address, quotas=()),
         Upstream("https://api.example", quotas=(), credential_origins=(address,)),
     ):
-        with pytest.raises(ConfigError, match=r"is not a plain|is no address") as caught:
+        with pytest.raises(
+            ConfigError, match=r"is no http or https address|holds more than"
+        ) as caught:
             Origins("cars", upstream, secrets=())
-        assert "canary" not in str(caught.value)
+        assert "canary" not in "".join(traceback.format_exception(caught.value))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.http.conftest import Bench, Scripted
 
 BASIC = base64.b64encode(b"user:canary+in basic").decode()
-HEADERS = {
+HEADERS: dict[str, str | Secret] = {
     "Authorization": Secret(f"Basic {BASIC}"),
     "X-Store": Secret("canary/of=the store"),
     "X-Api-Key": "canary-not-wrapped",
@@ -117,6 +117,11 @@ def test_a_short_word_beside_a_credential_is_no_secret() -> None:
     secrets = secrets_of({"Authorization": Secret("Bearer long-credential v1"), "Accept": "json"})
 
     assert masked("Bearer v1 json long-credential", secrets) == "Bearer v1 json ***"
+
+
+@pytest.mark.parametrize("junk", ["Basic", "Basic not-base64!", "Basic /////w=="])
+def test_a_basic_credential_that_is_none_is_masked_all_the_same(junk: str) -> None:
+    assert masked(f"said {junk}", secrets_of({"Authorization": Secret(junk)})) == "said ***"
 
 
 def test_parameters_with_the_name_of_a_secret_are_secrets() -> None:

@@ -108,7 +108,8 @@ def test_after_a_lock_the_saved_up_burst_is_gone() -> None:
     rate = Rate(10, 1.0, burst=5)
     gate, _ = throttled(Gate(), rate, left_at=0, now=0, asked_seconds=60, chance=0.5)
 
-    left_at, now = [], 60.0
+    now = 60.0
+    left_at: list[float] = []
     while len(left_at) < 3:
         gate, opens_at = admit(gate, rate, now=now)
         if opens_at <= now:

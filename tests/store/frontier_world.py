@@ -93,7 +93,12 @@ class World:
         self.fetches = 0
         self.crash_share = 0.02
         self.stall_share = 0.05
+        self.stall_seconds = 2.5 * LEASE_SECONDS
         self.renewals: list[float] = []
+        self.spared: frozenset[str] = frozenset()  # points at which nothing happens
+        # Mutants of the engine that the checker must catch:
+        self.completes_in_a_writer = False
+        self.takes_an_empty_page_for_the_end = False
         self.done = threading.Event()
         self.failures: list[BaseException] = []
         self._daemons = [Daemon(self, writers, Random(seed * 31 + n)) for n in range(daemons)]
@@ -178,12 +183,14 @@ def crashing(world: World) -> Iterator[None]:
     """Let daemons die and stall at the named points, in their own threads."""
     random = Random(world.random.random())
 
-    def reached(_: str) -> None:
+    def reached(point: str) -> None:
+        if point in world.spared:
+            return
         drawn = random.random()
         if drawn < world.crash_share:
             raise Crash
         if drawn < world.crash_share + world.stall_share:
-            time.sleep(random.random() * 2.5 * LEASE_SECONDS)
+            time.sleep(random.random() * world.stall_seconds)
 
     faults.arm(reached)
     try:
@@ -335,6 +342,8 @@ class Walk:
     def _step(self, connection: Connection) -> bool:
         """Fetch one page, or write what is there, or look whether it is over."""
         with self.lock:
+            if self.over.is_set():
+                return True
             node = self.frontier.take()
             if node is None and self.frontier.more and not self.frontier.ready:
                 look = passes.look(connection, self.active.id, most=100)
@@ -372,6 +381,9 @@ class Walk:
                 self.frontier.failed(node)  # and the table still holds it open
                 self.frontier.more = True
                 return
+            if self.world.takes_an_empty_page_for_the_end and page.empty:
+                assert self.frontier.numbered is not None
+                self.frontier.numbered.ends_at = node.cursor.number
             self.pending.append(Walked(node, page, LONG_AGO, opens))
 
     def _commit(
@@ -383,6 +395,8 @@ class Walk:
             done, _ = self.committer.write(
                 connection, batch, made, openings=openings, ends_at=self.frontier.ends_at
             )
+            if self.world.completes_in_a_writer:
+                self._complete_here(connection)
             faults.point("before_commit")
             connection.commit()
         except FrontierMoved:
@@ -397,7 +411,22 @@ class Walk:
         with self.lock:
             self.frontier.committed(batch, openings, done.opened)
 
+    def _complete_here(self, connection: Connection) -> None:
+        """End the pass in a writer's own transaction: what a careless engine would do."""
+        left = connection.execute(
+            "SELECT count(*) AS n FROM syncd.frontier WHERE pass_id = %s AND state = 'open'",
+            (self.active.id,),
+        ).fetchone()
+        if left is not None and left["n"] == 0:
+            connection.execute(
+                "UPDATE syncd.pass SET state = 'complete', ended_at = syncd.clock() WHERE id = %s",
+                (self.active.id,),
+            )
+
     def _complete(self, connection: Connection) -> bool:
+        if self.world.completes_in_a_writer:
+            connection.rollback()
+            return False
         ending = passes.complete(connection, self.lease, self.active.id, WANTED)
         connection.commit()
         if ending is None:

@@ -107,8 +107,9 @@ def _found(conn: psycopg.Connection[Any], table: Table) -> _Found:
 
 def _refuse_another(table: Table, found: _Found) -> None:
     where = str(table)
-    if found.relkind not in {"r", "p"} or not {WRITTEN_AT, VERSION} <= found.columns.keys():
-        said = "is there already, and was not made by syncd"
+    # Of a partitioned table the upsert cannot tell which rows it inserted (xmax).
+    if found.relkind != "r" or not {WRITTEN_AT, VERSION} <= found.columns.keys():
+        said = "is there already, and is no ordinary table that syncd made"
         raise ConfigError(where, said, "rename it, or rename the instance or the stream")
     for name, kind in _columns(table).items():
         there = found.columns.get(name, kind)

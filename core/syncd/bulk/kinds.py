@@ -23,7 +23,7 @@ from uuid import UUID
 
 import attrs
 
-from syncd.bulk.jsonb import encoded
+from syncd.bulk.jsonb import documents
 
 Encode: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
 
@@ -103,8 +103,15 @@ def _dates(values: Sequence[Any]) -> Sequence[Any]:
 
 def _moments(values: Sequence[Any]) -> Sequence[Any]:
     _refuse_other_types(values, datetime)
-    sent = [None if v is None else (v - _EPOCH) // _MICROSECOND for v in values]
-    if any(m is not None and not _FIRST <= m <= _LAST for m in sent):
+    sent: list[int | None] = []
+    for value in values:
+        if value is None:
+            sent.append(None)
+        else:
+            since = value - _EPOCH
+            sent.append((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds)
+    known = [moment for moment in sent if moment is not None]
+    if known and not _FIRST <= min(known) <= max(known) <= _LAST:
         # An offset can carry a Python datetime out of Python's years: PostgreSQL stores it, but
         # psycopg cannot read it back (P28).
         raise OverflowError("the moment is outside of the years 1 to 9999 in UTC")
@@ -112,7 +119,7 @@ def _moments(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def _documents(values: Sequence[Any]) -> Sequence[Any]:
-    return [None if v is None else b"\x01" + encoded(v) for v in values]
+    return [None if data is None else b"\x01" + data for data in documents(values)]
 
 
 # Object identifiers: PostgreSQL, src/include/catalog/pg_type.dat; they never change.

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -35,7 +36,7 @@ def version_of(stream: Stream) -> VersionOf:
     the value is of another type, or does not fit into 64 bits.
     """
     if stream.version is None:
-        return lambda _row, sent_at: microseconds(sent_at)
+        return lambda _row, sent_at: _of_request(sent_at)
     field, kind = stream.version, _version_type(stream)
     where = f"{stream.name}.{field}"
 
@@ -50,7 +51,7 @@ def version_of(stream: Stream) -> VersionOf:
     def updated(row: Any, sent_at: datetime) -> int:
         value = getattr(row, field)
         if value is None:
-            return microseconds(sent_at)
+            return _of_request(sent_at)
         if not isinstance(value, datetime) or value.tzinfo is None:
             raise RecordError(where, f"the update time is {value!r}, not a moment with a zone")
         return microseconds(min(value, sent_at))
@@ -61,6 +62,9 @@ def version_of(stream: Stream) -> VersionOf:
 def microseconds(moment: datetime) -> int:
     """Answer the microseconds since 1970 in UTC."""
     return (moment - _EPOCH) // _MICROSECOND
+
+
+_of_request = lru_cache(maxsize=64)(microseconds)  # all records of a page share that moment
 
 
 def version_rule(stream: Stream) -> str:

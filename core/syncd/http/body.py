@@ -37,7 +37,8 @@ class Body:
         self._wire_max_bytes = wire_max_bytes
         self._body_max_bytes = body_max_bytes
         self._gzip = zlib.decompressobj(_GZIP_WINDOW) if encoding.endswith("gzip") else None
-        # `getvalue` hands the buffer over without a copy, where joining chunks doubles the peak.
+        # It grows in place where the allocator can, and `getvalue` hands its buffer over: joining
+        # a list of chunks would hold everything twice at the end.
         self._content = io.BytesIO()
 
     def feed(self, chunk: bytes) -> None:

@@ -93,12 +93,14 @@ class HttpxWire:
                     transport, httpx.Request("GET", url, headers=headers), head, chunk
                 )
         finally:
-            await self._put_back(transport)
+            self._idle.append((trio.current_time(), transport))
+        await self._close_stale()
         return found[0] if found else None
 
     async def aclose(self) -> None:
-        while self._idle:
-            await _close(self._idle.pop()[1])
+        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            while self._idle:
+                await self._idle.pop()[1].aclose()
 
     async def _exchange(
         self,
@@ -130,13 +132,7 @@ class HttpxWire:
             limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS),
         )
 
-    async def _put_back(self, transport: httpx.AsyncHTTPTransport) -> None:
-        now = trio.current_time()
-        self._idle.append((now, transport))
-        while self._idle and self._idle[0][0] < now - IDLE_SECONDS:
-            await _close(self._idle.popleft()[1])
-
-
-async def _close(transport: httpx.AsyncHTTPTransport) -> None:
-    with trio.move_on_after(CLOSE_SECONDS, shield=True):
-        await transport.aclose()
+    async def _close_stale(self) -> None:
+        while self._idle and self._idle[0][0] < trio.current_time() - IDLE_SECONDS:
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._idle.popleft()[1].aclose()

@@ -1,0 +1,107 @@
+"""What the live display knows: events folded into one frozen value. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+
+from syncd import events
+from syncd.events import Event
+
+
+@attrs.frozen
+class Row:
+    """One partition, as far as the events have told."""
+
+    partition: str
+    state: str = "starting"
+    running: bool = False
+    ended: bool = False
+    processed: int = 0
+    total: int | None = None
+    percent: float | None = None
+    rate: float = 0.0  # records per second
+    eta_seconds: float | None = None
+    in_flight: int = 0
+    throttled_seconds: float = 0.0
+
+
+@attrs.frozen
+class Board:
+    """All partitions, in the order in which they were first heard of."""
+
+    rows: Mapping[str, Row] = MappingProxyType({})
+    drain: events.DrainStarted | None = None
+
+    def of(self, partition: str) -> Row:
+        return self.rows.get(partition) or Row(partition)
+
+    def put(self, row: Row) -> Board:
+        return attrs.evolve(self, rows=MappingProxyType({**self.rows, row.partition: row}))
+
+
+def folded(board: Board, event: Event) -> Board:
+    """Return the board after an event; one that it does not show leaves it as it is."""
+    match event:
+        case events.RunStarted(partition=name):
+            state = f"{event.mode} pass {event.pass_number}"
+            return board.put(Row(name, state, running=True))
+        case events.RunProgress(partition=name):
+            return board.put(_gone_on(board.of(name), event))
+        case events.RunFinished(partition=name):
+            return board.put(_ended(board.of(name), event))
+        case events.LeaseWaiting(partition=name):
+            return board.put(attrs.evolve(board.of(name), state=f"held by {event.holder}"))
+        case events.PartitionParked(partition=name):
+            return board.put(attrs.evolve(board.of(name), state="parked", running=False))
+        case events.DrainStarted():
+            return attrs.evolve(board, drain=event)
+        case _:
+            return board
+
+
+def _gone_on(row: Row, event: events.RunProgress) -> Row:
+    return attrs.evolve(
+        row,
+        running=True,
+        ended=False,
+        processed=event.processed,
+        total=event.total,
+        percent=event.percent,
+        rate=event.rate,
+        eta_seconds=event.eta_seconds,
+        in_flight=event.in_flight,
+        throttled_seconds=event.throttled_seconds,
+    )
+
+
+def _ended(row: Row, event: events.RunFinished) -> Row:
+    done = event.status == "complete"
+    return attrs.evolve(
+        row,
+        state=event.status,
+        running=False,
+        ended=True,
+        processed=max(row.processed, event.records),
+        percent=100.0 if done and row.percent is not None else row.percent,
+        rate=event.records / event.duration_seconds if event.duration_seconds else 0.0,
+        eta_seconds=None,
+        in_flight=0,
+        throttled_seconds=event.throttled_seconds,
+    )
+
+
+def shown(board: Board, *, most: int) -> tuple[list[Row], int]:
+    """Choose the rows that fit: those that run, then those that ended last.
+
+    Answers with them and with how many are left out.
+    """
+    rows = list(board.rows.values())
+    wanted = [row for row in rows if not row.ended]
+    over = [row for row in rows if row.ended]
+    room = max(0, most - len(wanted))
+    kept = wanted[:most] + (over[-room:] if room else [])
+    order = {row.partition: number for number, row in enumerate(rows)}
+    return sorted(kept, key=lambda row: order[row.partition]), len(rows) - len(kept)

@@ -1,0 +1,212 @@
+"""`syncd check`: asks everything that can be asked without writing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import attrs
+import trio
+
+from syncd import bulk
+from syncd.cli import findings, questions
+from syncd.cli.database import with_database
+from syncd.cli.findings import Finding
+from syncd.cli.loading import Invocation, Loaded
+from syncd.clock import DatabaseClock
+from syncd.commit import Target
+from syncd.config import Job
+from syncd.errors import PluginError, SyncdError, Unavailable
+from syncd.events import Event
+from syncd.http import Client, Limiters
+from syncd.jobs import feeds_of
+from syncd.model import Account, Check, Context, Feed, Instance, Partition, Request, Slice
+from syncd.plugins import found
+from syncd.run import wanted_of
+from syncd.store import migrations
+from syncd.store.hops import Hops
+from syncd.walk import Order
+
+ACCOUNT_SECONDS = 30.0  # for one account's answer, with every wait for its upstream's limit
+ACCOUNTS_AT_ONCE = 8  # upstreams that share a quota are asked one by one anyway
+
+
+def check(invocation: Invocation) -> list[Finding]:
+    """Look at everything; what cannot be looked at is a finding, too."""
+    try:
+        loaded = invocation.load()
+    except SyncdError as error:
+        return findings.problems(error)
+    return [
+        *findings.configuration(loaded.config),
+        *findings.plugins(found(), [i.connector.name for i in loaded.config.instances.values()]),
+        *trio.run(_ask_all, loaded),
+    ]
+
+
+async def _ask_all(loaded: Loaded) -> list[Finding]:
+    return [*await _ask_database(loaded), *await _ask_accounts(loaded)]
+
+
+def _nobody_listens(_: Event) -> None:
+    """Take an event that no check has a use for."""
+
+
+# --- The database ---------------------------------------------------------------------------------
+
+
+async def _ask_database(loaded: Loaded) -> list[Finding]:
+    config = loaded.config
+    home = config.daemon.data_dir / "postgresql"
+    if config.database.url is None and not home.exists():
+        said = f"embedded, made by the first run in {config.daemon.data_dir}"
+        return [Finding("database", said)]
+
+    async def look(hops: Hops) -> list[Finding]:
+        return await _look_around(loaded, hops)
+
+    return await _or_failed("database", with_database(config, look, emit=_nobody_listens))
+
+
+async def _or_failed(what: str, asked: Awaitable[list[Finding]]) -> list[Finding]:
+    try:
+        return await asked
+    except SyncdError as error:
+        return [findings.failed(what, error)]
+
+
+async def _look_around(loaded: Loaded, hops: Hops) -> list[Finding]:
+    config = loaded.config
+    server = await hops.run(questions.server)
+    result = [findings.database(server)]
+    missing = await _or_failed("control tables", _look_at_control_tables(loaded, hops))
+    result += missing
+    tables_stand = await hops.run(migrations.applied) > 0
+    if tables_stand:
+        result.append(findings.connections(config, await hops.run(questions.life)))
+    for job in config.jobs.values():
+        result += await _or_failed(
+            f"job {job.name}",
+            _look_at_job(loaded, hops, job, server=server, has_history=tables_stand),
+        )
+    return list(dict.fromkeys(result))  # two jobs may name the same tables
+
+
+async def _look_at_control_tables(loaded: Loaded, hops: Hops) -> list[Finding]:
+    missing = await hops.run(migrations.missing)
+    names = [f"{each.number:04} {each.name}" for each in missing]
+    return [findings.control_tables(names, own=loaded.config.database.url is None)]
+
+
+async def _look_at_job(
+    loaded: Loaded, hops: Hops, job: Job, *, server: questions.Server, has_history: bool
+) -> list[Finding]:
+    instance = loaded.config.instances[job.connector]
+    result = []
+    for feed, streams in feeds_of(instance, job):
+        target = Target.of(instance, loaded.plugins.pipeline(instance, feed), streams)
+        for table in target.tables.values():
+            statements = [each.as_string() for each in await hops.run(bulk.plan, table)]
+            result.append(findings.data_table(str(table), statements, may_create=server.may_create))
+        result += await _foresee(loaded, hops, job, feed, target, has_history=has_history)
+    return result
+
+
+async def _foresee(
+    loaded: Loaded, hops: Hops, job: Job, feed: Feed, target: Target, *, has_history: bool
+) -> list[Finding]:
+    """Say which passes the job will walk next."""
+    instance = loaded.config.instances[job.connector]
+    pipeline = loaded.plugins.pipeline(instance, feed)
+    order = Order(job.name, job.mode if feed.incremental else "full", 0.0, target)
+    known = await hops.run(questions.standings, instance.name, feed.name) if has_history else []
+    result = []
+    for account in instance.accounts:
+        theirs: list[questions.Standing | None] = [s for s in known if s.account == account.name]
+        for standing in theirs or [None]:  # none: it never ran
+            part = Slice(standing.slice, standing.slice_settings) if standing else Slice()
+            partition = Partition(instance.name, account.name, feed.name, part)
+            wanted = wanted_of(pipeline, order, part)
+            what = f"job {job.name}: {partition}"
+            result.append(findings.next_pass(what, standing, wanted, now=datetime.now(UTC)))
+    return result
+
+
+# --- The upstreams --------------------------------------------------------------------------------
+
+
+async def _ask_accounts(loaded: Loaded) -> list[Finding]:
+    limiters = Limiters(random=Random())  # noqa: S311  # jitter, no secrets
+    interviews = [
+        _Interview(loaded, instance, account, limiters)
+        for instance in loaded.config.instances.values()
+        for account in instance.accounts
+    ]
+    at_once = trio.CapacityLimiter(ACCOUNTS_AT_ONCE)
+    answers: dict[int, Finding] = {}
+
+    async def ask(number: int) -> None:
+        async with at_once:
+            answers[number] = await interviews[number].finding()
+
+    async with trio.open_nursery() as nursery:
+        for number, _ in enumerate(interviews):
+            nursery.start_soon(ask, number)
+    return [answers[number] for number in sorted(answers)]
+
+
+@attrs.frozen
+class _Interview:
+    """Puts the plugin's question to one account of an upstream."""
+
+    loaded: Loaded
+    instance: Instance[Any]
+    account: Account[Any]
+    limiters: Limiters
+
+    async def finding(self) -> Finding:
+        what = f"account {self.instance.name}.{self.account.name}"
+        question = self.loaded.plugins.check(self.instance)
+        if question is None:
+            return Finding(what, "its plugin has no check")
+        try:
+            with trio.fail_after(ACCOUNT_SECONDS):
+                return Finding(what, await self._answer(question))
+        except trio.TooSlowError:
+            said = f"no answer within {ACCOUNT_SECONDS:.0f} s"
+            return findings.failed(what, Unavailable(self.instance.name, said, "is it reachable?"))
+        except SyncdError as error:
+            return findings.failed(what, error)
+        except Exception as error:  # noqa: BLE001  # a plugin's function may raise anything
+            said = f"its check raised {type(error).__name__}: {error}"
+            return findings.failed(what, PluginError(self.instance.name, said, "mend the plugin"))
+
+    async def _answer(self, question: Check) -> str:
+        clock = DatabaseClock()
+        clock.observe(datetime.now(UTC))  # the database may be out of reach; nothing is stored
+        instance, account = self.instance, self.account
+        client = Client(
+            instance.name if account.name == "default" else f"{instance.name}[{account.name}]",
+            instance.connector.upstream(instance.settings, account.settings),
+            limiters=self.limiters,
+            emit=_nobody_listens,
+            clock=clock.now,
+            random=Random(),  # noqa: S311  # jitter, no secrets
+            scope=instance.name,
+        )
+        lifespan = self.loaded.plugins.lifespan(instance) or nullcontext()
+        async with client, lifespan as session:
+            whole = Partition(instance.name, account.name, instance.connector.feeds[0].name)
+            return await question(
+                Context(
+                    http=client.for_fetch(),
+                    account=account,
+                    settings=instance.settings,
+                    session=session,
+                    partition=whole,
+                    request=Request("full", None, clock.now()),
+                )
+            )

@@ -1,0 +1,386 @@
+"""The commands, their options and what `--help` teaches."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from syncd.cli import checking, demonstrating, ending, findings, history, psql, running
+from syncd.cli.columns import table
+from syncd.cli.loading import Invocation
+from syncd.config import Unwanted, duration_seconds, read
+from syncd.config.values import did_you_mean
+from syncd.plugins import found
+
+DEMO_RATE = 20.0  # requests/s: above what two cores can store of 1,000-car pages
+
+_CODES = "\n".join(f"  {code:>2}  {meaning}" for code, meaning in ending.MEANINGS.items())
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, only JSON.")
+
+
+def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
+    """Read a duration as the configuration does."""
+    try:
+        return duration_seconds(value)
+    except Unwanted as error:
+        raise click.BadParameter(f"found {value!r}, {error}") from error
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command; answer with the exit code. Every error has become a line on stderr."""
+    invocation = Invocation()
+    try:
+        code = cli.main(list(arguments), prog_name="syncd", standalone_mode=False, obj=invocation)
+        sys.stdout.flush()
+    except click.Abort:
+        return _ended(invocation, KeyboardInterrupt())
+    except click.ClickException as error:
+        error.show()
+        return ending.USAGE
+    except BrokenPipeError:  # `syncd runs | head`: who reads has seen enough
+        sys.stdout = None  # or Python flushes it once more, and complains
+        return ending.FINE
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001
+        # The border: whatever ends a command ends as a line and an exit code.
+        return _ended(invocation, error)
+    return int(code or 0)
+
+
+def _ended(invocation: Invocation, error: BaseException) -> int:
+    end = ending.ending_of(error)
+    click.echo(invocation.redaction.text(end.text), err=True)
+    return end.code
+
+
+def _echo_json(value: Any, invocation: Invocation) -> None:
+    text = msgspec.json.encode(value).decode()
+    click.echo(invocation.redaction.text(msgspec.json.format(text, indent=2)))
+
+
+def _width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"""\b
+Exit codes:
+{_CODES}
+
+\b
+Begin with:
+  syncd demo              see it work: a simulated upstream, a database, two passes
+  syncd check             is my configuration right, does everything answer?
+  syncd run JOB           run a job now""",
+)
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("syncd.toml"),
+    show_default=True,
+    envvar="SYNCD_CONFIG",
+    show_envvar=True,
+    help="The configuration file.",
+)
+@click.version_option(version("syncd"), "-V", "--version", message="%(prog)s %(version)s")
+@click.pass_obj
+def cli(invocation: Invocation, file: Path) -> None:
+    """Keep PostgreSQL tables in step with HTTP APIs."""
+    invocation.file = file
+
+
+@cli.command(
+    "run",
+    short_help="Run jobs now, due or not.",
+    epilog="""\b
+Examples:
+  syncd run cars                    go on with the open pass, or begin one
+  syncd run cars --full             walk everything, whatever changed
+  syncd run cars stores --wait 5m   two jobs, patient with pages and partitions that must wait
+
+\b
+Exit codes: 0 complete; 3 partial, or only pages that must wait longer than --wait are left;
+75 stopped by a signal, held by another process for longer than --wait, or throttled;
+69 database or upstream unavailable; 1 failed; 78 configuration. Of several the worst.""",
+)
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.option(
+    "--full", is_flag=True, help="Walk everything; an open incremental pass is set aside."
+)
+@click.option(
+    "--wait",
+    "wait_seconds",
+    callback=_seconds,
+    default="30s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for partitions that another process holds, and for pages that must "
+    "wait.",
+)
+@_json
+@click.pass_obj
+def run(
+    invocation: Invocation, *, jobs: tuple[str, ...], full: bool, wait_seconds: float, as_json: bool
+) -> int:
+    """Run jobs now, due or not, one after the other.
+
+    Each partition goes on with its open pass, or begins one. Ctrl-C (or SIGTERM) stops: what is
+    fetched is committed, and the next run goes on there; a second one stops at once, and loses
+    nothing that was committed.
+    """
+    loaded = invocation.load()
+    wanted = running.named_jobs(loaded, jobs)
+    return running.run(loaded, wanted, full=full, wait_seconds=wait_seconds, as_json=as_json)
+
+
+@cli.command(
+    "check",
+    short_help="Ask everything that can be asked without writing.",
+    epilog="""\b
+Examples:
+  syncd check
+  syncd --config /etc/syncd.toml check --json
+
+\b
+Exit codes: 0 all is well; 78 configuration; 69 database or upstream unavailable;
+1 a credential is refused, or something is parked.""",
+)
+@_json
+@click.pass_obj
+def check(invocation: Invocation, as_json: bool) -> int:
+    """Check configuration, plugins, database, tables and credentials; write nothing.
+
+    Lists all problems of the configuration at once, says what DDL the next run would apply, which
+    pass each partition would walk and why, and puts each plugin's own question to its upstream.
+    """
+    result = checking.check(invocation)
+    if as_json:
+        _echo_json(findings.as_json(result), invocation)
+    else:
+        click.echo(invocation.redaction.text(findings.as_text(result)))
+    return findings.exit_code(result)
+
+
+@cli.command(
+    "migrate",
+    short_help="Bring the control tables to this program's version.",
+    epilog="""\b
+Example:
+  syncd migrate
+
+\b
+Exit codes: 0 done, or nothing to do; 78 the tables are newer than this program, or may not be
+changed; 69 database unavailable.""",
+)
+@_json
+@click.pass_obj
+def migrate(invocation: Invocation, as_json: bool) -> int:
+    """Bring the control tables (schema syncd) to this program's version.
+
+    Needed for a database that was configured by url. The embedded one is migrated by itself.
+    """
+    names = history.migrate(invocation.load().config)
+    if as_json:
+        _echo_json({"applied": names}, invocation)
+        return ending.FINE
+    for name in names:
+        click.echo(f"applied {name}")
+    if not names:
+        click.echo("nothing to do: the control tables are of this program's version")
+    return ending.FINE
+
+
+@cli.command(
+    "runs",
+    short_help="Show the history of runs.",
+    epilog="""\b
+Examples:
+  syncd runs
+  syncd runs cars --limit 5 --json""",
+)
+@click.argument("job", required=False)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@_json
+@click.pass_obj
+def runs(invocation: Invocation, job: str | None, limit: int, as_json: bool) -> int:
+    """Show the history of runs, the newest first; with JOB, of that job alone."""
+    rows = history.runs(invocation.load().config, job=job, most=limit)
+    if as_json:
+        _echo_json(rows, invocation)
+    elif rows:
+        click.echo(invocation.redaction.text(history.as_table(rows, width=_width())))
+    else:
+        click.echo("no runs yet")
+    return ending.FINE
+
+
+@cli.command(
+    "resume",
+    short_help="Let parked accounts and partitions be run again.",
+    epilog="""\b
+Examples:
+  syncd resume cars
+  syncd resume stores --account hanoi-3""",
+)
+@click.argument("instance")
+@click.option("--account", help="Only this account and its partitions.")
+@_json
+@click.pass_obj
+def resume(invocation: Invocation, instance: str, account: str | None, as_json: bool) -> int:
+    """Let what is parked of INSTANCE (a table [connectors.INSTANCE]) be run again.
+
+    An account is parked when its credential is refused, a partition when running it again would
+    only do harm. Mend the cause first: `syncd check` says what it is.
+    """
+    config = invocation.load().config
+    _refuse_unknown("INSTANCE", instance, config.instances)
+    if account is not None:
+        accounts = {each.name: each for each in config.instances[instance].accounts}
+        _refuse_unknown("--account", account, accounts)
+    resumed = history.resume(config, instance, account=account)
+    if as_json:
+        _echo_json({"resumed": resumed}, invocation)
+    else:
+        click.echo(f"resumed: {resumed}" if resumed else "nothing was parked")
+    return ending.FINE
+
+
+def _refuse_unknown(what: str, name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise click.BadParameter(
+            f"{name!r} is not configured; there: {there}{did_you_mean(name, known)}",
+            param_hint=what,
+        )
+
+
+@cli.command(
+    "plugins",
+    short_help="Show which plugins are installed and enabled.",
+    epilog="""\b
+Example:
+  syncd plugins --json""",
+)
+@_json
+@click.pass_context
+def plugins(ctx: click.Context, as_json: bool) -> int:
+    """Show which plugins are installed, and which of them the configuration enables.
+
+    Only plugins that the configuration enables are ever imported; this command imports none.
+    """
+    invocation: Invocation = ctx.obj
+    parent = ctx.parent or ctx
+    by_default = parent.get_parameter_source("file") == click.core.ParameterSource.DEFAULT
+    missing = by_default and not invocation.file.exists()
+    enabled = () if missing else read(invocation.file).plugins
+    installed = {each.name: each.distribution for each in found()}
+    rows = [
+        {"name": name, "distribution": installed.get(name), "enabled": name in enabled}
+        for name in dict.fromkeys((*installed, *enabled))
+    ]
+    if as_json:
+        _echo_json(rows, invocation)
+    else:
+        cells = [
+            (row["name"], row["distribution"] or "not installed", row["enabled"]) for row in rows
+        ]
+        click.echo(table(("plugin", "distribution", "enabled"), cells))
+    return ending.FINE
+
+
+@cli.command(
+    "demo",
+    short_help="See it work: a simulated upstream, a database, two full passes.",
+    epilog="""\b
+Examples:
+  syncd demo                             190,000 cars, in under two minutes
+  syncd demo --cars 5000                 in seconds
+  syncd demo --rate 1                    at the pace that the real feed allows
+  syncd demo --real-size                 cars as heavy as real ones (1.1 GB in all)""",
+)
+@click.option("--cars", type=click.IntRange(1), default=190_000, show_default=True)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1, 1000),
+    default=DEMO_RATE,
+    show_default=True,
+    help="Requests a second that the simulator allows; the real feed allows about 1.",
+)
+@click.option("--real-size", is_flag=True, help="Cars of about 6 KB instead of 1.5 KB.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("syncd-data/demo"),
+    show_default=True,
+    help="Where the demo's database is kept; the next demo there begins by emptying it.",
+)
+@click.option("--keep", is_flag=True, help="Keep the server up afterwards, until Enter or Ctrl-C.")
+@_json
+@click.pass_obj
+def demo(
+    invocation: Invocation,
+    *,
+    cars: int,
+    rate: float,
+    real_size: bool,
+    data_dir: Path,
+    keep: bool,
+    as_json: bool,
+) -> int:
+    """See it work, without configuration and without the internet.
+
+    Starts an embedded PostgreSQL and a simulated car feed on this machine, walks the whole feed,
+    lets 1 % of the cars change, walks it once more, and shows what both passes did.
+    """
+    wanted = demonstrating.Wanted(
+        cars=cars,
+        requests_per_second=rate,
+        weight="real" if real_size else "demo",
+        data_dir=data_dir,
+        keep=keep,
+        as_json=as_json,
+    )
+    return demonstrating.show(invocation, wanted)
+
+
+@cli.command(
+    "psql",
+    short_help="Open psql on the embedded database.",
+    context_settings={"ignore_unknown_options": True},
+    epilog="""\b
+Examples:
+  syncd psql                                    of the configuration's data_dir
+  syncd psql --data-dir syncd-data/demo         of the demo
+  syncd psql -c 'SELECT * FROM syncd.run'       all that follows goes to psql""",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Instead of the configuration's data_dir.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL ARGUMENTS]...")
+@click.pass_obj
+def psql_command(invocation: Invocation, data_dir: Path | None, arguments: tuple[str, ...]) -> int:
+    """Open psql on the embedded database; its server is started, or joined where it runs.
+
+    Ends with psql's own exit code.
+    """
+    if data_dir is None:
+        config = invocation.load().config
+        if config.database.url is not None:
+            raise click.UsageError(
+                "the configuration names a database by url: open it with a psql of your own, or "
+                "name an embedded one with --data-dir"
+            )
+        data_dir = config.daemon.data_dir
+    return psql.psql(data_dir, arguments)

@@ -1,0 +1,87 @@
+"""The database for commands that only ask or mend something: one connection, no heartbeat."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from random import Random
+from typing import TypeVar
+
+import trio
+
+from syncd import embedded
+from syncd.config import Config
+from syncd.daemon import SERVER_SECONDS, shielded
+from syncd.errors import SyncdError
+from syncd.events import Event
+from syncd.model import Secret
+from syncd.store import migrations
+from syncd.store.hops import Hops, Timeouts
+
+T = TypeVar("T")
+
+
+async def with_database(
+    config: Config, main: Callable[[Hops], Awaitable[T]], *, emit: Callable[[Event], None]
+) -> T:
+    """Run `main` with the configured database, or with the embedded one.
+
+    Raises: what `main` raises of `SyncdError`, `StoreUnavailable`, `StoreRefused`.
+    """
+    outcome: list[T] = []
+    failure: list[SyncdError] = []
+    async with trio.open_nursery() as watchdogs:
+        try:
+            async with AsyncExitStack() as stack:
+                hops = _hops(config, await _conninfo(config, stack), emit)
+                stack.push_async_callback(hops.aclose)
+                await hops.open()
+                watchdogs.start_soon(hops.watch)
+                outcome.append(await main(hops))
+        except SyncdError as error:
+            failure.append(error)
+        watchdogs.cancel_scope.cancel()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+async def with_control_tables(
+    config: Config, main: Callable[[Hops], Awaitable[T]], *, emit: Callable[[Event], None]
+) -> T:
+    """Like `with_database`, and the control tables are this program's version.
+
+    Raises: `IncompatibleSchema` where an operator must migrate them first.
+    """
+
+    async def first_the_tables(hops: Hops) -> T:
+        # Another's control tables are migrated by `syncd migrate` only: they may be shared.
+        own = config.database.url is None
+        await hops.run(migrations.migrate if own else migrations.require)
+        return await main(hops)
+
+    return await with_database(config, first_the_tables, emit=emit)
+
+
+async def _conninfo(config: Config, stack: AsyncExitStack) -> Secret:
+    if config.database.url is not None:
+        return config.database.url
+    server = await trio.to_thread.run_sync(embedded.start, config.daemon.data_dir)
+    stack.push_async_callback(shielded, SERVER_SECONDS, server.close)
+    return Secret(server.conninfo)
+
+
+def _hops(config: Config, dsn: Secret, emit: Callable[[Event], None]) -> Hops:
+    database = config.database
+    return Hops(
+        dsn,
+        pool_min=1,
+        pool_max=1,
+        timeouts=Timeouts(
+            statement_seconds=database.statement_timeout_seconds,
+            lock_seconds=database.lock_timeout_seconds,
+            connect_seconds=database.connect_timeout_seconds,
+        ),
+        emit=emit,
+        random=Random(),  # noqa: S311  # jitter, no secrets
+    )

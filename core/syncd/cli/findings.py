@@ -1,0 +1,161 @@
+"""What `syncd check` found: one line each, and what follows for the exit code. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from syncd.cli import ending, wording
+from syncd.cli.questions import Server, Standing
+from syncd.config import Config
+from syncd.daemon import pool_size
+from syncd.errors import InvalidConfig, SyncdError
+from syncd.plugins import Found
+from syncd.progress import Anew, Wanted, choose_pass
+from syncd.store.registry import Life
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at. `code` is the exit code where it is not as it must be."""
+
+    what: str
+    said: str
+    code: int = ending.FINE
+    details: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return self.code == ending.FINE
+
+
+def failed(what: str, error: SyncdError) -> Finding:
+    """Return what an error means for the thing that was looked at."""
+    return Finding(what, str(error), ending.code_of(error))
+
+
+def problems(error: SyncdError) -> list[Finding]:
+    """Return one finding for each problem of a configuration."""
+    if not isinstance(error, InvalidConfig):
+        return [failed("configuration", error)]
+    return [
+        Finding(
+            "configuration",
+            f"{error.file}: {problem.key or '(file)'}: {problem.what}",
+            ending.CONFIGURATION,
+        )
+        for problem in error.problems
+    ]
+
+
+def configuration(config: Config) -> list[Finding]:
+    """Say what is configured, and what is not wrong but not wise either."""
+    size = ", ".join(
+        wording.counted(len(those), noun)
+        for those, noun in ((config.instances, "connector"), (config.jobs, "job"))
+    )
+    warnings = [Finding("warning", warning) for warning in config.warnings]
+    return [Finding("configuration", f"{config.file}: {size}"), *warnings]
+
+
+def plugins(installed: Sequence[Found], enabled: Iterable[str]) -> list[Finding]:
+    """Say which plugins there are; only those that are enabled are imported."""
+    named = set(enabled)
+    return [
+        Finding(
+            f"plugin {each.name}",
+            f"{'enabled' if each.name in named else 'found, not enabled'} ({each.distribution})",
+        )
+        for each in installed
+    ]
+
+
+def database(server: Server) -> Finding:
+    """Judge the server."""
+    said = f"postgresql {server.version} answers"
+    if server.read_only:
+        what = f"{said}, but is a standby and takes no writes; name the primary"
+        return Finding("database", what, ending.CONFIGURATION)
+    return Finding("database", said)
+
+
+def control_tables(missing: Sequence[str], *, own: bool) -> Finding:
+    """Judge the control tables; `own`: nobody but this configuration uses the server."""
+    if not missing:
+        return Finding("control tables", "are of this program's version")
+    lacking = f"lack {wording.counted(len(missing), 'migration')} ({', '.join(missing)})"
+    if own:
+        return Finding("control tables", f"{lacking}; the next run applies them")
+    return Finding("control tables", f"{lacking}; run `syncd migrate`", ending.CONFIGURATION)
+
+
+def connections(config: Config, life: Life) -> Finding:
+    """Say how many connections a process will hold here at most."""
+    wanted = config.database.pool_max
+    allowed = pool_size(wanted, life)
+    others = life.daemons - 1
+    beside = f", beside {wording.counted(others, 'other process')}" if others else ""
+    where = f"the server allows {life.max_connections}{beside}"
+    if allowed < wanted:
+        said = f"{allowed} at most, of the {wanted} that pool_max asks for; {where}"
+    else:
+        said = f"{allowed} at most; {where}"
+    return Finding("connections", said)
+
+
+def data_table(name: str, statements: Sequence[str], *, may_create: bool) -> Finding:
+    """Say what a run would do to a table before it begins."""
+    what = f"table {name}"
+    if not statements:
+        return Finding(what, "fits")
+    planned = f"{wording.counted(len(statements), 'statement')} will be run by the next run"
+    creates = any(statement.startswith("CREATE SCHEMA") for statement in statements)
+    if creates and not may_create:
+        return Finding(
+            what,
+            "its schema is missing, and this user may not create it; run the first of these "
+            "statements as another user",
+            ending.CONFIGURATION,
+            tuple(statements),
+        )
+    return Finding(what, planned, details=tuple(statements))
+
+
+def next_pass(what: str, standing: Standing | None, wanted: Wanted, *, now: datetime) -> Finding:
+    """Say which pass a partition will walk next, and why; `None`: it never ran."""
+    if standing is not None and standing.parked is not None:
+        said = f"parked: {standing.parked}; mend it, then run `syncd resume`"
+        return Finding(what, said, ending.FAILED)
+    covered: Mapping[str, Any] = standing.covered if standing else {}
+    watermark = standing.watermark if standing else None
+    chosen = choose_pass(None, wanted, watermark=watermark, covered=covered, now=now)
+    assert isinstance(chosen, Anew), "no open pass was handed in"
+    since = f" since {chosen.since.isoformat(timespec='seconds')}" if chosen.since else ""
+    return Finding(what, f"the next pass is {chosen.mode}{since} ({chosen.why})")
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return the exit code for everything that was found."""
+    return ending.worst(finding.code for finding in findings)
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """Write one line for each finding, its details indented below it."""
+    lines = []
+    for each in findings:
+        lines.append(f"{'ok' if each.ok else 'FAILED':<6}  {each.what}: {each.said}")
+        lines += [f"        {detail}" for detail in each.details]
+    return "\n".join(lines)
+
+
+def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    return {
+        "exit_code": exit_code(findings),
+        "checks": [
+            {"what": e.what, "ok": e.ok, "said": e.said, "details": e.details} for e in findings
+        ],
+    }

@@ -1,0 +1,95 @@
+"""From the configuration file to what every command works with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+from syncd.config import Config, RawConfig, read, structure
+from syncd.model import Secret
+from syncd.observe import Redaction
+from syncd.plugins import Plugins, found
+
+
+@attrs.frozen
+class Loaded:
+    """A configuration without problems, with the plugins that it enables."""
+
+    config: Config
+    plugins: Plugins
+    secrets: tuple[Secret, ...]
+
+
+@attrs.define
+class Invocation:
+    """What the global options say, and what must never be printed."""
+
+    file: Path = Path("syncd.toml")
+    redaction: Redaction = attrs.field(factory=lambda: Redaction(()))
+
+    def load(self) -> Loaded:
+        """Read the configuration and import its plugins; from here on its secrets are redacted.
+
+        Raises: `InvalidConfig` with all problems, `HookError`.
+        """
+        return self.take(read(self.file))
+
+    def take(self, raw: RawConfig) -> Loaded:
+        """Import the plugins of a parsed configuration, and structure it."""
+        plugins = Plugins.load(raw.plugins)
+        config = structure(
+            raw,
+            plugins.connectors,
+            environment=os.environ,
+            installed=[each.name for each in found()],
+        )
+        secrets = tuple(secrets_of(config))
+        self.redaction = Redaction(secrets)
+        return Loaded(config, plugins, secrets)
+
+
+def secrets_of(config: Config) -> Iterator[Secret]:
+    """Yield every secret of a configuration, and the password inside the database's url."""
+    if config.database.url is not None:
+        yield config.database.url
+        yield from _passwords(config.database.url.reveal())
+    for instance in config.instances.values():
+        yield from _inside(instance.settings)
+        for account in instance.accounts:
+            yield from _inside(account.settings)
+
+
+def _inside(value: Any) -> Iterator[Secret]:
+    """Yield the secrets in settings: in fields, and in lists and mappings of such."""
+    if isinstance(value, Secret):
+        yield value
+    elif attrs.has(type(value)):
+        for field in attrs.fields(type(value)):
+            yield from _inside(getattr(value, field.name))
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _inside(each)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from _inside(each)
+
+
+def _passwords(url: str) -> Iterator[Secret]:
+    """Yield the password of a connection string, as it is written and as it is meant."""
+    if "://" in url:
+        try:
+            written = urlsplit(url).password
+        except ValueError:  # libpq reads addresses that are none to Python (several hosts)
+            written = None
+    else:
+        match = re.search(r"password\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", url)
+        written = match[1].strip("'") if match else None
+    if written:
+        yield Secret(written)
+        yield Secret(unquote(written))

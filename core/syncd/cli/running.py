@@ -1,0 +1,99 @@
+"""`syncd run`: jobs, one after the other, in a process of their own."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+
+import click
+import msgspec
+import trio
+
+from syncd.cli import ending, summary
+from syncd.cli.loading import Loaded
+from syncd.cli.screen import Attendance, attend
+from syncd.cli.summary import JobEnd
+from syncd.config import Job
+from syncd.config.values import did_you_mean
+from syncd.daemon import Process, Root
+from syncd.errors import SyncdError
+from syncd.events import Event, RunFinished
+from syncd.jobs import Result, run_job
+
+
+def named_jobs(loaded: Loaded, names: Sequence[str]) -> list[Job]:
+    """Return the jobs of these names.
+
+    Raises: `click.UsageError` where one is not configured.
+    """
+    jobs = loaded.config.jobs
+    for name in names:
+        if name not in jobs:
+            there = ", ".join(jobs) or "none"
+            near = did_you_mean(name, jobs)
+            raise click.UsageError(f"no job is named {name!r}; configured: {there}{near}")
+    return [jobs[name] for name in dict.fromkeys(names)]
+
+
+def run(
+    loaded: Loaded, jobs: Sequence[Job], *, full: bool, wait_seconds: float, as_json: bool
+) -> int:
+    """Run jobs, show how they go and what became of them; answer with the exit code."""
+    attendance = attend(loaded.config, loaded.secrets, only_json=as_json)
+    runs: list[RunFinished] = []
+    attendance.observer.listen(lambda event: _note(runs, event))
+    for warning in loaded.config.warnings:
+        attendance.screen.say(f"syncd: warning: {warning}")
+    root = Root(loaded.config, loaded.plugins, attendance.observer)
+
+    async def main(process: Process) -> list[JobEnd]:
+        return [await end_of(process, job, full=full, wait_seconds=wait_seconds) for job in jobs]
+
+    with attendance.screen.showing():
+        ends = trio.run(root.run, main)
+    _print(ends, runs, attendance, as_json=as_json, log_to=loaded.config.log.destination)
+    return ending.worst(end.code for end in ends)
+
+
+def _note(runs: list[RunFinished], event: Event) -> None:
+    if isinstance(event, RunFinished):
+        runs.append(event)
+
+
+async def end_of(process: Process, job: Job, *, full: bool, wait_seconds: float) -> JobEnd:
+    """Run one job to its end; what keeps it from beginning does not keep the next one."""
+    if process.draining.is_set():
+        return JobEnd(job.name, (Result(job.name, "drained", "stopped before it began", None),))
+    errors: list[SyncdError] = []
+    results: list[Result] = []
+    try:
+        results = await run_job(
+            process, job, mode="full" if full else job.mode, wait_seconds=wait_seconds
+        )
+    except* SyncdError as group:
+        errors = [leaf for leaf in ending.leaves(group) if isinstance(leaf, SyncdError)]
+    return JobEnd(job.name, tuple(results), tuple(errors))
+
+
+def _print(
+    ends: Sequence[JobEnd],
+    runs: Sequence[RunFinished],
+    attendance: Attendance,
+    *,
+    as_json: bool,
+    log_to: str,
+) -> None:
+    redact = attendance.screen.redact
+    sentences = [f"syncd: {said}" for end in ends for said in summary.sentences(end)]
+    if as_json:
+        text = msgspec.json.encode(summary.as_json(ends, runs)).decode()
+        click.echo(redact(msgspec.json.format(text, indent=2)))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        # Who reads JSON lines from stdout gets nothing else there.
+        table = summary.as_table(ends, runs, width=width)
+        if table:
+            click.echo(redact(table), err=log_to == "stdout" and not sys.stdout.isatty())
+    for sentence in sentences:
+        click.echo(redact(sentence), err=True)

@@ -1,0 +1,171 @@
+"""Numbers and events in words, for people. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from syncd import events
+from syncd.events import Event
+
+
+def count(number: int) -> str:
+    """Write a count: ``190,000``."""
+    return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a count with its noun: ``1 page``, ``190 pages``."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def seconds(length: float) -> str:
+    """Write a length of time: ``4.2 s``, ``42 s``, ``3m05s``, ``2h07m``."""
+    if length < 9.95:
+        return f"{length:.1f} s"
+    whole = round(length)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def rate(records_per_second: float) -> str:
+    """Write a rate: whole numbers, but for slow ones."""
+    if 0 < records_per_second < 10:
+        return f"{records_per_second:.1f}"
+    return f"{records_per_second:,.0f}"
+
+
+def told(event: Event) -> str:
+    """Say an event in one line."""
+    match event:
+        case events.RunProgress():
+            return progress(event)
+        case events.RunStarted() | events.RunFinished():
+            return _of_a_run(event)
+        case events.PassSuperseded() | events.PassFinished() | events.PartitionParked():
+            return _of_a_pass(event)
+        case events.CursorFailed() | events.RecordsQuarantined() | events.RequestRetried():
+            return _of_trouble(event)
+        case events.LimitLocked() | events.LeaseLost() | events.LeaseWaiting():
+            return _of_waiting(event)
+        case (
+            events.TableChanged()
+            | events.EmbeddedStarted()
+            | events.DbUnavailable()
+            | events.DbPool()
+        ):
+            return _of_the_database(event)
+        case events.DrainStarted():
+            return drain(event)
+        case _:
+            fields = attrs.asdict(event).items()
+            return " ".join([event.name, *(f"{name}={value}" for name, value in fields)])
+
+
+def progress(event: events.RunProgress) -> str:
+    """Say how far a run is; what nobody knows is left out."""
+    so_far = counted(event.processed, "record")
+    if event.total is not None:
+        so_far = f"{count(event.processed)} of {counted(event.total, 'record')}"
+    if event.percent is not None:
+        so_far += f" ({event.percent:.1f} %)"
+    parts = [so_far, f"{rate(event.rate)}/s"]
+    if event.eta_seconds is not None:
+        parts.append(f"{seconds(event.eta_seconds)} left")
+    parts.append(f"{event.in_flight} in flight")
+    if event.throttled_seconds:
+        parts.append(f"throttled for {seconds(event.throttled_seconds)}")
+    return f"{event.partition}: {', '.join(parts)}"
+
+
+def drain(event: events.DrainStarted) -> str:
+    """Say that the process is stopping, and what to do if that takes too long."""
+    at_most = seconds(event.deadline_seconds)
+    return (
+        f"{event.signal}: stopping; what is fetched is being committed, {at_most} at most "
+        "(the same signal again stops at once)"
+    )
+
+
+def _of_a_run(event: events.RunStarted | events.RunFinished) -> str:
+    if isinstance(event, events.RunStarted):
+        verb = "goes on with" if event.resumed else "begins"
+        return f"{event.partition}: {verb} {event.mode} pass {event.pass_number}"
+    what = f"{counted(event.records, 'record')} in {seconds(event.duration_seconds)}"
+    why = f": {event.message}" if event.message else ""
+    return f"{event.partition}: {event.status}, {what}{why}"
+
+
+def _of_a_pass(
+    event: events.PassSuperseded | events.PassFinished | events.PartitionParked,
+) -> str:
+    match event:
+        case events.PassSuperseded():
+            return f"{event.partition}: pass {event.pass_number} is set aside: {event.reason}"
+        case events.PassFinished():
+            size = f"{counted(event.pages, 'page')}, {counted(event.records, 'record')}"
+            which = f"{event.mode} pass {event.pass_number}"
+            return f"{event.partition}: {which} ended {event.status}: {size}"
+        case events.PartitionParked():
+            return f"{event.partition}: parked: {event.reason}"
+
+
+def _of_trouble(
+    event: events.CursorFailed | events.RecordsQuarantined | events.RequestRetried,
+) -> str:
+    match event:
+        case events.CursorFailed(retry_in_seconds=wait):
+            then = "given up in this pass" if wait is None else f"tried again in {seconds(wait)}"
+            which = f"{event.cursor} failed ({counted(event.attempts, 'attempt')})"
+            return f"{event.partition}: {which}: {event.error}; {then}"
+        case events.RecordsQuarantined():
+            those = f"{counted(event.count, 'record')} of {event.stream}"
+            return f"{event.partition}: {those} set aside ({event.reason}): {event.message}"
+        case events.RequestRetried():
+            why = event.reason if event.status is None else f"{event.reason}, {event.status}"
+            after = f"after {seconds(event.wait_seconds)}"
+            return f"{event.upstream}: {event.path} is sent again ({why}) {after}"
+
+
+def _of_waiting(event: events.LimitLocked | events.LeaseLost | events.LeaseWaiting) -> str:
+    match event:
+        case events.LimitLocked():
+            who = "the upstream asked for it" if event.announced else "a backoff of our own"
+            return f"{event.quota}: no request for {seconds(event.seconds)} ({who})"
+        case events.LeaseLost():
+            return f"{event.partition}: its lease (epoch {event.epoch}) is lost; nothing is written"
+        case events.LeaseWaiting():
+            lasts = f"its lease lasts {seconds(event.lease_seconds)} unless renewed"
+            return f"{event.partition}: {event.holder} holds it, {lasts}; waiting"
+
+
+def _of_the_database(
+    event: events.TableChanged | events.EmbeddedStarted | events.DbUnavailable | events.DbPool,
+) -> str:
+    match event:
+        case events.TableChanged():
+            return f"{event.table}: {counted(event.statements, 'statement')} of DDL"
+        case events.EmbeddedStarted():
+            how = "started" if event.started else "joined"
+            return f"embedded postgresql {event.version} {how} in {event.data_dir}"
+        case events.DbUnavailable():
+            return f"the database is unavailable: {event.error}"
+        case events.DbPool():
+            most = counted(event.pool_max, "connection")
+            allows = f", the server allows no {event.capped_from}" if event.capped_from else ""
+            return f"database: {event.size} of {most}, {event.waiting} waited for{allows}"
+
+
+def plain(value: Any) -> str:
+    """Write a table's cell: nothing for what is not there."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    return str(value)

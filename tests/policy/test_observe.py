@@ -1,0 +1,52 @@
+"""What is said: JSON lines of the closed catalogue, and never a secret."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from syncd.events import CursorFailed, Event, PageFetched, PassSuperseded
+from syncd.model import Secret
+from syncd.observe import Observer
+
+CANARY = "c4nary/key=="
+
+
+def test_an_event_is_one_json_line_with_its_name_level_and_moment() -> None:
+    stream = io.StringIO()
+    Observer(stream=stream).emit(PassSuperseded("cars.cars", 3, "it is too old"))
+
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["pass_number"]) == ("pass.superseded", "info", 3)
+    assert line["timestamp"].endswith("+00:00")
+
+
+def test_levels_below_the_configured_one_are_not_written_but_are_heard() -> None:
+    stream = io.StringIO()
+    heard: list[Event] = []
+    observer = Observer(stream=stream, level="info")
+    observer.listen(heard.append)
+    event = PageFetched("p", "page 1", 1, 0, 0.1)
+
+    observer.emit(event)
+
+    assert stream.getvalue() == ""
+    assert heard == [event]
+
+
+def test_a_secret_is_redacted_whatever_carried_it() -> None:
+    for format_ in ("json", "text"):
+        stream = io.StringIO()
+        observer = Observer(stream=stream, format=format_, secrets=[Secret(CANARY)])  # type: ignore[arg-type]
+
+        observer.emit(CursorFailed("p", "page 1", 1, 2.0, f"refused {CANARY} at once"))
+
+        assert CANARY not in stream.getvalue()
+        assert "***" in stream.getvalue()
+
+
+def test_a_secret_does_not_show_itself() -> None:
+    secret = Secret(CANARY)
+
+    assert CANARY not in f"{secret} {secret!r} {[secret]}"
+    assert secret.reveal() == CANARY

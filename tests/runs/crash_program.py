@@ -1,0 +1,111 @@
+"""A process that runs one job, and is killed or stopped at a named step: for tests only.
+
+Production code has no switch for this: the program arms `syncd.faults` itself. It reads its order
+from `order.json` in a folder, and leaves there, before it sends itself the signal, `trapped.json`
+with the step that was reached. Events go to standard error, what became of the partitions to
+standard output; the exit code is that of `syncd run`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import attrs
+import msgspec
+import sightings
+import trio
+from traps import Step, Trap
+
+from syncd import config, faults, jobs
+from syncd.daemon import Process, Root, Stopped
+from syncd.events import Event
+from syncd.observe import Observer
+from syncd.plugins import Plugins
+from syncd_cars import plugin as cars
+
+STOPPED = 75  # as `syncd run` exits when a signal cut it
+
+
+@attrs.frozen
+class Trapped:
+    """Send ourselves `signal` at `step`."""
+
+    step: Step
+    signal: int
+
+
+@attrs.frozen
+class Order:
+    """What a process is to do. `wait_seconds`: for partitions that another one holds."""
+
+    config: str
+    job: str
+    wait_seconds: float
+    trapped: Trapped | None = None
+
+
+@attrs.frozen
+class Engine:
+    """A configured engine, as `syncd run` has it."""
+
+    settings: config.Config
+    plugins: Plugins
+
+    @classmethod
+    def of(cls, file: Path) -> Engine:
+        """Read a configuration; the plugins it enables are the bundled one and the tests' own."""
+        raw = config.read(file)
+        known = {"cars": cars, "sightings": sightings}
+        plugins = Plugins({name: known[name] for name in raw.plugins})
+        return cls(config.structure(raw, plugins.connectors, environment={}), plugins)
+
+    async def run(
+        self, job: str, *, wait_seconds: float, observer: Observer
+    ) -> list[jobs.Result]:
+        """Run a job once."""
+
+        async def main(process: Process) -> list[jobs.Result]:
+            found = self.settings.jobs[job]
+            return await jobs.run_job(process, found, mode=found.mode, wait_seconds=wait_seconds)
+
+        return await Root(self.settings, self.plugins, observer).run(main)
+
+
+async def run_here(
+    file: Path, job: str, *, wait_seconds: float, listener: Callable[[Event], None]
+) -> list[jobs.Result]:
+    """Run a job once in this process, and hand its events to `listener`."""
+    observer = Observer()
+    observer.listen(listener)
+    return await Engine.of(file).run(job, wait_seconds=wait_seconds, observer=observer)
+
+
+def main(folder: Path) -> int:
+    """Carry out the order that stands in a folder."""
+    order = msgspec.json.decode((folder / "order.json").read_bytes(), type=Order)
+    if order.trapped is not None:
+        faults.arm(Trap(order.trapped.step, partial(spring, order.trapped, folder)))
+    engine = Engine.of(Path(order.config))
+    observer = Observer(stream=sys.stderr, level="debug")
+    run = partial(
+        engine.run, order.job, wait_seconds=order.wait_seconds, observer=observer
+    )
+    try:
+        results = trio.run(run)
+    except Stopped:
+        return STOPPED
+    said = [{"verdict": each.verdict, "message": each.message} for each in results]
+    print(msgspec.json.encode(said).decode(), flush=True)
+    return jobs.exit_code(results)
+
+
+def spring(trapped: Trapped, folder: Path) -> None:
+    """Leave word that the step was reached, and send ourselves the signal."""
+    left = folder / "trapped.part"
+    left.write_bytes(msgspec.json.encode(trapped.step))
+    left.rename(folder / "trapped.json")
+    os.kill(os.getpid(), trapped.signal)

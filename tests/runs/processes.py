@@ -1,0 +1,164 @@
+"""Processes that tests start, watch, stop and kill; `launcher` and `crash_program` are their side.
+
+Nothing here sleeps and hopes: what is waited for is looked at until it is there, and a test fails
+with what the process said where it does not come in time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import msgspec
+import trio
+from crash_program import Order, Trapped
+from traps import Step
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 20.0  # of anything a test waits for: many times what it takes
+LOOK_SECONDS = 0.01
+
+
+async def seen(what: str, look: Callable[[], T | None], *, told: Callable[[], str] = str) -> T:
+    """Wait until `look` answers with something; `told` says more where it does not."""
+    with trio.move_on_after(DEADLINE_SECONDS):
+        while True:
+            found = look()
+            if found:
+                return found
+            await trio.sleep(LOOK_SECONDS)
+    raise AssertionError(f"not seen in {DEADLINE_SECONDS:.0f} s: {what}\n{told()}")
+
+
+@attrs.frozen
+class Program:
+    """One process that runs a job."""
+
+    folder: Path
+
+    # -- what it says ------------------------------------------------------------------------
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the events it has written so far.
+
+        Raises: `msgspec.DecodeError` for what is no event: a traceback, say.
+        """
+        whole, _, _ = self._read("events").rpartition(b"\n")
+        return [msgspec.json.decode(line) for line in whole.splitlines()]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines() if line["event"] == name]
+
+    def results(self) -> list[dict[str, str]]:
+        """Return verdict and message of each partition, once it has ended."""
+        found: list[dict[str, str]] = msgspec.json.decode(self._read("output"))
+        return found
+
+    def said(self) -> str:
+        return (self._read("events")[-4000:] + self._read("output")).decode(errors="replace")
+
+    def _read(self, name: str) -> bytes:
+        file = self.folder / name
+        return file.read_bytes() if file.exists() else b""
+
+    # -- what it does ------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        file = self.folder / "pid"
+        return int(file.read_text()) if file.exists() else None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, or the number of the signal that ended it below zero."""
+        file = self.folder / "exit"
+        return int(file.read_text()) if file.exists() else None
+
+    @property
+    def trapped(self) -> Step | None:
+        """The step at which it sent itself its signal."""
+        left = self._read("trapped.json")
+        return msgspec.json.decode(left, type=Step) if left else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the system holds all of its threads (proc(5): state T)."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except FileNotFoundError:
+            return False
+        return stat.rpartition(") ")[2].startswith("T")
+
+    def send(self, number: signal.Signals) -> None:
+        if self.code is None and self.pid is not None:
+            os.kill(self.pid, number)
+
+    async def ended(self) -> int:
+        """Wait for its end; answer with its code."""
+        await seen(f"the end of {self.folder.name}", lambda: self.code is not None, told=self.said)
+        assert self.code is not None
+        return self.code
+
+    async def halted(self) -> Step:
+        """Wait until it has stopped itself; answer with the step at which it did."""
+        await seen(f"{self.folder.name} stopped", lambda: self.stopped, told=self.said)
+        assert self.trapped is not None, self.said()
+        return self.trapped
+
+    async def event(self, name: str, *, times: int = 1) -> list[dict[str, Any]]:
+        """Wait until it has said something so many times."""
+
+        def look() -> list[dict[str, Any]] | None:
+            found = self.events(name)
+            return found if len(found) >= times else None
+
+        return await seen(f"{name} x {times}", look, told=self.said)
+
+
+class Programs:
+    """Starts processes, and leaves none behind."""
+
+    def __init__(self, launcher: subprocess.Popen[bytes], folder: Path) -> None:
+        self._launcher = launcher
+        self._folder = folder
+        self._started: list[Program] = []
+
+    def start(
+        self,
+        config: Path,
+        job: str,
+        *,
+        wait_seconds: float = DEADLINE_SECONDS,
+        at: Step | None = None,
+        signal: signal.Signals = signal.SIGKILL,
+    ) -> Program:
+        """Start a process that runs a job, and sends itself a signal `at` a step."""
+        folder = self._folder / f"process-{len(self._started) + 1}"
+        folder.mkdir()
+        trapped = None if at is None else Trapped(at, signal)
+        order = Order(str(config), job, wait_seconds, trapped)
+        (folder / "order.json").write_bytes(msgspec.json.encode(order))
+        assert self._launcher.stdin is not None
+        self._launcher.stdin.write(f"{folder}\n".encode())
+        self._launcher.stdin.flush()
+        program = Program(folder)
+        self._started.append(program)
+        return program
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for program in self._started:
+            program.send(signal.SIGKILL)
+
+
+def launched() -> subprocess.Popen[bytes]:
+    """Start the launcher; closing its standard input ends it, and what it started."""
+    program = Path(__file__).with_name("launcher.py")
+    return subprocess.Popen([sys.executable, str(program)], stdin=subprocess.PIPE)

@@ -1,0 +1,459 @@
+"""The console program as an operator meets it: a process of its own, its exit code, its words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import psycopg
+import pytest
+import trio
+from processes import DEADLINE_SECONDS, seen
+from psycopg.conninfo import make_conninfo
+from upstream import API_KEY, Shape, Upstream, serving
+
+from syncd.cli.commands import cli, invoke
+from syncd_cars.simulator_faults import Fault, FaultKind
+
+SYNCD = str(Path(sys.executable).with_name("syncd"))
+SMALL = Shape(cars=600, per_page=200, requests_per_second=100.0)
+SLOW = Shape(cars=600, per_page=20, requests_per_second=10.0)  # 30 pages: three seconds
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
+
+
+@attrs.frozen
+class Ended:
+    """What a command left: its exit code and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.out)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return its log lines of one event; lines for people are none."""
+        lines = [line for line in self.err.splitlines() if line.startswith("{")]
+        return [line for line in map(msgspec.json.decode, lines) if line["event"] == name]
+
+    def words(self) -> list[str]:
+        """Return what stderr says to people."""
+        return [line for line in self.err.splitlines() if not line.startswith("{")]
+
+
+async def syncd(*arguments: str | Path, folder: Path) -> Ended:
+    """Run a command to its end; its key never shows."""
+    with trio.fail_after(DEADLINE_SECONDS * 2):
+        done = await trio.run_process(
+            [SYNCD, *map(str, arguments)],
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            cwd=folder,
+            env=ENVIRONMENT,
+        )
+    ended = Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert API_KEY not in ended.out + ended.err
+    assert "Traceback" not in ended.err
+    return ended
+
+
+@attrs.frozen
+class Running:
+    """A command that runs, and the files that it writes to."""
+
+    process: trio.Process
+    folder: Path
+
+    def now(self) -> Ended:
+        out, err = ((self.folder / name).read_text() for name in ("out", "err"))
+        code = self.process.returncode
+        return Ended(-1 if code is None else code, out, err[: err.rfind("\n") + 1])
+
+    async def event(self, name: str) -> None:
+        await seen(name, lambda: self.now().events(name), told=lambda: self.now().err)
+
+    async def ended(self) -> Ended:
+        with trio.fail_after(DEADLINE_SECONDS):
+            await self.process.wait()
+        assert "Traceback" not in self.now().err
+        return self.now()
+
+
+@asynccontextmanager
+async def running(*arguments: str | Path, folder: Path) -> AsyncIterator[Running]:
+    """Start a command; kill it where the test leaves it running."""
+    own = folder / uuid.uuid4().hex
+    own.mkdir()
+    with (own / "out").open("wb") as out, (own / "err").open("wb") as err:
+        process = await trio.lowlevel.open_process(
+            [SYNCD, *map(str, arguments)], stdout=out, stderr=err, cwd=folder, env=ENVIRONMENT
+        )
+    try:
+        yield Running(process, own)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def configured(upstream: Upstream, folder: Path, dsn: str, *, log: str = "") -> Path:
+    """Write the configuration of the job `cars`; `log` are lines of its table."""
+    file = upstream.configuration(folder, dsn, connector="cars", lease="30s")
+    file.write_text(f"{file.read_text()}\n[log]\n{log}\n")
+    return file
+
+
+def count(dsn: str, table: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def there(dsn: str, table: str) -> bool:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+async def test_a_run_walks_everything_and_the_history_knows_it(dsn: str, tmp_path: Path) -> None:
+    async with serving(SMALL) as upstream:
+        file = configured(upstream, tmp_path, dsn)
+
+        ran = await syncd("-c", file, "run", "cars", "--json", folder=tmp_path)
+        known = await syncd("-c", file, "runs", "cars", "--json", folder=tmp_path)
+        table = await syncd("-c", file, "runs", "--limit", "1", folder=tmp_path)
+
+    partition = ran.json()["jobs"][0]["partitions"][0]
+    assert (ran.code, ran.json()["exit_code"], partition["status"]) == (0, 0, "complete")
+    assert partition["inserted"] == count(dsn, "cars.cars") + count(dsn, "cars.lots")
+    assert count(dsn, "cars.cars") == SMALL.cars
+    assert ran.words() == []  # who reads JSON lines gets nothing in between
+    assert ran.events("run.finished")[0]["records"] == partition["records"]
+    assert [run["status"] for run in known.json()] == ["complete"]
+    assert known.json()[0]["inserted"] == partition["inserted"]
+    assert table.out.splitlines()[0].startswith("started")
+    assert "full 1" in table.out
+
+
+async def test_full_walks_everything_again_and_writes_nothing(dsn: str, tmp_path: Path) -> None:
+    async with serving(SMALL) as upstream:
+        file = configured(upstream, tmp_path, dsn, log='format = "text"')
+        await syncd("-c", file, "run", "cars", folder=tmp_path)
+
+        again = await syncd("-c", file, "run", "cars", "--full", folder=tmp_path)
+
+    headings, cells = (line.split() for line in again.out.splitlines())
+    row = dict(zip(headings[:9], cells[:9], strict=True))
+    assert again.code == 0
+    assert (row["status"], row["inserted"], row["updated"]) == ("complete", "0", "0")
+    assert "cars.cars: begins full pass 2" in again.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_drains_and_the_next_run_goes_on(
+    number: signal.Signals, dsn: str, tmp_path: Path
+) -> None:
+    async with serving(SLOW) as upstream:
+        file = configured(upstream, tmp_path, dsn, log='level = "debug"')
+        async with running("-c", file, "run", "cars", folder=tmp_path) as program:
+            await program.event("batch.committed")
+            program.process.send_signal(number)
+            drained = await program.ended()
+        pages = count(dsn, "cars.cars") // SLOW.per_page
+
+        rest = await syncd("-c", file, "run", "cars", "--json", folder=tmp_path)
+
+    assert drained.code == 75
+    assert drained.events("drain.started")[0]["signal"] == number.name
+    assert drained.words() == [
+        "syncd: cars.cars: stopped before the end; the pass stays open",
+    ]
+    assert 0 < pages < len(SLOW.pages)
+    assert (rest.code, rest.events("run.started")[0]["resumed"]) == (0, True)
+    assert count(dsn, "cars.cars") == SLOW.cars
+    assert max(upstream.asked().values()) == 1
+
+
+async def test_a_second_signal_stops_at_once(dsn: str, tmp_path: Path) -> None:
+    async with serving(SMALL) as upstream:
+        stalled = upstream.simulator.arm(Fault(kind=FaultKind.STALL, page=2))
+        file = configured(upstream, tmp_path, dsn)
+        async with running("-c", file, "run", "cars", folder=tmp_path) as program:
+            await seen("the stalled page", lambda: stalled.fired)
+            program.process.send_signal(signal.SIGINT)
+            await program.event("drain.started")
+            program.process.send_signal(signal.SIGINT)
+            ended = await program.ended()
+
+    assert ended.code == 75
+    assert ended.words() == [
+        "syncd: stopped at once; what was committed stays; run it again to go on"
+    ]
+
+
+async def test_a_partition_that_another_process_holds_is_waited_for_and_left(
+    dsn: str, tmp_path: Path
+) -> None:
+    async with serving(SLOW) as upstream:
+        json_file = configured(upstream, tmp_path, dsn)
+        async with running("-c", json_file, "run", "cars", folder=tmp_path) as holder:
+            await holder.event("run.started")
+            text_file = configured(upstream, tmp_path, dsn, log='format = "text"')
+
+            left = await syncd("-c", text_file, "run", "cars", "--wait", "500ms", folder=tmp_path)
+
+    who = f"process {holder.process.pid} on "
+    waiting = [line for line in left.words() if "waiting" in line]
+    assert left.code == 75
+    assert len(waiting) == 1
+    assert who in waiting[0]
+    assert left.words()[-1].startswith(f"syncd: cars.cars: {who}")
+    assert left.words()[-1].endswith("; wait longer with --wait, or stop the other process")
+
+
+async def test_the_worst_of_several_jobs_is_the_exit_code(dsn: str, tmp_path: Path) -> None:
+    async with serving(SMALL) as upstream:
+        file = configured(upstream, tmp_path, dsn)
+        file.write_text(
+            f"{file.read_text()}\n"
+            "[connectors.gone]\n"
+            'plugin = "cars"\n'
+            'api_key = "none"\n'
+            f'base_url = "http://127.0.0.1:{closed_port()}"\n'
+            'priority_brands = ["Audi"]\n'
+            '[jobs.gone]\nconnector = "gone"\nstreams = ["cars", "lots"]\n'
+        )
+
+        ran = await syncd("-c", file, "run", "gone", "cars", "--json", folder=tmp_path)
+
+    gone, cars = ran.json()["jobs"]
+    assert (gone["exit_code"], cars["exit_code"], ran.code) == (69, 0, 69)
+    assert len(gone["errors"]) == len(ran.words()) == 1
+    assert count(dsn, "cars.cars") == SMALL.cars
+
+
+async def test_a_terminal_gets_a_table_that_lives_and_a_summary(dsn: str, tmp_path: Path) -> None:
+    async with serving(attrs.evolve(SLOW, requests_per_second=15.0)) as upstream:
+        file = configured(upstream, tmp_path, dsn)
+        master, slave = os.openpty()
+        termios.tcsetwinsize(slave, (30, 140))
+        environment = ENVIRONMENT | {"TERM": "xterm"}
+        shown = bytearray()
+        with trio.fail_after(DEADLINE_SECONDS):
+            program = await trio.lowlevel.open_process(
+                [SYNCD, "-c", str(file), "run", "cars"],
+                stdout=subprocess.PIPE,
+                stderr=slave,
+                env=environment,
+            )
+            os.close(slave)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_gather, master, shown)
+                assert program.stdout is not None
+                out = b"".join([part async for part in program.stdout])
+                await program.wait()
+                nursery.cancel_scope.cancel()
+
+    assert program.returncode == 0
+    for word in ("records/s", "in flight", "cars.cars", "full pass 1"):
+        assert word.encode() in shown
+    assert b"run.progress" not in shown
+    assert out.split()[:2] == [b"partition", b"status"]
+
+
+async def _gather(terminal: int, into: bytearray) -> None:
+    async with trio.lowlevel.FdStream(terminal) as stream:
+        while part := await stream.receive_some():
+            into += part
+
+
+# --- What is wrong --------------------------------------------------------------------------------
+
+
+async def test_a_wrong_key_fails_parks_and_is_resumed(dsn: str, tmp_path: Path) -> None:
+    wrong = "a-wrong-key-that-nobody-may-see"
+    async with serving(SMALL) as upstream:
+        file = configured(upstream, tmp_path, dsn)
+        text = file.read_text()
+        file.write_text(text.replace(API_KEY, wrong))
+
+        checked = await syncd("-c", file, "check", folder=tmp_path)
+        ran = await syncd("-c", file, "run", "cars", folder=tmp_path)
+        parked = await syncd("-c", file, "run", "cars", folder=tmp_path)
+        file.write_text(text)
+        resumed = await syncd("-c", file, "resume", "cars", folder=tmp_path)
+        mended = await syncd("-c", file, "run", "cars", folder=tmp_path)
+
+    assert (checked.code, ran.code, parked.code) == (1, 1, 1)
+    assert [each for each in checked.out.splitlines() if each.startswith("FAILED  account cars")]
+    assert len(ran.words()) == 1
+    assert "401" in ran.words()[0]
+    assert parked.words()[0].endswith("mend it, then run `syncd resume`")
+    assert wrong not in "".join(each.out + each.err for each in (checked, ran, parked))
+    assert (resumed.code, resumed.out) == (0, "resumed: 1\n")
+    assert mended.code == 0
+
+
+async def test_an_unreachable_database_is_one_line_and_69(tmp_path: Path) -> None:
+    port = closed_port()
+    dsn = f"postgresql://me:se-cr-et@127.0.0.1:{port}/none"
+    async with serving(SMALL) as upstream:
+        file = configured(upstream, tmp_path, dsn)
+
+        ran = await syncd("-c", file, "run", "cars", folder=tmp_path)
+        checked = await syncd("-c", file, "check", "--json", folder=tmp_path)
+
+    assert (ran.code, checked.code) == (69, 69)
+    assert len(ran.words()) == 1
+    assert ran.words()[0].startswith("syncd: database: ")
+    assert "se-cr-et" not in ran.err + checked.out
+    failed = [each["what"] for each in checked.json()["checks"] if not each["ok"]]
+    assert failed == ["database"]
+
+
+async def test_all_problems_of_a_configuration_are_listed_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text('[daemon]\nlease = "soon"\n[connectors.x]\nplugin = "carz"\n[logg]\n')
+
+    ran = await syncd("-c", file, "run", "cars", folder=tmp_path)
+    checked = await syncd("-c", file, "check", folder=tmp_path)
+
+    assert (ran.code, checked.code) == (78, 78)
+    first, *problems = ran.err.splitlines()
+    assert first == f"syncd: {file}: 3 problems"
+    assert [line.split(":")[0].strip() for line in problems] == [
+        "logg",
+        "daemon.lease",
+        "connectors.x.plugin",
+    ]
+    assert "did you mean 'cars'?" in problems[2]
+    assert len([line for line in checked.out.splitlines() if line.startswith("FAILED")]) == 3
+
+
+WRONG_USAGE = [
+    (["nope"], "No such command"),
+    (["run"], "Missing argument"),
+    (["run", "carz"], "configured: cars (did you mean 'cars'?)"),
+    (["run", "cars", "--wait", "soon"], "wanted a duration"),
+    (["runs", "--limit", "0"], "--limit"),
+    (["resume", "carz"], "not configured"),
+    (["resume", "cars", "--account", "x"], "there: default"),
+    (["demo", "--cars", "none"], "--cars"),
+    (["psql"], "names a database by url"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), WRONG_USAGE)
+def test_wrong_usage_is_64(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = Upstream(None, SMALL, "http://127.0.0.1:1")  # type: ignore[arg-type]  # never asked
+    file = configured(nowhere, tmp_path, "host=127.0.0.1 port=1")
+
+    code = invoke(["-c", str(file), *words])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (64, "")
+    assert says in captured.err
+
+
+@pytest.mark.parametrize("name", [None, *cli.commands])
+def test_help_teaches_with_examples(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    code = invoke([*([name] if name else []), "--help"])
+
+    said = capsys.readouterr().out
+    assert code == 0
+    assert f"syncd {name or 'demo'}" in said
+    assert all(len(line) <= 100 for line in said.splitlines())
+
+
+async def test_the_version_is_told(tmp_path: Path) -> None:
+    told = await syncd("--version", folder=tmp_path)
+
+    assert (told.code, told.out.split()[0]) == (0, "syncd")
+
+
+# --- check, migrate, plugins ----------------------------------------------------------------------
+
+
+async def test_a_check_foresees_everything_and_writes_nothing(dsn: str, tmp_path: Path) -> None:
+    async with serving(SMALL) as upstream:
+        file = configured(upstream, tmp_path, dsn)
+
+        before = await syncd("-c", file, "check", "--json", folder=tmp_path)
+        written = there(dsn, "cars.cars")
+        await syncd("-c", file, "run", "cars", folder=tmp_path)
+        after = await syncd("-c", file, "check", folder=tmp_path)
+
+    found = {each["what"]: each for each in before.json()["checks"]}
+    assert (before.code, after.code, written) == (0, 0, False)
+    assert found["table cars.cars"]["details"][0].startswith("CREATE SCHEMA")
+    assert found["job cars: cars.cars"]["said"] == (
+        "the next pass is full (the first pass of a partition is full)"
+    )
+    assert "accepted" in found["account cars.default"]["said"]
+    assert "enabled" in found["plugin cars"]["said"]
+    assert "ok      table cars.cars: fits" in after.out.splitlines()
+    assert "the next pass is incremental since " in after.out
+
+
+async def test_control_tables_are_migrated_only_when_asked(server: str, tmp_path: Path) -> None:
+    name = f"bare_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    bare = make_conninfo(server, dbname=name)
+    async with serving(SMALL) as upstream:
+        file = configured(upstream, tmp_path, bare)
+
+        ran = await syncd("-c", file, "run", "cars", folder=tmp_path)
+        checked = await syncd("-c", file, "check", folder=tmp_path)
+        untouched = not there(bare, "syncd.migration")
+        migrated = await syncd("-c", file, "migrate", "--json", folder=tmp_path)
+        again = await syncd("-c", file, "migrate", folder=tmp_path)
+
+    assert (ran.code, checked.code, untouched) == (78, 78, True)
+    assert ran.words()[0].endswith("run `syncd migrate`")
+    assert (migrated.code, again.code) == (0, 0)
+    assert migrated.json()["applied"][0].startswith("0001 ")
+    assert again.out.startswith("nothing to do")
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def test_plugins_are_listed_with_and_without_a_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text('[connectors.a]\nplugin = "cars"\n[connectors.b]\nplugin = "gone"\n')
+
+    without = await syncd("plugins", folder=tmp_path)
+    listed = await syncd("-c", file, "plugins", "--json", folder=tmp_path)
+
+    rows = {row["name"]: row for row in listed.json()}
+    assert (without.code, listed.code) == (0, 0)
+    assert without.out.splitlines()[1].split() == ["cars", "syncd", "no"]
+    assert (rows["cars"]["enabled"], rows["cars"]["distribution"]) == (True, "syncd")
+    assert (rows["gone"]["enabled"], rows["gone"]["distribution"]) == (True, None)

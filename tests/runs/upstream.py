@@ -1,0 +1,130 @@
+"""The upstream of these tests: the cars simulator over loopback, what is true, who asked for what.
+
+What is true is read off the simulator's own records, not made by the connector's code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from math import ceil
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import attrs
+from processes import seen
+
+from syncd_cars.inventory import Inventory
+from syncd_cars.simulator import Simulator
+from syncd_cars.simulator_serving import serve
+
+API_KEY = "of-no-value-anywhere"
+
+
+@attrs.frozen
+class Shape:
+    """How many cars there are, how they are paged, and how fast pages may be asked for.
+
+    A batch gathers what comes within 50 ms: a slow rate makes many small transactions.
+    """
+
+    cars: int = 600
+    per_page: int = 50
+    requests_per_second: float = 30.0  # two pages a batch
+
+    @property
+    def pages(self) -> range:
+        return range(1, ceil(self.cars / self.per_page) + 1)
+
+
+@attrs.frozen
+class Upstream:
+    """A simulator that is being served."""
+
+    simulator: Simulator
+    shape: Shape
+    url: str
+
+    def asked(self, *, full: bool = True) -> Counter[int]:
+        """Count by page what was asked for in full passes, or in the others."""
+        found: Counter[int] = Counter()
+        for entry in self.simulator.counts.log:
+            query = dict(parse_qsl(entry.query))
+            if entry.path == "/cars" and ("minutes" not in query) == full:
+                found[int(query["page"])] += 1
+        return found
+
+    async def forget(self) -> None:
+        """Count from zero, once nothing is in flight."""
+        counts = self.simulator.counts
+        await seen("the upstream at rest", lambda: not counts.in_flight)
+        counts.reset()
+
+    def configuration(
+        self, folder: Path, dsn: str, *, connector: str, lease: str, **more: str
+    ) -> Path:
+        """Write a configuration with one job, which is named as the connector."""
+        text = f"""
+            [database]
+            url = '''{dsn}'''
+            pool_max = 4
+            [daemon]
+            lease = "{lease}"
+            [connectors.{connector}]
+            api_key = "{API_KEY}"
+            base_url = "{self.url}"
+            per_page = {self.shape.per_page}
+            requests_per_second = {more.get("rate", self.shape.requests_per_second)}
+            in_flight = 2
+            {"priority_brands = []" if connector == "cars" else ""}
+            [jobs.{connector}]
+            connector = "{connector}"
+            streams = {STREAMS[connector]}
+        """
+        file = folder / f"{connector}-{lease}.toml"
+        file.write_text(text)
+        return file
+
+
+STREAMS = {"cars": ["cars", "lots"], "sightings": ["sightings"]}
+
+
+@asynccontextmanager
+async def serving(shape: Shape = Shape(), *, moves: bool = False) -> AsyncIterator[Upstream]:  # noqa: B008 - a frozen value
+    """Serve cars; those that no test `moves` are made once and shared."""
+    inventory = Inventory(shape.cars, seed=7) if moves else frozen(shape.cars)
+    simulator = Simulator(inventory, api_key=API_KEY)
+    async with serve(simulator) as url:
+        yield Upstream(simulator, shape, url)
+
+
+@lru_cache
+def frozen(cars: int) -> Inventory:
+    return Inventory(cars, seed=7)
+
+
+@lru_cache
+def true_rows(inventory: Inventory) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what the tables must hold of an inventory that does not move any more, by key.
+
+    A lot without a number, or of no site, has no key: it must have been set aside, once.
+    """
+    cars, lots, aside = [], [], []
+    for car in inventory.cars():
+        names = [name_of(car.get(field)) for field in ("manufacturer", "model", "color")]
+        cars.append((car["id"], car["vin"], car["title"], car["year"], *names))
+        for lot in car["lots"]:
+            if lot["domain"] is None or lot["lot"] is None:
+                aside.append((lot["id"], "key", 0))
+                continue
+            key = (lot["domain"]["id"], str(lot["lot"]))
+            said = (name_of(lot.get("status")), lot["bid"], lot["updated_at"])
+            lots.append((*key, car["id"], *said))
+    return {"cars": sorted(cars), "lots": sorted(lots), "aside": sorted(aside)}
+
+
+def name_of(reference: Any) -> str | None:
+    return reference["name"] if isinstance(reference, dict) else reference
