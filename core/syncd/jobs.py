@@ -18,12 +18,14 @@ from syncd.errors import (
     CursorExpired,
     LeaseLost,
     PluginError,
+    SourceError,
     StoreUnavailable,
     SyncdError,
     Throttled,
+    Unauthorized,
     Unavailable,
 )
-from syncd.events import LeaseWaiting, TableChanged
+from syncd.events import LeaseWaiting, PartitionParked, TableChanged
 from syncd.http import Client
 from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
 from syncd.plugins import Pipeline
@@ -85,11 +87,18 @@ def verdict_of(finished: Finished) -> Verdict | None:
             return "drained"
         case Broke(error=LeaseLost() | CommitUnknown() | CursorExpired()):
             return None
-        case Broke(error=Throttled()):
+        case Broke(error=error):
+            return verdict_on(error)
+
+
+def verdict_on(error: SyncdError) -> Verdict:
+    """Return what an error means for a partition in this job run."""
+    match error:
+        case Throttled():
             return "throttled"
-        case Broke(error=Unavailable() | StoreUnavailable()):
+        case Unavailable() | StoreUnavailable():
             return "unavailable"
-        case Broke():
+        case _:
             return "failed"
 
 
@@ -107,14 +116,38 @@ async def run_job(process: Process, job: Job, *, mode: Mode, wait_seconds: float
         lifespan = process.plugins.lifespan(instance)
         if lifespan is not None:
             session = await stack.enter_async_context(lifespan)
-        await process.hops.run(registry.register_instance, instance)
+        parked = await process.hops.run(registry.register_instance, instance)
         shares: dict[int, Share] = {}
+        hindered: list[Result] = []
         for account in instance.accounts:
             client = await stack.enter_async_context(client_of(process, instance, account))
-            for feed, streams in feeds_of(instance, job):
-                works = _Building(process, job, mode, wait_seconds, session)
-                shares |= await works.shares(instance, account, client, feed, streams)
-        return await _Rounds(process, job, shares, wait_seconds).go()
+            building = _Building(process, job, mode, wait_seconds, session, account, client)
+            if reason := parked[account.name]:
+                hindered.append(
+                    Result(client.name, "failed", parked_message(instance.name, reason), None)
+                )
+                continue
+            try:
+                for feed, streams in feeds_of(instance, job):
+                    shares |= await building.shares(instance, feed, streams)
+            except SourceError as error:
+                hindered.append(await _hindered(process, instance, account, error))
+        return hindered + await _Rounds(process, job, shares, wait_seconds).go()
+
+
+async def _hindered(
+    process: Process, instance: Instance[Any], account: Account[Any], error: SourceError
+) -> Result:
+    """Note that an account's look-ups failed; the other accounts go on."""
+    where = str(Partition(instance.name, account.name, "*"))
+    if isinstance(error, Unauthorized):
+        await process.hops.run(leases.park_account, instance.name, account.name, str(error))
+        process.emit(PartitionParked(where, str(error)))
+    return Result(where, verdict_on(error), str(error), None)
+
+
+def parked_message(instance: str, reason: str) -> str:
+    return f"parked: {reason}; then run `syncd resume {instance}`"
 
 
 def client_of(process: Process, instance: Instance[Any], account: Account[Any]) -> Client:
@@ -149,14 +182,11 @@ class _Building:
     mode: Mode
     wait_seconds: float
     session: object
+    account: Account[Any]
+    client: Client
 
     async def shares(
-        self,
-        instance: Instance[Any],
-        account: Account[Any],
-        client: Client,
-        feed: Feed,
-        streams: frozenset[str],
+        self, instance: Instance[Any], feed: Feed, streams: frozenset[str]
     ) -> dict[int, Share]:
         """Bind the pipeline, make the tables fit, register the slices."""
         process = self.process
@@ -169,33 +199,31 @@ class _Building:
         )
         for table, statements in changed.items():
             process.emit(TableChanged(table, statements))
-        slices = await self._slices(pipeline, account, client)
+        slices = await self._slices(pipeline)
         ids = await process.hops.run(
             registry.register_partitions,
             instance.name,
-            account=account.name,
+            account=self.account.name,
             feed=feed.name,
             slices=slices,
         )
-        work = self._work(pipeline, account, client)
+        work = self._work(pipeline)
         order = Order(self.job.name, self._mode(feed), self._interval(), target)
         return {
             ids[part.name]: Share(
-                Partition(instance.name, account.name, feed.name, part), work, order
+                Partition(instance.name, self.account.name, feed.name, part), work, order
             )
             for part in slices
         }
 
-    async def _slices(
-        self, pipeline: Pipeline, account: Account[Any], client: Client
-    ) -> Sequence[Slice]:
+    async def _slices(self, pipeline: Pipeline) -> Sequence[Slice]:
         if pipeline.partitions is None:
             return [Slice()]
         instance, feed = pipeline.instance, pipeline.feed
-        whole = Partition(instance.name, account.name, feed.name)
+        whole = Partition(instance.name, self.account.name, feed.name)
         context: Context[Any, Any] = Context(
-            http=client.for_fetch(),
-            account=account,
+            http=self.client.for_fetch(),
+            account=self.account,
             settings=instance.settings,
             session=self.session,
             partition=whole,
@@ -209,14 +237,14 @@ class _Building:
             what = f"partitions of plugin {pipeline.plugin} raised {type(error).__name__}: {error}"
             raise PluginError(str(whole), what, "mend the plugin") from error
 
-    def _work(self, pipeline: Pipeline, account: Account[Any], client: Client) -> Work:
+    def _work(self, pipeline: Pipeline) -> Work:
         process, instance = self.process, pipeline.instance
-        upstream = instance.connector.upstream(instance.settings, account.settings)
+        upstream = instance.connector.upstream(instance.settings, self.account.settings)
         quota = next(each for each in upstream.quotas if each.key == pipeline.feed.quota)
         return Work(
             pipeline=pipeline,
-            account=account,
-            client=client,
+            account=self.account,
+            client=self.client,
             quota=quota,
             hops=process.hops,
             clock=process.clock,
@@ -342,8 +370,9 @@ class _Rounds:
         for each in found:
             where = str(self._shares[each.partition_id].partition)
             if each.parked is not None:
-                message = f"parked: {each.parked}; mend it, then run `syncd resume`"
-                self._settle(each.partition_id, "failed", message)
+                self._settle(
+                    each.partition_id, "failed", parked_message(self._job.connector, each.parked)
+                )
             elif waited >= self._wait_seconds:
                 message = f"{each.holder} held it for longer than {self._wait_seconds:.0f} s"
                 self._settle(each.partition_id, "held", message)

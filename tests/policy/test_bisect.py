@@ -31,7 +31,7 @@ def attempts(rows: Sequence[int], culprits: set[int]) -> tuple[list[int], list[i
             raise Refused
         return list(part)
 
-    accepted, found = bisect(rows, attempt, refusal=(Refused,), blames=lambda _: True)
+    accepted, found = bisect(rows, attempt, refusal=Refused, blames=lambda _: True)
     return [row for part in accepted for row in part], [row for row, _ in found], count
 
 
@@ -62,7 +62,7 @@ def test_if_each_half_is_accepted_by_itself_nobody_is_blamed(size: int) -> None:
             raise Refused
         return len(part)
 
-    accepted, found = bisect(range(size), attempt, refusal=(Refused,), blames=lambda _: True)
+    accepted, found = bisect(range(size), attempt, refusal=Refused, blames=lambda _: True)
 
     assert (sum(accepted), found) == (size, [])
 
@@ -72,6 +72,6 @@ def test_errors_that_blame_no_row_propagate() -> None:
         raise Broken
 
     with pytest.raises(Broken):
-        bisect([1, 2], attempt, refusal=(Refused,), blames=lambda _: True)
+        bisect([1, 2], attempt, refusal=Refused, blames=lambda _: True)
     with pytest.raises(Broken):
-        bisect([1, 2], attempt, refusal=(Refused, Broken), blames=lambda e: isinstance(e, Refused))
+        bisect([1, 2], attempt, refusal=Broken, blames=lambda _: False)

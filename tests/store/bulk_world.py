@@ -46,6 +46,7 @@ class Everything:
     single: Annotated[float | None, Column("real")] = 0.5
     price: Annotated[Decimal | None, Column("numeric(14,2)")] = Decimal("9.90")
     amount: Decimal | None = Decimal("1.000")
+    rough: Annotated[float | None, Column("numeric(9,3)")] = 1.25
     flag: bool | None = True
     born: date | None = date(2001, 2, 3)
     seen: datetime | None = MORNING

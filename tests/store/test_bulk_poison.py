@@ -61,6 +61,7 @@ UNSENDABLE: list[tuple[str, Any]] = [
     ("price", 1.5),
     ("price", "1.50"),
     ("amount", True),
+    ("rough", Decimal("1.25")),
     ("flag", 1),
     ("flag", "yes"),
     ("born", MORNING),
@@ -97,6 +98,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("amount", Decimal("sNaN"), "22P02: "),
     ("title", "forbidden", "23514: "),
     ("born", None, "23502: "),
+    ("rough", 1e6, "22003: numeric field overflow"),
     ("token", "that of row 0", "23505: "),
 ]
 
@@ -119,7 +121,7 @@ def test_every_kind_of_poison_among_a_thousand_costs_one_record(
         rows[place] = attrs.evolve(rows[place], **changed)
         expected[place] = ("dump", f"{column}: ")
     for n, (column, value, message) in enumerate(REFUSED):
-        place = 999 - 100 * n
+        place = 999 - 90 * n
         changed = {column: rows[0].token if column == "token" else value}
         rows[place] = attrs.evolve(rows[place], **changed)
         expected[place] = ("refused", message)
@@ -371,6 +373,8 @@ def test_a_fault_of_ours_is_not_blamed_on_the_rows(connection: Connection) -> No
 
     with pytest.raises(psycopg.errors.UndefinedTable):
         put(connection, table, [Item(1)])
+    with pytest.raises(TypeError):
+        put(connection, attrs.evolve(table, key_of=lambda _: object()), [Item(1), Item(2)])
 
 
 def test_the_search_for_a_culprit_takes_few_statements(connection: Connection) -> None:

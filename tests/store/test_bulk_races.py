@@ -185,3 +185,20 @@ def test_a_statement_timeout_is_raised_unchanged(
 
     with pytest.raises(psycopg.errors.LockNotAvailable):
         put(connection, table, [Item(1)])
+
+
+@WAYS
+def test_a_connection_that_breaks_is_reported_as_such(
+    connection: Connection, another: Callable[[], Connection], way: int
+) -> None:
+    table = made(connection, ITEMS)
+    rival, victim = another(), another()
+    put(rival, table, [Item(1)])
+
+    task = Task(partial(put, victim, table, [Item(1)], copy_from_rows=way))
+    wait_for(lambda: waits_for_a_lock(connection, pid(victim)))
+    connection.execute("SELECT pg_terminate_backend(%s)", [pid(victim)])
+
+    with pytest.raises(psycopg.OperationalError):
+        task.result()
+    assert victim.broken

@@ -73,6 +73,7 @@ def test_a_table_is_made_from_its_class(connection: Connection) -> None:
         "single": "real",
         "price": "numeric(14,2)",
         "amount": "numeric",
+        "rough": "numeric(9,3)",
         "flag": "boolean",
         "born": "date",
         "seen": "timestamp with time zone",

@@ -7,15 +7,16 @@ from typing import TypeVar
 
 Row = TypeVar("Row")
 Outcome = TypeVar("Outcome")
+Refusal = TypeVar("Refusal", bound=Exception)
 
 
 def bisect(
     rows: Sequence[Row],
     attempt: Callable[[Sequence[Row]], Outcome],
     *,
-    refusal: tuple[type[Exception], ...],
-    blames: Callable[[Exception], bool],
-) -> tuple[list[Outcome], list[tuple[Row, Exception]]]:
+    refusal: type[Refusal],
+    blames: Callable[[Refusal], bool],
+) -> tuple[list[Outcome], list[tuple[Row, Refusal]]]:
     """Attempt `rows`, which were refused together, in halves, until each culprit stands alone.
 
     Halves are attempted from left to right, so that what is locked is locked in the order of the
@@ -25,7 +26,7 @@ def bisect(
     culprits among n rows `attempt` is called at most about ``2 k log2 n`` times.
     """
     accepted: list[Outcome] = []
-    culprits: list[tuple[Row, Exception]] = []
+    culprits: list[tuple[Row, Refusal]] = []
 
     def refused(part: Sequence[Row]) -> bool:
         try:

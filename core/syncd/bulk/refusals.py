@@ -12,26 +12,20 @@ from syncd.bulk.kinds import Kind
 from syncd.bulk.staging import UNSENDABLE, dumper_of
 
 
-def blames_a_row(error: Exception) -> bool:
-    """Say whether a database error is about what a row holds: all others are the caller's business.
+def blames_a_row(error: psycopg.Error) -> bool:
+    """Say whether an error is about what a row holds: all others are the caller's business.
 
     Classes 22 (data exception) and 23 (integrity constraint violation), and 54000 (a key too long
     for its index, a row too wide for a page, a document too large for jsonb): PostgreSQL, "Error
-    Codes". Without a SQLSTATE: psycopg's own, before anything was sent.
+    Codes".
     """
-    if not isinstance(error, psycopg.Error):
-        return False
-    state = error.sqlstate
-    if state is None:
-        return isinstance(error, psycopg.DataError)
+    state = error.sqlstate or ""
     return state[:2] in {"22", "23"} or state == "54000"
 
 
-def refusal(error: Exception) -> str:
+def refusal(error: psycopg.Error) -> str:
     """Answer SQLSTATE and primary message: the detail would repeat the row's values."""
-    if isinstance(error, psycopg.Error) and error.sqlstate:
-        return f"{error.sqlstate}: {error.diag.message_primary}"
-    return str(error)
+    return f"{error.sqlstate}: {error.diag.message_primary}"
 
 
 def examined(
@@ -68,6 +62,6 @@ def _fault(tests: Sequence[tuple[str, Callable[[Any], None]]], values: Sequence[
             continue
         try:
             test(value)
-        except (*UNSENDABLE, psycopg.DataError) as error:
+        except UNSENDABLE as error:
             return f"{name}: cannot send this {type(value).__name__}: {error}"
     return None

@@ -140,7 +140,7 @@ def _bisected(job: _Job, among: Sequence[Candidate]) -> tuple[Written, list[Reje
     """Write what the table accepts of rows that it has refused as a whole."""
     winners, losers = decided(job.table, among)
     accepted, culprits = bisect(
-        winners, partial(_attempt, job), refusal=(psycopg.Error,), blames=blames_a_row
+        winners, partial(_attempt, job), refusal=psycopg.Error, blames=blames_a_row
     )
     rejected = [job.rejection(row, "refused", refusal(error)) for row, error in culprits]
     gone = {row.key for row, _ in culprits}

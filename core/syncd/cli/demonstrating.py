@@ -72,6 +72,7 @@ class _Story:
         self._wanted = wanted
         self._began = time.monotonic()
         self._acts: list[Act] = []
+        self._stopped = False  # by a signal: whoever sent it wants no server to stay
 
     async def tell(self) -> int:
         """Open the stage, walk the passes, show what became of them."""
@@ -94,7 +95,7 @@ class _Story:
                 await self._play(loaded, upstream, attendance)
                 code = ending.worst(act.end.code for act in self._acts)
                 self._print(data_dir, code)
-                if wanted.keep:
+                if wanted.keep and not self._stopped:
                     await self._stay(server.psql_command)
         return code
 
@@ -134,13 +135,15 @@ class _Story:
             self._acts.append(Act("first full pass"))
             screen.say("first full pass, into empty tables")
             self._acts[-1].results = await demo.full_pass(process)
-            if process.draining.is_set() or self._acts[-1].end.code != ending.FINE:
+            self._stopped = process.draining.is_set()
+            if self._stopped or self._acts[-1].end.code != ending.FINE:
                 return
             changed = await demo.change(upstream)
             screen.say(f"the upstream changed {wording.count(changed)} cars; second full pass")
             screen.clear()
             self._acts.append(Act("second full pass"))
             self._acts[-1].results = await demo.full_pass(process)
+            self._stopped = process.draining.is_set()
 
         with screen.showing():
             await Root(loaded.config, loaded.plugins, attendance.observer).run(main)

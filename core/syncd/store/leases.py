@@ -180,15 +180,8 @@ def release(
     if released.rowcount != 1:
         raise lease.lost()
     if decided.park_account is not None:
-        connection.execute(
-            _SQL["park_account"],
-            {
-                "instance": lease.partition.instance,
-                "account": lease.partition.account,
-                "reason": decided.park_account,
-                "now": now,
-            },
-        )
+        where = lease.partition
+        park_account(connection, where.instance, where.account, decided.park_account, now=now)
     connection.execute(
         _SQL["finish_run"],
         {
@@ -201,6 +194,16 @@ def release(
         },
     )
     faults.point("released")
+
+
+def park_account(
+    connection: Connection, instance: str, account: str, reason: str, *, now: datetime | None = None
+) -> None:
+    """Set an account aside: none of its partitions is claimed until an operator resumes it."""
+    connection.execute(
+        _SQL["park_account"],
+        {"instance": instance, "account": account, "reason": reason, "now": now},
+    )
 
 
 @attrs.frozen

@@ -1,0 +1,94 @@
+# syncd: `make` lists what can be made. Everything happens in a virtual environment, .venv.
+
+VENV ?= .venv
+WORKERS ?= auto
+RESULTS := build/test-results
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+
+# A PYTHON on the command line is the one; one from the environment is tried first.
+OTHERS := python3.14 python3.13 python3.12 python3.11 python3
+PYTHONS := $(PYTHON) $(if $(filter command,$(origin PYTHON)),,$(OTHERS))
+
+# What is installed, for running syncd and for working on it: a stamp each.
+INSTALLED := $(VENV)/.installed
+EQUIPPED := $(VENV)/.equipped
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types clean schemas
+.PHONY: ruff async-rules imports spelling tests over-server
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'PYTHON=... names the Python of .venv (3.11 or newer); ARGS=... goes to syncd demo.'
+
+# --- The environment ------------------------------------------------------------------------------
+
+venv: $(EQUIPPED)  ## make .venv and install syncd in it, with what its tests need
+
+# Not rebuilt when it works; the stamps are older than it when it had to be made anew.
+$(PY):
+	@contrib/new-venv $(VENV) $(PYTHONS)
+
+# Built by the pinned hatchling: an isolated build would fetch whatever is the newest.
+$(INSTALLED): pyproject.toml constraints.txt | $(PY)
+	$(PIP) install -c constraints.txt hatchling editables
+	$(PIP) install -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(EQUIPPED): $(INSTALLED)
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+# --- To look at it --------------------------------------------------------------------------------
+
+demo: $(INSTALLED)  ## run syncd against a simulated upstream, with a database of its own
+	$(PY) -m syncd demo $(ARGS)
+
+# --- To check it ----------------------------------------------------------------------------------
+
+test: $(EQUIPPED)  ## check everything that CI checks, with what this machine has
+	@rm -rf $(RESULTS) && mkdir -p $(RESULTS)
+	@$(MAKE) --keep-going --no-print-directory lint types tests over-server; status=$$?; \
+	    $(PY) tests/what_was_skipped.py $(RESULTS); exit $$status
+
+lint: ruff async-rules imports spelling  ## check style, Trio's rules, layers and spelling
+
+ruff: $(EQUIPPED)
+	$(PY) -m ruff check --quiet .
+	$(PY) -m ruff format --quiet --check .
+
+async-rules: $(EQUIPPED)
+	$(PY) -m flake8 core plugins tests
+
+imports: $(EQUIPPED)
+	@$(VENV)/bin/lint-imports --no-logo
+
+spelling: $(EQUIPPED)
+	$(PY) -m codespell_lib core plugins schemas tests contrib .ci Makefile pyproject.toml *.md
+
+types: $(EQUIPPED)  ## check the types of everything, tests included
+	$(PY) -m mypy core plugins schemas tests
+
+tests: $(EQUIPPED)
+	$(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
+	    --cov --junitxml=$(RESULTS)/tests.xml
+
+# The embedded server has its own tests; they need no other.
+over-server: $(EQUIPPED)
+	$(PY) tests/over_server.py --missing $(RESULTS)/missing.txt -- \
+	    $(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
+	    --junitxml=$(RESULTS)/over-server.xml \
+	    --ignore=tests/store/test_embedded.py tests/store tests/runs
+
+# --- To keep it in order --------------------------------------------------------------------------
+
+schemas: $(EQUIPPED)  ## write the generated JSON Schemas anew
+	$(PY) -m syncd.config.schema > schemas/syncd_schemas/config.schema.json
+	$(PY) -m syncd.event_schema > schemas/syncd_schemas/events.schema.json
+
+clean:  ## remove .venv and whatever the tools keep
+	rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .import_linter_cache
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,171 @@
+"""`syncd demo` and `syncd psql`, from the command line to the tables they leave."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from processes import DEADLINE_SECONDS, seen
+
+from syncd import demo
+from syncd.config import parse
+from syncd.embedded import unprivileged
+from syncd.errors import ConfigError
+
+SYNCD = str(Path(sys.executable).with_name("syncd"))
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
+CARS = 3000
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Iterator[Path]:
+    """A directory that the embedded server's user can reach, also where root runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="syncd-demo-"))
+    if os.geteuid() == 0:
+        unprivileged.give(folder, unprivileged.choose(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def syncd(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [SYNCD, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=DEADLINE_SECONDS * 3,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def asked(data_dir: Path, query: str) -> Any:
+    """Ask the demo's database, through `syncd psql`."""
+    done = syncd("psql", "--data-dir", data_dir, "-Atc", query)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def nobody_serves(data_dir: Path) -> bool:
+    """Whether the embedded server has ended, and the simulator with it."""
+    sockets = (data_dir / "postgresql" / "socket").glob(".s.PGSQL.*")
+    commands = (each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline"))
+    return not any(sockets) and not any(f"--cars\0{CARS}\0".encode() in each for each in commands)
+
+
+def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
+    done = syncd("demo", "--cars", str(CARS), "--data-dir", data_dir, "--json")
+
+    first, second = msgspec.json.decode(done.stdout)["passes"]
+    assert (done.returncode, first["status"], second["status"]) == (0, "complete", "complete")
+    assert (first["updated"], first["unchanged"]) == (0, 0)
+    assert first["inserted"] == int(
+        asked(
+            data_dir, "SELECT (SELECT count(*) FROM cars.cars) + (SELECT count(*) FROM cars.lots)"
+        )
+    )
+    assert second["inserted"] == 0
+    assert CARS / 200 < second["updated"] < CARS / 25  # 1 % of the cars, and lots of theirs
+    assert second["updated"] + second["unchanged"] == first["inserted"]
+    assert first["requests"] >= CARS / 1000
+    assert f"{CARS:,} cars" in done.stderr
+    assert "requests/s allowed (the real feed allows about 1 request/s)" in done.stderr
+    assert nobody_serves(data_dir)
+
+
+def test_a_second_demo_begins_anew_and_prints_a_summary(data_dir: Path) -> None:
+    done = syncd("demo", "--cars", str(CARS - 1000), "--data-dir", data_dir)
+
+    rows = {line.split("  ")[0]: line.split() for line in done.stdout.splitlines()}
+    assert done.returncode == 0
+    assert "what an earlier demo left there is dropped" in done.stderr
+    assert rows["inserted"][2] == "0"
+    assert rows["status"][1:] == ["complete", "complete"]
+    assert f"psql --data-dir {data_dir}" in done.stdout
+    assert int(asked(data_dir, "SELECT count(*) FROM cars.cars")) == CARS - 1000
+    assert int(asked(data_dir, "SELECT count(*) FROM syncd.run")) == 2
+
+
+async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path) -> None:
+    with tempfile.TemporaryFile() as err:
+        program = await trio.lowlevel.open_process(
+            [SYNCD, "demo", "--cars", str(CARS), "--rate", "1", "--data-dir", str(data_dir)],
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+
+        def said(words: bytes) -> bool:
+            return words in os.pread(err.fileno(), 100_000, 0)
+
+        await seen("the first pass", lambda: said(b"begins full pass 1"))
+        refused = await trio.to_thread.run_sync(syncd, "demo", "--data-dir", data_dir)
+        os.killpg(program.pid, signal.SIGINT)  # as a terminal does it: to all at once
+        with trio.fail_after(DEADLINE_SECONDS):
+            await program.wait()
+
+        assert program.returncode == 75
+        assert said(b"SIGINT: stopping")
+        assert said(b"the pass stays open")
+        assert not said(b"Traceback")
+    assert refused.returncode == 69
+    assert refused.stderr.splitlines() == [
+        f"syncd: syncd demo: another demo is running in {data_dir}; "
+        "wait for it, or name another directory with --data-dir"
+    ]
+    await seen("the end of the servers", lambda: nobody_serves(data_dir))
+
+
+def test_a_database_that_no_demo_made_is_never_emptied(tmp_path: Path) -> None:
+    (tmp_path / "postgresql").mkdir()
+
+    done = syncd("demo", "--data-dir", tmp_path)
+
+    assert done.returncode == 78
+    assert "was not made by a demo" in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "postgresql"]
+
+
+def test_psql_says_where_there_is_no_database(tmp_path: Path) -> None:
+    done = syncd("psql", "--data-dir", tmp_path)
+
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"syncd: syncd psql: there is no embedded database in {tmp_path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["/a b/c", "/quo'te\"s", "/${HOME}/x", "/a\\b", "/ü"])
+def test_the_demo_s_configuration_survives_any_directory(folder: str, tmp_path: Path) -> None:
+    text = demo.config_text(
+        base_url="http://127.0.0.1:1",
+        api_key="k",
+        data_dir=Path(folder),
+        requests_per_second=2.5,
+        log_format="text",
+    )
+
+    raw = parse(text, file="demo", folder=tmp_path)
+
+    written = raw.values["daemon"]["data_dir"]
+    assert written.replace("$${", "${") == folder
+    assert raw.values["connectors"]["cars"]["requests_per_second"] == 2.5
+
+
+async def test_a_missing_simulator_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "SIMULATOR", "syncd_of_nobody.simulator")
+
+    with pytest.raises(ConfigError, match="syncd_of_nobody.simulator is not installed"):
+        async with demo.simulator(cars=1, requests_per_second=1.0, weight="demo"):
+            pass
