@@ -1,4 +1,4 @@
-"""Say what a run of `make test` skipped, and for want of what: from the results it left in a folder.
+"""Say what `make test` skipped, and for want of what, from the results it left in a folder.
 
 python tests/what_was_skipped.py FOLDER
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 
 def main(folder: Path) -> None:
@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     ]
     reasons: Counter[str] = Counter()
     for file in sorted(folder.glob("*.xml")):
-        for skipped in ElementTree.parse(file).iterfind(".//skipped[@type='pytest.skip']"):
+        for skipped in ET.parse(file).iterfind(".//skipped[@type='pytest.skip']"):
             reasons[skipped.get("message", "no reason given")] += 1
     lines += [f"{count} test{'s' * (count > 1)}: {reason}" for reason, count in reasons.items()]
     print("skipped for want of:" if lines else "nothing was skipped")

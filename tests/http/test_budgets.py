@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import Unauthorized, Unavailable, Unintelligible
+from syncd.http import answer
 from syncd.http.body import Body, BodyBroken, BodyOversize
 from syncd.model import Quota
 
@@ -69,6 +70,20 @@ async def test_a_refusal_is_known_by_its_head_though_its_body_never_ends(
         await client.for_fetch().get("cars")
 
     assert len(upstream.received) == 1
+
+
+async def test_data_may_take_longer_than_a_refusal(
+    upstream: Scripted, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "EXCERPT_SECONDS", 0.05)
+    upstream.plays(
+        upstream.drips(JSON_HEAD + b"Content-Length: 12\r\n\r\n[1]"),  # 9 blanks in 0.18 s
+    )
+    client = await bench.client(upstream.url, timeout_seconds=5)
+
+    response = await client.for_fetch().get("cars")
+
+    assert response.content == b"[1]" + b" " * 9
 
 
 async def test_a_request_that_is_cut_leaves_the_client_as_it_was(

@@ -74,6 +74,19 @@ async def test_a_redirect_to_a_listed_origin_is_followed_with_the_credential(
     assert other.received[0].headers["x-api-key"] == "canary-key"
 
 
+async def test_a_proxy_of_the_environment_is_not_asked(
+    upstreams: Open, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream, proxy = await upstreams(), await upstreams()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, origin(proxy))
+    client = await bench.client(upstream.url, headers=KEY)
+
+    await client.for_fetch().get("cars")
+
+    assert (len(upstream.received), proxy.connections) == (1, 0)
+
+
 async def test_redirects_end_after_the_third(upstream: Scripted, bench: Bench) -> None:
     upstream.plays(upstream.says(302, Location="cars"))
     client = await bench.client(upstream.url)

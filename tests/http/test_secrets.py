@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from syncd.errors import ConfigError, SyncdError
+from syncd.http.answer import Expected, unfit
 from syncd.http.masking import excerpt, masked, secrets_in, secrets_of
 from syncd.model import Secret
 
@@ -111,6 +112,15 @@ def test_a_secret_is_masked_before_a_body_is_cut() -> None:
     said = excerpt(b"x" * 190 + b" canary-canary-canary", secrets)
 
     assert said == "x" * 190 + " ***"
+
+
+def test_a_secret_is_masked_before_a_field_is_cut() -> None:
+    secrets = secrets_of({"X-Api-Key": Secret("canary-canary-canary")})
+    expected = Expected("text/csv", frozenset(), 1, 1, secrets)
+
+    said = unfit(200, {"content-type": "x" * 70 + "canary-canary-canary"}, expected)
+
+    assert said == f"answered 200 with '{'x' * 70}***', not text/csv"
 
 
 def test_a_short_word_beside_a_credential_is_no_secret() -> None:

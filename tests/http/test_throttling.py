@@ -137,6 +137,20 @@ async def test_answers_that_come_together_lock_once(upstream: Scripted, bench: B
     assert [lock.seconds for lock in bench.emitted(LimitLocked)] == [0.05]
 
 
+async def test_an_answer_ends_the_growth_of_our_own_backoff(
+    upstream: Scripted, bench: Bench
+) -> None:
+    upstream.plays(
+        upstream.says(429), upstream.says(429), upstream.says(), upstream.says(429), upstream.says()
+    )
+    client = await bench.client(upstream.url)
+
+    for _ in range(2):
+        await client.for_fetch().get("cars")
+
+    assert [lock.seconds for lock in bench.emitted(LimitLocked)] == [0.05, 0.1, 0.05]
+
+
 async def test_waits_add_up_against_patience(upstream: Scripted, bench: Bench) -> None:
     upstream.plays(upstream.says(429, Retry_After="1"))
     client = await bench.client(upstream.url, patience_seconds=1.5)

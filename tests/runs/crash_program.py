@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from traps import Step, Trap
 
 from syncd import config, faults, jobs
 from syncd.daemon import Process, Root, Stopped
-from syncd.events import Event
 from syncd.observe import Observer
 from syncd.plugins import Plugins
 from syncd_cars import plugin as cars
@@ -73,15 +71,6 @@ class Engine:
             return await jobs.run_job(process, found, mode=found.mode, wait_seconds=wait_seconds)
 
         return await Root(self.settings, self.plugins, observer).run(main)
-
-
-async def run_here(
-    file: Path, job: str, *, wait_seconds: float, listener: Callable[[Event], None]
-) -> list[jobs.Result]:
-    """Run a job once in this process, and hand its events to `listener`."""
-    observer = Observer()
-    observer.listen(listener)
-    return await Engine.of(file).run(job, wait_seconds=wait_seconds, observer=observer)
 
 
 def main(folder: Path) -> int:

@@ -43,8 +43,6 @@ url = {url}
 pool_max = 4
 
 [connectors.cars]
-base_url = {base_url}
-api_key = {key}
 {settings}
 
 [jobs.cars]
@@ -130,14 +128,15 @@ class World:
 
     def config(self, *, key: str = KEY, **settings: Any) -> Config:
         """Build a configuration; `settings` are the connector's."""
-        wanted = {"priority_brands": [], "per_page": PER_PAGE, "requests_per_second": 1000.0}
+        wanted: dict[str, Any] = {
+            "base_url": self.base_url,
+            "api_key": key,
+            "priority_brands": [],
+            "per_page": PER_PAGE,
+            "requests_per_second": 1000.0,
+        }
         lines = [f"{name} = {_toml(value)}" for name, value in (wanted | settings).items()]
-        text = _TOML.format(
-            url=_toml(self.dsn),
-            base_url=_toml(self.base_url),
-            key=_toml(key),
-            settings="\n".join(lines),
-        )
+        text = _TOML.format(url=_toml(self.dsn), settings="\n".join(lines))
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, Plugins.load(("cars",)).connectors, environment={})
 
@@ -280,9 +279,9 @@ def _toml(value: Any) -> str:
 
 
 @asynccontextmanager
-async def world(dsn: str, *, cars: int = 300, seed: int = 1, **options: Any) -> AsyncIterator[World]:
+async def world(dsn: str, *, cars: int = 300, **options: Any) -> AsyncIterator[World]:
     """Serve an upstream of so many cars for jobs that write to this database."""
-    simulator = Scripted(Inventory(cars, seed=seed), **options)
+    simulator = Scripted(Inventory(cars, seed=1), **options)
     with trio.fail_after(DEADLINE_SECONDS):
         async with serve(simulator) as base_url:
             yield World(dsn, simulator, base_url)

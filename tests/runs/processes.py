@@ -17,8 +17,12 @@ from typing import Any, TypeVar
 import attrs
 import msgspec
 import trio
-from crash_program import Order, Trapped
+from crash_program import Engine, Order, Trapped
 from traps import Step
+
+from syncd.events import Event
+from syncd.jobs import Result
+from syncd.observe import Observer
 
 T = TypeVar("T")
 
@@ -156,6 +160,20 @@ class Programs:
         """Kill what still runs."""
         for program in self._started:
             program.send(signal.SIGKILL)
+
+
+async def run_here(
+    config: Path,
+    job: str,
+    *,
+    wait_seconds: float = DEADLINE_SECONDS,
+    listener: Callable[[Event], None] = lambda _: None,
+) -> list[Result]:
+    """Run a job once in this process, and hand its events to `listener`."""
+    observer = Observer()
+    observer.listen(listener)
+    with trio.fail_after(DEADLINE_SECONDS):
+        return await Engine.of(config).run(job, wait_seconds=wait_seconds, observer=observer)
 
 
 def launched() -> subprocess.Popen[bytes]:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import database_facts as facts
 import pytest
-from crash_program import run_here
-from processes import DEADLINE_SECONDS, Programs
+from processes import Programs, run_here
 from traps import Step
 from upstream import Shape, serving, true_rows
 
@@ -66,9 +65,7 @@ async def test_a_kill_loses_nothing_and_repeats_only_what_was_not_committed(
         await upstream.forget()
         events: list[Event] = []
 
-        (result,) = await run_here(
-            config, "cars", wait_seconds=DEADLINE_SECONDS, listener=events.append
-        )
+        (result,) = await run_here(config, "cars", listener=events.append)
 
         assert result.verdict == "complete"
         assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)

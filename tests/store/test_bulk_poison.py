@@ -225,6 +225,7 @@ def test_every_record_is_stored_as_it_is_or_set_aside(
     connection: Connection, rows: list[Everything], way: int
 ) -> None:
     """By the batch or one by one: what is written and what is rejected is the same."""
+    connection.rollback()
     table = made(connection, EVERYTHING)
     raws = [str(n).encode() for n in range(len(rows))]
 

@@ -29,7 +29,7 @@ class BodyBroken(Exception):
 class Body:
     """Take a body in pieces, as sent; give it whole, decoded.
 
-    It never holds more than `body_max_bytes`, and a little of what is being inflated.
+    It never holds more than `body_max_bytes`, and one piece of what is being inflated.
     """
 
     def __init__(self, encoding: str, *, wire_max_bytes: int, body_max_bytes: int) -> None:
@@ -70,10 +70,8 @@ class Body:
         while chunk:
             if gzip.eof:  # RFC 1952 2.2: a file is a series of members
                 gzip = self._gzip = zlib.decompressobj(_GZIP_WINDOW)
-            # One byte more than allowed tells too much from just enough; 0 would mean no bound.
-            room = self._body_max_bytes + 1 - self._content.tell()
             try:
-                piece = gzip.decompress(chunk, min(room, _PIECE_BYTES))
+                piece = gzip.decompress(chunk, _PIECE_BYTES)
             except zlib.error as exc:
                 raise BodyBroken(f"the gzip data are damaged: {exc}") from exc
             self._keep(piece)
