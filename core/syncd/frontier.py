@@ -28,7 +28,7 @@ DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cu
 PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
 IN_MEMORY_MAX = 1_000
 OPEN_MAX = 10_000  # while more stand open, pages that only open others wait
-REMEMBERED = 10_000  # closed cursors a run remembers, so that short cycles cost no request
+REMEMBERED = 10_000  # closed cursors of a run: so that short cycles cost no request
 AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
 
 
@@ -161,7 +161,7 @@ class Frontier:
     # -- questions ----------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Return how many cursors are here: ready, being fetched, or fetched and not committed."""
+        """Return how many cursors are here: ready, being fetched, or not committed yet."""
         return len(self._entries)
 
     @property
@@ -215,13 +215,12 @@ class Frontier:
     def openings(self, batch: Sequence[Walked]) -> list[Node]:
         """Return the cursors that a batch opens, each once."""
         nodes = {child.key: child for page in batch for child in page.opens}
-        if self.numbered is not None:
-            numbers = [p.number for p in batch if p.number is not None and not p.page.empty]
-            if numbers:
-                last = self.numbered.last(max(numbers))
-                for number in range(self.numbered.opened + 1, last + 1):
-                    node = self.numbered.node(number)
-                    nodes[node.key] = node
+        numbers = [p.number for p in batch if p.number is not None and not p.page.empty]
+        if self.numbered is not None and numbers:
+            last = self.numbered.last(max(numbers))
+            for number in range(self.numbered.opened + 1, last + 1):
+                node = self.numbered.node(number)
+                nodes[node.key] = node
         return list(nodes.values())
 
     # -- what happens --------------------------------------------------------------------------
@@ -286,10 +285,11 @@ class Frontier:
         self, batch: Sequence[Walked], openings: Sequence[Node], opened: Iterable[bytes]
     ) -> None:
         """Take note of a commit: of its `openings`, `opened` are the rows it really opened."""
-        for page in batch:
-            self._entries.pop(page.node.key, None)
-            self._remember(page.node.key)
-        fresh = set(opened)
+        closed = {page.node.key for page in batch}
+        for key in closed:
+            self._entries.pop(key, None)
+            self._remember(key)
+        fresh = set(opened) - closed  # opened and closed by one transaction
         for node in openings:
             entry = self._entries.get(node.key)
             if node.key in fresh:

@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from syncd import faults
+from syncd.asking import asked
 from syncd.batching import gather
 from syncd.clock import DatabaseClock
 from syncd.commit import Committer, Target
@@ -29,6 +30,7 @@ from syncd.errors import (
     SourceError,
     StoreError,
     SyncdError,
+    Unavailable,
     Unintelligible,
 )
 from syncd.events import CommitLost, CursorFailed, Event, PageFetched
@@ -45,7 +47,7 @@ from syncd.frontier import (
 )
 from syncd.http import Client, FetchHttp
 from syncd.limits import pages_in_flight
-from syncd.model import Account, Context, Cursor, Mode, Page, Quota, Request
+from syncd.model import Account, Context, Cursor, Mode, Quota, Request
 from syncd.plugins import Pipeline
 from syncd.progress import Broke, Drained, Ended, OnlyWaiting, Wanted
 from syncd.records import refuse_unknown
@@ -56,8 +58,8 @@ from syncd.store.passes import ActivePass
 from syncd.tally import Meter, Tally, progress
 
 WRITERS = 2  # one decodes while the other waits for PostgreSQL
-FETCH_TIMEOUT_SECONDS = 900.0  # of a plugin's fetch, with every wait for the limit in it
 PLUGIN_BUGS_MAX = 5  # distinct cursors a plugin may break before its partition is parked
+UNAVAILABLE_MAX = 3  # pages in a row: one is that page's trouble, three are the upstream's
 
 
 @attrs.frozen
@@ -121,6 +123,7 @@ class Walker:
         self._idle_since: float | None = None
         self._not_understood = False
         self._bugs: set[bytes] = set()
+        self._unavailable = 0
 
     async def go(self) -> Ended:
         """Walk until the frontier is empty, only waiting cursors remain, or the walk breaks."""
@@ -235,11 +238,11 @@ class Walker:
         http = self._work.client.for_fetch()
         started = trio.current_time()
         try:
-            page = await self._ask_plugin(http, node)
+            page = await asked(self._work.pipeline, self._context(http), node)
             opens = children(node, page, self._where)
             refuse_unknown(self._where, page.records, self._streams)
             self._frontier.fetched(node, page, opens)
-        except (Unintelligible, PluginError) as error:
+        except (Unintelligible, PluginError, Unavailable) as error:
             await self._cursor_failed(node, error)
             return
         except PagingLoop as error:
@@ -252,6 +255,7 @@ class Walker:
             self._tally.requests += http.requests
             self._tally.retries += http.retries
             self._tally.throttled_seconds += http.throttled_seconds
+        self._unavailable = 0
         self._tally.total = page.total_records(self._first_stream) or self._tally.total
         sent_at = http.sent_at or self._work.clock.now()
         walked = Walked(node, page, sent_at, opens, http.received_bytes)
@@ -260,37 +264,26 @@ class Walker:
         faults.point("page_fetched")
         await to_batch.send(walked)
 
-    async def _ask_plugin(self, http: FetchHttp, node: Node) -> Page:
-        """Call the plugin's fetch; what it must not raise becomes a `PluginError` naming it."""
-        pipeline = self._work.pipeline
-        context: Context[Any, Any] = Context(
+    def _context(self, http: FetchHttp) -> Context[Any, Any]:
+        return Context(
             http=http,
             account=self._work.account,
-            settings=pipeline.instance.settings,
+            settings=self._work.pipeline.instance.settings,
             session=self._work.session,
             partition=self._tenure.lease.partition,
             request=Request(self._pass.mode, self._pass.since, self._pass.until),
         )
-        where = f"{self._where} {node}"
-        try:
-            with trio.fail_after(FETCH_TIMEOUT_SECONDS):
-                return await pipeline.fetch(context, node.cursor)
-        except SyncdError:
-            raise
-        except trio.TooSlowError as error:
-            what = f"fetch of plugin {pipeline.plugin} took over {FETCH_TIMEOUT_SECONDS:.0f} s"
-            raise PluginError(where, what, "mend the plugin") from error
-        except Exception as error:  # a plugin's function may raise anything
-            what = f"fetch of plugin {pipeline.plugin} raised {type(error).__name__}: {error}"
-            raise PluginError(where, what, "mend the plugin") from error
 
     async def _cursor_failed(self, node: Node, error: SyncdError) -> None:
         """Note a cursor's failure; its page is asked for again after a wait."""
         work, message = self._work, str(error)
-        if isinstance(error, PluginError):
-            self._bugs.add(node.key)
-        else:
-            self._not_understood = True
+        match error:
+            case PluginError():
+                self._bugs.add(node.key)
+            case Unavailable():
+                self._unavailable += 1
+            case _:
+                self._not_understood = True
         decided = after_failure(node, work.clock.now(), work.random.random())
         given_up = isinstance(decided, GiveUp)
         if self._frontier.durable(node):
@@ -308,7 +301,7 @@ class Walker:
         work.emit(CursorFailed(self._where, str(node), node.attempts + 1, wait, message))
         if given_up and node.cursor.kind == "chain":
             await self._fail_pass(f"{node}: {message}")
-        elif len(self._bugs) >= PLUGIN_BUGS_MAX:
+        elif len(self._bugs) >= PLUGIN_BUGS_MAX or self._unavailable >= UNAVAILABLE_MAX:
             self._wind_down(Broke(error))
 
     # -- what the table knows ------------------------------------------------------------------

@@ -315,6 +315,6 @@ def moment(value: Wrapped | str | None) -> datetime | None:
         return None
     try:
         told = datetime.fromisoformat(text)
-    except ValueError:
+        return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the year 1 or 9999 may be none in UTC
         return None
-    return told if told.tzinfo else told.replace(tzinfo=UTC)

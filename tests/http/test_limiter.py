@@ -133,6 +133,28 @@ async def test_a_lock_that_comes_while_waiting_for_the_pace_is_kept(
     assert left[2] - left[1] >= 10
 
 
+async def test_a_lock_that_comes_while_waiting_for_the_pace_is_waited_for_with_patience(
+    autojump_clock: MockClock,
+) -> None:
+    gate = limiter(Rate(1, 10.0))
+    async with gate.admitted(patience()):
+        pass
+    began_at = trio.current_time()
+
+    async def lock() -> None:
+        await trio.sleep(5)
+        gate.throttled(left_at=trio.current_time(), asked_seconds=50)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lock)
+        with pytest.raises(Throttled):
+            async with gate.admitted(patience(20)):
+                raise AssertionError("too early")
+
+    assert trio.current_time() - began_at < 11
+    assert gate._slots.borrowed_tokens == 0
+
+
 async def test_patience_is_spent_by_locks_alone_and_ends_in_throttled(
     autojump_clock: MockClock,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +73,18 @@ async def test_a_connection_that_nobody_takes_is_unavailable(bench: Bench) -> No
             await client.for_fetch().get("cars")
 
     assert client.statistics.requests == 3
+
+
+async def test_a_reset_connection_is_named(upstream: Scripted, bench: Bench) -> None:
+    async def reset(stream: trio.SocketStream) -> bool:
+        stream.setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))  # socket(7): close with RST
+        return False
+
+    upstream.plays(reset)
+    client = await bench.client(upstream.url)
+
+    with pytest.raises(Unavailable, match="ReadError: .*reset by peer"):
+        await client.for_fetch().get("cars")
 
 
 async def test_between_attempts_there_is_a_wait(upstream: Scripted, bench: Bench) -> None:

@@ -134,6 +134,12 @@ def test_a_basic_credential_that_is_none_is_masked_all_the_same(junk: str) -> No
     assert masked(f"said {junk}", secrets_of({"Authorization": Secret(junk)})) == "said ***"
 
 
+def test_a_secret_that_begins_with_another_is_masked_whole() -> None:
+    secrets = secrets_of({"X-Key": Secret("canary"), "X-Token": Secret("canary-long")})
+
+    assert masked("a canary-long canary", secrets) == "a *** ***"
+
+
 def test_parameters_with_the_name_of_a_secret_are_secrets() -> None:
     secrets = secrets_in("page=12345678&api_key=abc%2Fdef&access_token=t0ken&empty_key=")
 

@@ -44,7 +44,7 @@ def test_the_first_backoff_is_drawn_from_the_base_and_each_next_from_double() ->
     assert drawn == [0.5, 1, 2, 2.5, 2.5]
 
 
-@given(st.lists(st.booleans(), max_size=400))
+@given(st.lists(st.booleans(), max_size=150))
 def test_retries_stay_within_a_tenth_of_the_requests_and_the_allowance(turns: list[bool]) -> None:
     """`True` is a request, `False` a wish to retry."""
     budget, requests, retries = RetryBudget(), 0, 0

@@ -98,6 +98,21 @@ def test_a_cursor_named_again_in_a_run_is_not_fetched_again() -> None:
     assert frontier.take() is None
 
 
+def test_a_page_committed_together_with_its_opener_is_not_fetched_again() -> None:
+    first, second = chain(1), chain(2)
+    frontier = Frontier([first], more=False, numbered=None)
+    frontier.take()
+    frontier.fetched(first, Page({}), (second,))
+    frontier.take()
+    frontier.fetched(second, Page({}), ())
+    batch = [walked(first, second), walked(second)]
+
+    frontier.committed(batch, frontier.openings(batch), [second.key])
+
+    assert frontier.take() is None
+    assert frontier.exhausted
+
+
 def test_what_is_beyond_memory_is_left_to_the_table() -> None:
     first = chain("first")
     opens = tuple(chain(number) for number in range(IN_MEMORY_MAX + 50))

@@ -42,7 +42,7 @@ def departures(rate: Rate, arrivals: list[float], *, began_at: float) -> list[fl
     return left_at
 
 
-arrival_lists = st.lists(st.one_of(st.just(0.0), st.floats(0, 500)), min_size=1, max_size=30)
+arrival_lists = st.lists(st.one_of(st.just(0.0), st.floats(0, 500)), min_size=1, max_size=20)
 
 
 @settings(deadline=None)

@@ -1,4 +1,4 @@
-"""A process that runs one job, and is killed or stopped at a named step: for tests only.
+"""A process that runs one job once, and is killed or stopped at a named step: for tests only.
 
 Production code has no switch for this: the program arms `syncd.faults` itself. It reads its order
 from `order.json` in a folder, and leaves there, before it sends itself the signal, `trapped.json`
@@ -41,7 +41,6 @@ class Order:
     """What a process is to do. `wait_seconds`: for partitions that another one holds."""
 
     config: str
-    job: str
     wait_seconds: float
     trapped: Trapped | None = None
 
@@ -61,14 +60,12 @@ class Engine:
         plugins = Plugins({name: known[name] for name in raw.plugins})
         return cls(config.structure(raw, plugins.connectors, environment={}), plugins)
 
-    async def run(
-        self, job: str, *, wait_seconds: float, observer: Observer
-    ) -> list[jobs.Result]:
-        """Run a job once."""
+    async def run(self, *, wait_seconds: float, observer: Observer) -> list[jobs.Result]:
+        """Run its one job once."""
+        (job,) = self.settings.jobs.values()
 
         async def main(process: Process) -> list[jobs.Result]:
-            found = self.settings.jobs[job]
-            return await jobs.run_job(process, found, mode=found.mode, wait_seconds=wait_seconds)
+            return await jobs.run_job(process, job, mode=job.mode, wait_seconds=wait_seconds)
 
         return await Root(self.settings, self.plugins, observer).run(main)
 
@@ -80,9 +77,7 @@ def main(folder: Path) -> int:
         faults.arm(Trap(order.trapped.step, partial(spring, order.trapped, folder)))
     engine = Engine.of(Path(order.config))
     observer = Observer(stream=sys.stderr, level="debug")
-    run = partial(
-        engine.run, order.job, wait_seconds=order.wait_seconds, observer=observer
-    )
+    run = partial(engine.run, wait_seconds=order.wait_seconds, observer=observer)
     try:
         results = trio.run(run)
     except Stopped:

@@ -167,7 +167,7 @@ class World:
 
     def query(self, text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
-            return connection.execute(text, parameters).fetchall()  # type: ignore[arg-type]
+            return connection.execute(text, parameters).fetchall()
 
     def rows(self, table: str, *key: str) -> dict[Any, dict[str, Any]]:
         """Return a table's own columns by key."""
@@ -240,12 +240,14 @@ def _name(value: Any) -> Any:
 
 
 def _moment(text: str | None) -> datetime | None:
-    return text and datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f%z")
+    return None if text is None else datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f%z")
 
 
 def _true_car(car: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: car.get(name) for name in ("id", "vin", "title", "year", "cylinders")}
-    ids = {f"{name}_id": _at(car.get(name), "id") for name in ("manufacturer", "model", "generation")}
+    ids = {
+        f"{name}_id": _at(car.get(name), "id") for name in ("manufacturer", "model", "generation")
+    }
     return plain | ids | {name: _name(car.get(name)) for name in _NAMED_BY_A_CAR}
 
 

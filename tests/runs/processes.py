@@ -60,9 +60,9 @@ class Program:
     def events(self, name: str) -> list[dict[str, Any]]:
         return [line for line in self.lines() if line["event"] == name]
 
-    def results(self) -> list[dict[str, str]]:
-        """Return verdict and message of each partition, once it has ended."""
-        found: list[dict[str, str]] = msgspec.json.decode(self._read("output"))
+    def result(self) -> dict[str, str]:
+        """Return verdict and message of its one partition, once it has ended."""
+        (found,) = msgspec.json.decode(self._read("output"), type=list[dict[str, str]])
         return found
 
     def said(self) -> str:
@@ -137,17 +137,19 @@ class Programs:
     def start(
         self,
         config: Path,
-        job: str,
         *,
         wait_seconds: float = DEADLINE_SECONDS,
         at: Step | None = None,
-        signal: signal.Signals = signal.SIGKILL,
+        sends: signal.Signals = signal.SIGKILL,
     ) -> Program:
-        """Start a process that runs a job, and sends itself a signal `at` a step."""
+        """Start a process that runs the one job of a configuration.
+
+        `at` a step it `sends` itself a signal. `wait_seconds`: for a partition that another holds.
+        """
         folder = self._folder / f"process-{len(self._started) + 1}"
         folder.mkdir()
-        trapped = None if at is None else Trapped(at, signal)
-        order = Order(str(config), job, wait_seconds, trapped)
+        trapped = None if at is None else Trapped(at, sends)
+        order = Order(str(config), wait_seconds, trapped)
         (folder / "order.json").write_bytes(msgspec.json.encode(order))
         assert self._launcher.stdin is not None
         self._launcher.stdin.write(f"{folder}\n".encode())
@@ -163,17 +165,17 @@ class Programs:
 
 
 async def run_here(
-    config: Path,
-    job: str,
-    *,
-    wait_seconds: float = DEADLINE_SECONDS,
-    listener: Callable[[Event], None] = lambda _: None,
-) -> list[Result]:
-    """Run a job once in this process, and hand its events to `listener`."""
+    config: Path, *, listener: Callable[[Event], None], wait_seconds: float = DEADLINE_SECONDS
+) -> Result:
+    """Run the one job of a configuration in this process, and hand its events to `listener`.
+
+    One at a time: it takes this process's signals.
+    """
     observer = Observer()
     observer.listen(listener)
     with trio.fail_after(DEADLINE_SECONDS):
-        return await Engine.of(config).run(job, wait_seconds=wait_seconds, observer=observer)
+        (result,) = await Engine.of(config).run(wait_seconds=wait_seconds, observer=observer)
+    return result
 
 
 def launched() -> subprocess.Popen[bytes]:

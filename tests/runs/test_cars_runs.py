@@ -298,7 +298,9 @@ async def test_the_window_begins_before_the_pass_that_set_the_watermark(dsn: str
 async def test_a_watermark_older_than_the_upstream_reaches_makes_the_pass_full(dsn: str) -> None:
     async with world(dsn, cars=150) as there:
         await there.run()
-        there.query("UPDATE syncd.partition SET watermark = now() - interval '73 hours' RETURNING 1")
+        there.query(
+            "UPDATE syncd.partition SET watermark = now() - interval '73 hours' RETURNING 1"
+        )
         there.simulator.counts.reset()
 
         results = await there.run(mode="incremental")
@@ -435,6 +437,7 @@ async def test_totals_give_progress_an_end(dsn: str) -> None:
         for earlier, later in pairwise(told):
             assert earlier.processed <= later.processed
         last = told[-1]
+        assert last.total is not None
         assert last.total == pytest.approx(finished.records, rel=0.15)
         assert last.percent == pytest.approx(100 * last.processed / last.total, abs=0.1)
         assert 0 < last.processed <= finished.records
@@ -517,6 +520,7 @@ def remembering(*numbers: int, high: int, opened: int) -> Frontier:
 
 def walk_to_the_end(frontier: Frontier, last: int) -> Counter[int]:
     """Fetch and commit, as a walk does, until nothing is left; return how often each page was."""
+    assert frontier.numbered is not None
     fetched, table = Counter[int](), {node(n).key for n in range(1, frontier.numbered.opened + 1)}
     for _ in range(50):
         pages = []

@@ -10,7 +10,7 @@ import sys
 import termios
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from syncd_cars.simulator_faults import Fault, FaultKind
 SYNCD = str(Path(sys.executable).with_name("syncd"))
 SMALL = Shape(cars=600, per_page=200, requests_per_second=100.0)
 SLOW = Shape(cars=600, per_page=20, requests_per_second=10.0)  # 30 pages: three seconds
+ENDLESS = attrs.evolve(SLOW, requests_per_second=0.2)  # longer than any test waits
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
 
 
@@ -184,7 +185,7 @@ async def test_a_signal_drains_and_the_next_run_goes_on(
     assert drained.code == 75
     assert drained.events("drain.started")[0]["signal"] == number.name
     assert drained.words() == [
-        "syncd: cars.cars: stopped before the end; the pass stays open",
+        "syncd: cars.cars: stopped before the end; run it again to go on where it stopped",
     ]
     assert (rest.code, rest.events("run.started")[0]["resumed"]) == (0, True)
     assert count(dsn, "cars.cars") == SLOW.cars
@@ -212,7 +213,7 @@ async def test_a_second_signal_stops_at_once(dsn: str, tmp_path: Path) -> None:
 async def test_a_partition_that_another_process_holds_is_waited_for_and_left(
     dsn: str, tmp_path: Path
 ) -> None:
-    async with serving(SLOW) as upstream:
+    async with serving(ENDLESS) as upstream:
         json_file = configured(upstream, tmp_path, dsn)
         async with running("-c", json_file, "run", "cars", folder=tmp_path) as holder:
             await holder.event("run.started")
@@ -246,7 +247,8 @@ async def test_the_worst_of_several_jobs_is_the_exit_code(dsn: str, tmp_path: Pa
 
     gone, cars = ran.json()["jobs"]
     assert (gone["exit_code"], cars["exit_code"], ran.code) == (69, 0, 69)
-    assert len(gone["errors"]) == len(ran.words()) == 1
+    assert len(ran.words()) == 1
+    assert "failed" in ran.words()[0]
     assert count(dsn, "cars.cars") == SMALL.cars
 
 
@@ -281,8 +283,9 @@ async def test_a_terminal_gets_a_table_that_lives_and_a_summary(dsn: str, tmp_pa
 
 async def _gather(terminal: int, into: bytearray) -> None:
     async with trio.lowlevel.FdStream(terminal) as stream:
-        while part := await stream.receive_some():
-            into += part
+        with suppress(trio.BrokenResourceError):  # EIO: how Linux says that nobody writes any more
+            while part := await stream.receive_some():
+                into += part
 
 
 # --- What is wrong --------------------------------------------------------------------------------
@@ -306,7 +309,8 @@ async def test_a_wrong_key_fails_parks_and_is_resumed(dsn: str, tmp_path: Path) 
     assert [each for each in checked.out.splitlines() if each.startswith("FAILED  account cars")]
     assert len(ran.words()) == 1
     assert "401" in ran.words()[0]
-    assert parked.words()[0].endswith("mend it, then run `syncd resume`")
+    assert "parked: " in parked.words()[0]
+    assert "`syncd resume" in parked.words()[0]
     assert wrong not in "".join(each.out + each.err for each in (checked, ran, parked))
     assert (resumed.code, resumed.out) == (0, "resumed: 1\n")
     assert mended.code == 0

@@ -131,7 +131,7 @@ async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path)
 
         assert program.returncode == 75
         assert said(b"SIGINT: stopping")
-        assert said(b"the pass stays open")
+        assert said(b"stopped before the end; run it again")
         assert not said(b"Traceback")
     assert refused.returncode == 69
     assert refused.stderr.startswith(f"syncd: syncd demo: another demo is running in {data_dir}; ")

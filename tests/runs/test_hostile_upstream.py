@@ -173,9 +173,11 @@ UNINTELLIGIBLE = {
     "not_found": Bad("answered 404", answer=Answer.json({"message": "Not Found"}, 404)),
     "no_content": Bad("answered 204", answer=Answer(b"", 204)),
     "empty_body": Bad("the body is empty", answer=Answer(b"")),
-    "too_deep": Bad("nested too deeply", answer=Answer(b'{"data":' + b"[" * 10**5 + b"]" * 10**5 + b"}")),
-    "latin_1": Bad("not UTF-8", answer=Answer(b"{}", content_type="application/json; charset=latin1")),
-}  # fmt: skip
+    "too_deep": Bad("nested too deeply", answer=Answer(b"[" * 10**5 + b"]" * 10**5)),
+    "latin_1": Bad(
+        "not UTF-8", answer=Answer(b"{}", content_type="application/json;charset=latin1")
+    ),
+}
 
 
 @pytest.mark.parametrize("name", UNINTELLIGIBLE)
@@ -265,25 +267,40 @@ UNAVAILABLE = {
 
 @pytest.mark.parametrize("name", UNAVAILABLE)
 @pytest.mark.usefixtures("impatient")
-async def test_an_upstream_that_does_not_answer_ends_the_run_and_keeps_what_was_committed(
+async def test_a_page_that_does_not_come_is_tried_three_times_and_costs_no_other_page(
     dsn: str, name: str
 ) -> None:
     bad = UNAVAILABLE[name]
     async with world(dsn, cars=CARS) as there:
         bad.befall(there, BAD_PAGE)
 
-        result = await run(there, in_flight=1)
+        result = await run(there, wait_seconds=0.1)
+
+        assert exit_code([result]) in {3, 69}
+        assert bad.said in result.message
+        failed = there.told(CursorFailed)[0]
+        assert "(3 attempts)" in failed.error
+        assert CLEAR_LINE.fullmatch(failed.error), failed.error
+        retried = there.told(RequestRetried)
+        assert {each.reason for each in retried} == {"unavailable"}
+        assert [each.attempt for each in retried[:2]] == [2, 3]
+        assert len(there.committed()[0]) == CARS - PER_PAGE
+        await healed(there)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_upstream_that_goes_down_ends_the_run_and_keeps_what_was_committed(
+    dsn: str,
+) -> None:
+    async with world(dsn, cars=CARS) as there:
+        there.simulator.arm(Fault(kind=FaultKind.SERVER_ERROR, request=4, times=None))
+
+        result = await run(there)
 
         assert (result.verdict, exit_code([result])) == ("unavailable", 69)
-        assert bad.said in result.message
-        assert "(3 attempts)" in result.message
         assert CLEAR_LINE.fullmatch(result.message), result.message
-        retried = there.told(RequestRetried)
-        assert [(each.reason, each.attempt) for each in retried] == [
-            ("unavailable", 2),
-            ("unavailable", 3),
-        ]
-        assert len(there.committed()[0]) == (BAD_PAGE - 1) * PER_PAGE
+        assert "answered 503" in result.message
+        assert 0 < len(there.committed()[0]) <= 3 * PER_PAGE
         await healed(there)
 
 
@@ -340,9 +357,7 @@ async def test_a_look_up_that_fails_is_the_jobs_result_and_no_run_begins(dsn: st
 @pytest.mark.parametrize("seed", [0, 1], ids=["announced_first", "unannounced_first"])
 async def test_a_run_of_refusals_loses_no_page_and_its_waits_are_kept(dsn: str, seed: int) -> None:
     async with world(dsn, cars=CARS, seed=seed) as there:
-        there.simulator.arm(
-            Fault(kind=FaultKind.TOO_MANY_REQUESTS, request=3, times=2)
-        )
+        there.simulator.arm(Fault(kind=FaultKind.TOO_MANY_REQUESTS, request=3, times=2))
 
         result = await run(there, in_flight=1)
 
@@ -396,9 +411,7 @@ async def test_endless_refusals_end_the_run_when_patience_is_spent(
     defaults = dict(Client.__init__.__kwdefaults__ or {}) | {"throttle_patience_seconds": 1.5}
     monkeypatch.setattr(Client.__init__, "__kwdefaults__", defaults)
     async with world(dsn, cars=CARS) as there:
-        there.simulator.arm(
-            Fault(kind=FaultKind.TOO_MANY_REQUESTS, page=BAD_PAGE, times=None)
-        )
+        there.simulator.arm(Fault(kind=FaultKind.TOO_MANY_REQUESTS, page=BAD_PAGE, times=None))
 
         result = await run(there, in_flight=1)
 
@@ -529,38 +542,72 @@ async def test_next_links_to_another_origin_are_not_followed(dsn: str) -> None:
 
 
 async def test_an_untidy_record_costs_itself_and_no_other(dsn: str) -> None:
+    domain = {"id": 3, "name": "copart_com"}
+    kept = [
+        {"id": 3, "year": 2**62},
+        {"id": 6, "engine": {"name": "x" * 10**6}, "lots": [lot_at(domain, 6, bid="NaN")]},
+        {"id": 7, "lots": [lot_at(domain, 7, updated_at="9999-12-31T23:59:59-12:00")]},
+        {"id": 8, "lots": [lot_at(domain, 8, sale_date="0000-00-00 00:00:00")]},
+    ]
+    set_aside = [
+        {"id": 1, "title": "nul \x00", "lots": []},
+        {"id": 2, "year": 2**70},
+        {"id": "5", "lots": []},
+        {"id": None},
+        [],
+    ]
+    with_bad_lots = [
+        {"id": 9, "lots": [lot_at(domain, 9, bid=10**14)]},
+        {"id": 10, "lots": {"0": lot_at(domain, 10)}},
+        {"id": 11, "lots": [lot_at(None, 11)]},
+    ]
     async with world(dsn, cars=CARS) as there:
-        domain = {"id": 3, "name": "copart_com"}
-        odd = [
-            {"id": 1, "title": "nul \x00", "lots": []},
-            {"id": 2, "year": 2**70},
-            {"id": 3, "year": 2**62, "lots": [{"lot": 1, "domain": domain, "bid": 10**14}]},
-            {"id": 4, "lots": {"0": {"lot": 2, "domain": None}}},
-            {"id": "5", "lots": []},
-            {"id": None},
-            [],
-            {"id": 6, "engine": {"name": "x" * 10**6}, "lots": [{"lot": "6", "domain": domain, "bid": "NaN"}]},
-            {"id": 7, "lots": [{"lot": 7, "domain": domain, "updated_at": "9999-12-31T23:59:59-12:00"}]},
-            {"id": 8, "lots": [{"lot": 8, "domain": domain, "sale_date": "0001-01-01T00:00:00+14:00"}]},
-        ]  # fmt: skip
 
         def among_others(asked: Asked) -> Answer | None:
             if asked.page != 2:
                 return None
             page = there.simulator.genuine(asked)
-            page["data"] += odd
+            page["data"] += kept + set_aside + with_bad_lots
             return Answer.json(page)
 
         there.simulator.script = among_others
         result = await run(there)
 
-        assert result.verdict == "complete"
-        wrong = there.differences()
-        sound = {(2 * 3,), (3,), (4,), (7,), (8,), (3, "6"), (3, "7"), (3, "8")}
-        assert wrong.keys() <= sound
-        assert wrong.keys() >= sound - {(3,), (3, "7"), (3, "8")}
-        assert all(true is None for _, true in wrong.values())
+        assert (result.verdict, result.message) == ("complete", "")
+        cars, lots = {(3,), (6,), (7,), (8,), (9,), (10,), (11,)}, {(3, "6"), (3, "7"), (3, "8")}
+        assert there.differences().keys() == cars | lots
+        rows = there.query("SELECT stream, reason, message FROM syncd.quarantine")
+        assert sorted((row["stream"], row["reason"]) for row in rows) == [
+            *[("cars", "decode")] * 3,
+            *[("cars", "dump")] * 2,
+            *[("lots", "key")] * 2,
+            ("lots", "refused"),
+        ]
+        assert all(row["message"] for row in rows)
         told = there.told(RecordsQuarantined)
-        assert {"decode", "key", "refused", "dump"} >= {each.reason for each in told}
-        kept = there.query("SELECT stream, reason, message FROM syncd.quarantine")
-        print(kept, wrong.keys())
+        assert sum(each.count for each in told) == len(rows)
+        assert {(each.stream, each.reason) for each in told} == {
+            (row["stream"], row["reason"]) for row in rows
+        }
+
+
+def lot_at(domain: Any, number: int, **fields: Any) -> dict[str, Any]:
+    return {"lot": number, "domain": domain} | fields
+
+
+@pytest.mark.xfail(reason="nothing stops a stream most of whose records are set aside")
+async def test_a_page_whose_records_cannot_be_read_is_not_taken_for_walked(dsn: str) -> None:
+    """The API changes the type of its ids: that is no page of bad records, but another API."""
+    async with world(dsn, cars=CARS) as there:
+
+        def ids_as_text(asked: Asked) -> Answer:
+            page = there.simulator.genuine(asked)
+            for car in page["data"]:
+                car["id"] = str(car["id"])
+            return Answer.json(page)
+
+        there.simulator.script = ids_as_text
+        result = await run(there, wait_seconds=0.1)
+
+        assert exit_code([result]) != 0
+        assert there.query("SELECT watermark FROM syncd.partition")[0]["watermark"] is None

@@ -13,6 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
+from uuid import uuid4
 
 import attrs
 from processes import seen
@@ -57,6 +58,11 @@ class Upstream:
                 found[int(query["page"])] += 1
         return found
 
+    @property
+    def ids(self) -> list[int]:
+        """Return the ids of all cars."""
+        return sorted(car["id"] for car in self.simulator.inventory.cars())
+
     async def forget(self) -> None:
         """Count from zero, once nothing is in flight."""
         counts = self.simulator.counts
@@ -64,28 +70,29 @@ class Upstream:
         counts.reset()
 
     def configuration(
-        self, folder: Path, dsn: str, *, connector: str, lease: str, **more: str
+        self, folder: Path, dsn: str, *, connector: str, lease: str, drain_timeout: str = "20s"
     ) -> Path:
-        """Write a configuration with one job, which is named as the connector."""
-        text = f"""
+        """Write a configuration with one job of one partition."""
+        whole = "priority_brands = []" if connector == "cars" else ""
+        file = folder / f"{uuid4().hex}.toml"
+        file.write_text(f"""
             [database]
             url = '''{dsn}'''
             pool_max = 4
             [daemon]
             lease = "{lease}"
+            drain_timeout = "{drain_timeout}"
             [connectors.{connector}]
             api_key = "{API_KEY}"
             base_url = "{self.url}"
             per_page = {self.shape.per_page}
-            requests_per_second = {more.get("rate", self.shape.requests_per_second)}
+            requests_per_second = {self.shape.requests_per_second}
             in_flight = 2
-            {"priority_brands = []" if connector == "cars" else ""}
+            {whole}
             [jobs.{connector}]
             connector = "{connector}"
             streams = {STREAMS[connector]}
-        """
-        file = folder / f"{connector}-{lease}.toml"
-        file.write_text(text)
+        """)
         return file
 
 
@@ -93,16 +100,16 @@ STREAMS = {"cars": ["cars", "lots"], "sightings": ["sightings"]}
 
 
 @asynccontextmanager
-async def serving(shape: Shape = Shape(), *, moves: bool = False) -> AsyncIterator[Upstream]:  # noqa: B008 - a frozen value
-    """Serve cars; those that no test `moves` are made once and shared."""
-    inventory = Inventory(shape.cars, seed=7) if moves else frozen(shape.cars)
-    simulator = Simulator(inventory, api_key=API_KEY)
+async def serving(shape: Shape) -> AsyncIterator[Upstream]:
+    """Serve cars that never change."""
+    simulator = Simulator(frozen(shape.cars), api_key=API_KEY)
     async with serve(simulator) as url:
         yield Upstream(simulator, shape, url)
 
 
 @lru_cache
 def frozen(cars: int) -> Inventory:
+    """Make cars once for all tests: nobody moves them."""
     return Inventory(cars, seed=7)
 
 

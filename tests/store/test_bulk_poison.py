@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -224,8 +223,8 @@ ROWS = st.lists(
 def test_every_record_is_stored_as_it_is_or_set_aside(
     connection: Connection, rows: list[Everything], way: int
 ) -> None:
-    """By the batch or one by one: what is written and what is rejected is the same."""
-    connection.rollback()
+    """What a batch leaves in the table is what its rows leave one by one."""
+    connection.rollback()  # of an example that failed
     table = made(connection, EVERYTHING)
     raws = [str(n).encode() for n in range(len(rows))]
 
@@ -237,17 +236,16 @@ def test_every_record_is_stored_as_it_is_or_set_aside(
         for row, raw in zip(rows, raws, strict=True)
     ]
 
-    def told(rejected: Sequence[Rejected]) -> list[tuple[Any, ...]]:
-        return sorted((one.raw, one.reason, one.key or "") for one in rejected)
-
-    assert told(together.rejected) == told([one for each in apart for one in each.rejected])
+    refused = {int(one.raw or b"") for one in together.rejected}
+    refused_apart = {int(one.raw or b"") for each in apart for one in each.rejected}
+    assert refused <= refused_apart
+    for place in refused_apart - refused:  # whoever is superseded in its own batch is not looked at
+        assert rows[place].id in {later.id for later in rows[place + 1 :]}
     stays = stored(connection, table)
     times = {"_syncd_written_at": None}
     assert repr([row | times for row in after]) == repr([row | times for row in stays])
-    sound = {row.id: row for row in rows if row.id is not None}
     for row in after:
         assert row["title"] in {other.title for other in rows if other.id == row["id"]}
-    assert {row["id"] for row in after} <= sound.keys()
     connection.rollback()
 
 

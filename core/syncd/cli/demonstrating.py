@@ -188,7 +188,12 @@ async def _enter(scope: trio.CancelScope) -> None:
 
 def psql_command(data_dir: Path) -> str:
     """Return the words that open psql on the demo's database, now or next week."""
-    program = ["syncd"] if shutil.which("syncd") else [sys.executable, "-m", "syncd"]
+    if shutil.which("syncd"):
+        program = ["syncd"]
+    elif Path(sys.argv[0]).name == "syncd":
+        program = [sys.argv[0]]
+    else:
+        program = [sys.executable, "-m", "syncd"]
     return shlex.join([*program, "psql", "--data-dir", str(data_dir)])
 
 

@@ -133,13 +133,19 @@ def as_table(
 
 def sentences(end: JobEnd) -> list[str]:
     """Say for everything that did not end complete: where, what, and what to do."""
-    said = [f"{end.job}: {error}" for error in end.errors]
-    for result in end.results:
-        if result.verdict != "complete":
-            what = result.message or _SAID[result.verdict]
-            do = "" if "; " in what else f"; {_ADVICE[result.verdict]}"
-            said.append(f"{result.partition}: {what}{do}")
-    return said
+    hindered = [f"{end.job}: {error}" for error in end.errors]
+    return hindered + [
+        f"{result.partition}: {_sentence(result)}"
+        for result in end.results
+        if result.verdict != "complete"
+    ]
+
+
+def _sentence(result: Result) -> str:
+    what, advice = result.message or _SAID[result.verdict], _ADVICE[result.verdict]
+    if result.verdict == "drained":
+        return f"{what.partition(';')[0]}; {advice}"
+    return what if "; " in what else f"{what}; {advice}"
 
 
 def as_json(ends: Sequence[JobEnd], runs: Sequence[RunFinished]) -> dict[str, Any]:

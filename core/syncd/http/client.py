@@ -32,7 +32,7 @@ from syncd.http.answer import (
 )
 from syncd.http.headers import is_sendable, request_fields
 from syncd.http.limiter import Limiter, Limiters, Patience
-from syncd.http.masking import masked, secrets_in, secrets_of
+from syncd.http.masking import longest_first, masked, secrets_in, secrets_of
 from syncd.http.origin import REDIRECTS_MAX, Origins, origin_of, path_of, query_of, where
 from syncd.http.statistics import Statistics, Tally
 from syncd.http.wire import URL, Fault, HttpxWire, Wire
@@ -240,7 +240,7 @@ class Client:
                 else f"{self.name}: accept={accept!r} cannot be sent"
             )
         target = self._origins.target(url, params)
-        secrets = self._secrets + secrets_in(query_of(target))
+        secrets = longest_first(self._secrets + secrets_in(query_of(target)))
         place = where(self.name, target, secrets)
         return _Call(
             url=target,
@@ -307,7 +307,7 @@ class Client:
                 "compare the path with the API's documentation",
             )
         call.url = self._origins.moved(call.url, location)
-        secrets = call.expected.secrets + secrets_in(query_of(call.url))
+        secrets = longest_first(call.expected.secrets + secrets_in(query_of(call.url)))
         call.expected = attrs.evolve(call.expected, secrets=secrets)
 
     async def _back_off(self, call: _Call, failure: Failure) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import parse_qsl, quote, quote_plus
 
 from syncd.model import Secret
@@ -31,15 +31,20 @@ def secrets_of(headers: Mapping[str, str | Secret]) -> tuple[str, ...]:
             found |= _forms(value.reveal())
         elif _SENSITIVE.search(name):
             found |= _forms(value)
-    return _longest_first(found)
+    return longest_first(found)
 
 
 def secrets_in(query: str) -> tuple[str, ...]:
     """Return the values of a query's parameters that are secrets by their name."""
     pairs = parse_qsl(query, keep_blank_values=False)
-    return _longest_first(
+    return longest_first(
         {form for name, value in pairs if _SENSITIVE.search(name) for form in _forms(value)}
     )
+
+
+def longest_first(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Order secrets for `masked`: one that another begins with would leave the other's rest."""
+    return tuple(sorted(set(secrets), key=len, reverse=True))
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:
@@ -55,11 +60,6 @@ def excerpt(content: bytes, secrets: Sequence[str]) -> str:
     text = masked(content.decode("utf-8", errors="replace"), secrets)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= EXCERPT_CHARACTERS else f"{line[:EXCERPT_CHARACTERS]}..."
-
-
-def _longest_first(found: set[str]) -> tuple[str, ...]:
-    # A secret that is part of another one would leave the other's rest.
-    return tuple(sorted(found, key=len, reverse=True))
 
 
 def _forms(value: str) -> set[str]:

@@ -67,8 +67,16 @@ def _faults(found: list[Fault]) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as exc:
-        text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        text = f"{type(exc).__name__}: {_reason(exc)}"
         found.append(Fault(text, protocol=isinstance(exc, httpx.ProtocolError)))
+
+
+def _reason(error: BaseException) -> str:
+    # Trio's and httpx's wrappers are often empty: a refused certificate is named two causes down.
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause) if cause is not None else "no reason given"
 
 
 class HttpxWire:

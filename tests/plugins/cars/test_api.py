@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd import CursorExpired, Page, Response, Unintelligible
+from syncd.asking import FETCH_TIMEOUT_SECONDS
 from syncd_cars import api
 from syncd_cars.inventory import Inventory
 from syncd_cars.records import CarRecord, LotRecord
-from syncd_cars.simulator_pages import page_of, rows_for, understand
+from syncd_cars.simulator_pages import Question, page_of, rows_for, understand
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LONGEST_WINDOW_MINUTES = 4320  # 72 hours, as users of the API report
@@ -255,10 +256,10 @@ def test_any_body_is_a_page_with_all_of_its_cars_or_is_refused(body: bytes) -> N
 
 def test_a_page_of_the_stand_in_is_read_whole_and_every_record_decodes() -> None:
     question = understand("/cars", "page=2&per_page=40&simple_paginate=0")
-    assert not hasattr(question, "status")
+    assert isinstance(question, Question)
     inventory = Inventory(100, seed=3)
-    rows = rows_for(question, inventory)  # type: ignore[arg-type]
-    body = page_of(question, rows, public_url="", next_keeps_query=False)  # type: ignore[arg-type]
+    rows = rows_for(question, inventory)
+    body = page_of(question, rows, public_url="", next_keeps_query=False)
 
     found = api.cars_page(response(body))
 
@@ -285,6 +286,4 @@ def test_manufacturers_are_read_like_cars_without_lots() -> None:
 
 def test_the_window_is_never_shorter_than_the_wait_for_a_page() -> None:
     """`minutes` is reckoned before a fetch waits for the limit; a fetch may take 15 minutes."""
-    from syncd.walk import FETCH_TIMEOUT_SECONDS
-
     assert math.ceil(FETCH_TIMEOUT_SECONDS / 60) <= api.MARGIN_MINUTES
