@@ -43,11 +43,15 @@ class Secret:
 
 @attrs.frozen
 class Rate:
-    """So many requests in so many seconds, of which `burst` may leave at once."""
+    """So many requests in so many seconds, of which `burst` may leave at once.
 
-    requests: int
-    per_seconds: float
-    burst: int = 1
+    At most `burst + requests` leave in any `per_seconds`: with an announced limit of N in a window,
+    `requests + burst - 1` must not be more than N.
+    """
+
+    requests: int = attrs.field(validator=attrs.validators.ge(1))
+    per_seconds: float = attrs.field(validator=attrs.validators.gt(0))
+    burst: int = attrs.field(default=1, validator=attrs.validators.ge(1))
 
 
 @attrs.frozen
@@ -59,7 +63,7 @@ class Quota:
 
     key: str
     rate: Rate | None = None
-    concurrency: int = 8
+    concurrency: int = attrs.field(default=8, validator=attrs.validators.ge(1))
 
 
 @attrs.frozen
@@ -75,8 +79,8 @@ class Upstream:
     headers: Mapping[str, str | Secret] = attrs.field(factory=dict)
     credential_origins: tuple[str, ...] = ()
     timeout_seconds: float = 60.0  # of one request, from its sending to the last byte of its body
-    body_max_bytes: int = 64 * 2**20  # decoded
-    wire_max_bytes: int = 64 * 2**20  # as sent, compressed or not
+    body_max_bytes: int = 32 * 2**20  # decoded: one hostile body costs at most twice as much
+    wire_max_bytes: int = 32 * 2**20  # as sent, compressed or not
 
 
 @attrs.frozen

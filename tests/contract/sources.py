@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,14 +38,16 @@ class Source:
     def nodes(self, kind: type[Node]) -> Iterator[Node]:
         return (node for node in ast.walk(self.tree) if isinstance(node, kind))
 
+    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+        yield from self.nodes(ast.FunctionDef)
+        yield from self.nodes(ast.AsyncFunctionDef)
+
     def at(self, node: ast.stmt | ast.expr | ast.ExceptHandler) -> str:
         """Where a node stands, as an editor opens it."""
         return f"{self.path}:{node.lineno}"
 
-    def line(self, node: ast.stmt | ast.expr | ast.ExceptHandler) -> str:
-        return self.lines[node.lineno - 1]
-
-    def called(self) -> dict[str, str]:
+    @cached_property
+    def imported(self) -> dict[str, str]:
         """What the names that this module imports stand for, with their dots."""
         names = {}
         for node in ast.walk(self.tree):
@@ -60,12 +62,11 @@ class Source:
 
     def mentions(self) -> Iterator[tuple[ast.expr, str]]:
         """Every name and attribute that comes from an import, with its dotted name."""
-        names = self.called()
         for node in ast.walk(self.tree):
             if isinstance(node, (ast.Name, ast.Attribute)) and (dotted := _dotted(node)):
                 first, dot, rest = dotted.partition(".")
-                if first in names:
-                    yield node, f"{names[first]}{dot}{rest}"
+                if first in self.imported:
+                    yield node, f"{self.imported[first]}{dot}{rest}"
 
 
 def _dotted(node: ast.expr) -> str | None:
@@ -94,6 +95,6 @@ def shipped() -> list[Source]:
 
 
 @cache
-def tests() -> list[Source]:
+def of_tests() -> list[Source]:
     """The modules of the tests."""
     return _read("tests")

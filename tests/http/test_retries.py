@@ -83,7 +83,7 @@ async def test_a_reset_connection_is_named(upstream: Scripted, bench: Bench) -> 
     upstream.plays(reset)
     client = await bench.client(upstream.url)
 
-    with pytest.raises(Unavailable, match="ReadError: .*reset by peer"):
+    with pytest.raises(Unavailable, match=r"ReadError: .*reset by peer"):
         await client.for_fetch().get("cars")
 
 

@@ -24,6 +24,11 @@ def rows(dsn: str, query: str, *parameters: Any) -> list[dict[str, Any]]:
         return cursor.execute(query.encode(), parameters).fetchall()
 
 
+def execute(dsn: str, statements: str) -> None:
+    with connect(dsn) as connection:
+        connection.execute(statements.encode())
+
+
 @attrs.frozen
 class Run:
     """One lease's worth of work, as history has it."""
@@ -73,6 +78,17 @@ async def left_alone(dsn: str) -> None:
     await seen("the end of the engine's connections", lambda: not rows(dsn, query))
 
 
+def expire_lease(dsn: str) -> None:
+    """Let the partition's lease run out now, as if its time had gone by."""
+    execute(dsn, "UPDATE syncd.partition SET lease_until = syncd.clock()")
+
+
+def versions(dsn: str, table: str) -> set[tuple[Any, ...]]:
+    """Return what tells one version of every row from another: who wrote it, and when."""
+    found = rows(dsn, f"SELECT ctid::text, xmin::text, _syncd_written_at AS at FROM {table}")
+    return {(row["ctid"], row["xmin"], row["at"]) for row in found}
+
+
 CARS = {
     "cars": "SELECT id, vin, title, year, manufacturer, model, color FROM cars.cars ORDER BY id",
     "lots": (
@@ -97,3 +113,57 @@ def stored_rows(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
 def sighted(dsn: str) -> list[int]:
     """Return the ids of all sightings; a page that was written twice doubles them."""
     return [row["id"] for row in rows(dsn, "SELECT id FROM sightings.sightings ORDER BY id")]
+
+
+AUDIT = """
+    CREATE TABLE public.audit (run_epoch bigint, run_owner uuid, epoch bigint, owner uuid);
+    CREATE FUNCTION public.audit() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO public.audit
+        SELECT NEW.epoch, NEW.owner, p.epoch, p.owner
+        FROM syncd.partition p WHERE p.id = NEW.partition_id;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER audit AFTER UPDATE OF pages ON syncd.run
+        FOR EACH ROW EXECUTE FUNCTION public.audit();
+"""
+
+
+def audit_commits(dsn: str) -> None:
+    """Let every commit of a batch note, in its own transaction, for whom it was and who held."""
+    execute(dsn, AUDIT)
+
+
+def audited(dsn: str) -> dict[int, UUID]:
+    """Return who committed by epoch, of commits that all came from who held the lease."""
+    found = rows(dsn, "SELECT DISTINCT run_epoch, run_owner, epoch, owner FROM public.audit")
+    for row in found:
+        assert (row["run_epoch"], row["run_owner"]) == (row["epoch"], row["owner"])
+    owners = {row["epoch"]: row["owner"] for row in found}
+    assert len(owners) == len(found), "two processes committed under one epoch"
+    return owners
+
+
+def walked(dsn: str) -> list[dict[str, Any]]:
+    """Return how far everything is: passes, their cursors, and what runs have counted."""
+    queries = (
+        "SELECT to_jsonb(p) FROM syncd.pass p ORDER BY id",
+        "SELECT to_jsonb(f) FROM syncd.frontier f ORDER BY pass_id, cursor_key",
+        "SELECT id, pages, records FROM syncd.run ORDER BY id",
+    )
+    return [row for query in queries for row in rows(dsn, query)]
+
+
+def waiting(dsn: str) -> int:
+    """Return how many of the engine's connections wait for a lock."""
+    query = (
+        "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'syncd' AND wait_event_type = 'Lock'"
+    )
+    return len(rows(dsn, query))
+
+
+def clock(dsn: str) -> Any:
+    """Return the moment by the clock of record."""
+    (found,) = rows(dsn, "SELECT syncd.clock() AS now")
+    return found["now"]

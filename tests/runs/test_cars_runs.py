@@ -541,7 +541,6 @@ def walk_to_the_end(frontier: Frontier, last: int) -> Counter[int]:
     pytest.fail(f"not exhausted: {len(frontier)} cursors wait for an opener that never comes")
 
 
-@pytest.mark.xfail(reason="a page that one batch both opens and closes is taken for open again")
 def test_a_page_that_its_own_batch_opened_is_not_fetched_again() -> None:
     fetched = walk_to_the_end(remembering(1, high=0, opened=1), last=6)
 

@@ -105,8 +105,8 @@ async def running(*arguments: str | Path, folder: Path) -> AsyncIterator[Running
     try:
         yield Running(process, own)
     finally:
-        if process.returncode is None:
-            process.kill()
+        process.kill()  # nothing where it has ended
+        with trio.CancelScope(shield=True), trio.fail_after(DEADLINE_SECONDS):
             await process.wait()
 
 

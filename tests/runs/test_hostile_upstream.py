@@ -163,6 +163,8 @@ class Bad:
         there.simulator.script = lambda asked: answer if asked.page == page else None
 
 
+DEEP = b'{"data":' + b"[" * 10**5 + b"]" * 10**5 + b',"links":{"next":null}}'
+
 UNINTELLIGIBLE = {
     "html": Bad("text/html", Fault(kind=FaultKind.HTML)),
     "half_json": Bad("the body ends too early", Fault(kind=FaultKind.HALF_JSON)),
@@ -173,7 +175,7 @@ UNINTELLIGIBLE = {
     "not_found": Bad("answered 404", answer=Answer.json({"message": "Not Found"}, 404)),
     "no_content": Bad("answered 204", answer=Answer(b"", 204)),
     "empty_body": Bad("the body is empty", answer=Answer(b"")),
-    "too_deep": Bad("nested too deeply", answer=Answer(b"[" * 10**5 + b"]" * 10**5)),
+    "too_deep": Bad("nested too deeply", answer=Answer(DEEP)),
     "latin_1": Bad(
         "not UTF-8", answer=Answer(b"{}", content_type="application/json;charset=latin1")
     ),

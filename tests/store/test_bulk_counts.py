@@ -27,6 +27,7 @@ from bulk_world import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from syncd.bulk import Batch
 from syncd.model import Stream, Written
 from syncd.store.hops import Connection
 
@@ -372,6 +373,19 @@ def test_what_was_written_is_undone_with_the_callers_transaction(
     connection.rollback()
 
     assert values(connection) == {}
+
+
+@pytest.mark.parametrize("short", ["rows", "sent_at", "raws", "cursors"])
+def test_a_batch_whose_sequences_differ_in_length_is_refused(short: str) -> None:
+    whole: dict[str, Any] = {
+        "rows": [Item(1), Item(2)],
+        "sent_at": [MORNING, MORNING],
+        "raws": [b"1", b"2"],
+        "cursors": ["page 1", "page 1"],
+    }
+
+    with pytest.raises(ValueError, match="differ in length"):
+        Batch(**{**whole, short: whole[short][:1]})
 
 
 def test_an_empty_batch_does_nothing(connection: Connection) -> None:

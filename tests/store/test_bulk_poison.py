@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import attrs
+import msgspec
 import psycopg
 import pytest
 from bulk_world import (
@@ -45,6 +46,13 @@ def deep(levels: int) -> list[Any]:
     return nested
 
 
+class Point(msgspec.Struct):
+    """Documents may hold whatever msgspec can encode."""
+
+    x: float
+    y: float
+
+
 UNSENDABLE: list[tuple[str, Any]] = [
     ("title", "a\0b"),
     ("title", "\ud800"),
@@ -76,6 +84,7 @@ UNSENDABLE: list[tuple[str, Any]] = [
     ("document", math.nan),
     ("document", {"deep": [1, {"x": -math.inf}]}),
     ("document", [Item(1, tags=[math.inf])]),
+    ("document", {"struct": Point(1.0, math.nan)}),
     ("document", {"x": {Decimal("NaN")}}),
     ("document", Decimal("-Infinity")),
     ("document", ["a\0b"]),
@@ -303,6 +312,19 @@ def test_a_key_too_long_for_its_index_costs_one_record(connection: Connection, w
 
     assert [one.message[:16] for one in result.rejected] == ["54000: index row"]
     assert values(connection) == {1: "a", 3: "b"}
+
+
+@WAYS
+def test_a_document_that_is_only_deep_is_not_the_fault_of_its_neighbour(
+    connection: Connection, way: int
+) -> None:
+    table = made(connection, ITEMS)
+
+    rows = [Item(1, tags=deep(500)), Item(2, tags=["\0"]), Item(3, tags=[None, "NaN"])]
+    result = put(connection, table, rows, copy_from_rows=way)
+
+    assert [one.key for one in result.rejected] == ['{"id": 2}']
+    assert stored(connection, table, "tags") == [{"tags": deep(500)}, {"tags": [None, "NaN"]}]
 
 
 @WAYS

@@ -15,7 +15,10 @@ from syncd.bulk.tables import Table
 from syncd.errors import RecordError, Rejected
 from syncd.model import Written
 
-# Batches of at least so many rows are copied into a temporary table. MEASURED
+# Batches of at least so many rows are copied into a temporary table. Measured with 29 columns on
+# PostgreSQL 18, CPU time of both sides for a row that is new / unchanged: 200 rows, arrays 67 / 66
+# us, COPY 61 / 58; 500 rows, 57 / 41 against 48 / 40; 1,000 rows, 43 / 42 against 35 / 28. Arrays
+# are favoured where it makes no difference: each temporary table leaves dead rows in the catalog.
 COPY_FROM_ROWS = 500
 
 
@@ -39,6 +42,13 @@ class Batch:
     guarded: bool = True
     now: datetime | None = None
     copy_from_rows: int = COPY_FROM_ROWS
+
+    def __attrs_post_init__(self) -> None:
+        # A sequence that is too short would lose rows without a word.
+        lengths = {len(self.rows), len(self.sent_at)}
+        lengths |= {len(each) for each in (self.raws, self.cursors) if each}
+        if len(lengths) > 1:
+            raise ValueError(f"the sequences of a batch differ in length: {sorted(lengths)}")
 
 
 @attrs.frozen

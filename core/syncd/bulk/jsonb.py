@@ -2,17 +2,16 @@ r"""JSON for `jsonb` columns: exactly what was meant, or an error; nothing alter
 
 msgspec writes NaN and infinity as null, and PostgreSQL refuses ``\u0000`` only after the whole
 batch was sent (22P05). Both are met by searching the column's JSON as one piece, which costs 200 ns
-a value, and by looking into the values themselves only where the search found something.
+a value, and by looking into a value itself only where the search found something.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-import attrs
 import msgspec
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -33,37 +32,40 @@ def documents(values: Sequence[Any]) -> list[bytes | None]:
     Raises: `ValueError`, `TypeError` or `RecursionError` for what JSON or `jsonb` cannot say.
     """
     encoded = [None if value is None else _encode(value) for value in values]
-    together = b" ".join(filter(None, encoded))
-    if any(rare in together and mark in together for rare, mark in _SUSPICIOUS) or any(
-        data and len(data) > _DIGITS_MAX and len(data.translate(None, _NOT_DIGITS)) > _DIGITS_MAX
-        for data in encoded
-    ):
-        for value in values:
-            _look_into(value)
+    if _is_suspicious(b" ".join(filter(None, encoded))):
+        for value, data in zip(values, encoded, strict=True):
+            if data and _is_suspicious(data):
+                _look_into(value)
     return encoded
 
 
+def _is_suspicious(data: bytes) -> bool:
+    if any(data.find(rare) >= 0 and data.find(mark) >= 0 for rare, mark in _SUSPICIOUS):
+        return True
+    return len(data) > _DIGITS_MAX and len(data.translate(None, _NOT_DIGITS)) > _DIGITS_MAX
+
+
 def _look_into(value: Any) -> None:
-    if isinstance(value, str):
-        if "\0" in value:
-            raise ValueError("jsonb cannot hold the character NUL")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"JSON has no {value}")
-    elif isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError(f"JSON has no {value}")
-        exponent = value.as_tuple().exponent
-        # Of a whole number PostgreSQL writes all digits; any other one is read as a float.
-        if isinstance(exponent, int) and exponent >= 0 and value.adjusted() >= _DIGITS_MAX:
-            raise ValueError(f"a number of more than {_DIGITS_MAX} digits cannot be read back")
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            _look_into(name)
-            _look_into(item)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            _look_into(item)
-    elif attrs.has(type(value)):
-        for field in attrs.fields(type(value)):
-            _look_into(getattr(value, field.name))
+    """Raise `ValueError` for what JSON, `jsonb` or psycopg's reading of it has no word for."""
+    waiting = [msgspec.to_builtins(value, builtin_types=(Decimal,), str_keys=True)]
+    while waiting:
+        match waiting.pop():
+            case dict() as mapping:
+                waiting += [*mapping.keys(), *mapping.values()]
+            case list() | tuple() as items:
+                waiting += items
+            case str() as text if "\0" in text:
+                raise ValueError("jsonb cannot hold the character NUL")
+            case float() as number if not math.isfinite(number):
+                raise ValueError(f"JSON has no {number}")
+            case Decimal() as number:
+                _refuse_unreadable(number)
+
+
+def _refuse_unreadable(number: Decimal) -> None:
+    if not number.is_finite():
+        raise ValueError(f"JSON has no {number}")
+    exponent = number.as_tuple().exponent
+    # Of a whole number PostgreSQL writes all digits; any other one is read as a float.
+    if isinstance(exponent, int) and exponent >= 0 and number.adjusted() >= _DIGITS_MAX:
+        raise ValueError(f"a number of more than {_DIGITS_MAX} digits cannot be read back")

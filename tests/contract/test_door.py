@@ -1,0 +1,49 @@
+"""The public door for plugins: `import syncd`, and what stands in its `__all__`.
+
+That an author's code is checked against it by type is shown by `tests/typing/api.py`, which
+`make types` reads and nobody runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+
+from sources import ROOT, core
+
+import syncd
+
+
+def test_the_doors_names_are_sorted_and_there() -> None:
+    assert list(syncd.__all__) == sorted(set(syncd.__all__))
+    assert [name for name in syncd.__all__ if not hasattr(syncd, name)] == []
+
+
+def test_whatever_the_door_imports_is_public() -> None:
+    (door,) = (source for source in core() if source.module == "syncd")
+
+    assert set(door.imported) == set(syncd.__all__)
+
+
+def test_every_class_and_function_of_the_door_says_what_it_is() -> None:
+    silent = [
+        name
+        for name in syncd.__all__
+        if (inspect.isclass(getattr(syncd, name)) or inspect.isfunction(getattr(syncd, name)))
+        and not getattr(syncd, name).__doc__
+    ]
+
+    assert silent == []
+
+
+def test_every_name_of_the_door_is_used_by_the_typed_example() -> None:
+    example = ast.parse((ROOT / "tests/typing/api.py").read_text(encoding="utf-8"))
+    used = {
+        node.attr
+        for node in ast.walk(example)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "syncd"
+    }
+
+    assert set(syncd.__all__) - used == set()

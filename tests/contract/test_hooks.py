@@ -1,0 +1,314 @@
+"""The contract with plugins: each hook documented, and bound as its specification says."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+from sources import of_tests
+
+from syncd import (
+    Connector,
+    Context,
+    Cursor,
+    Feed,
+    Instance,
+    Page,
+    Partition,
+    Pass,
+    Quota,
+    Request,
+    Slice,
+    Stream,
+    Transform,
+    Upstream,
+    Written,
+    hookimpl,
+    hookspecs,
+)
+from syncd.errors import HookError
+from syncd.plugins import Pipeline, Plugins, found
+
+
+@attrs.frozen
+class Nothing:
+    """Settings, or a record, of nothing."""
+
+
+def connector(name: str = "books") -> Connector:
+    stream = Stream("books", Nothing)
+    return Connector(
+        name=name,
+        version="1",
+        settings=Nothing,
+        feeds=(Feed("books", (stream,), quota="all"),),
+        upstream=lambda _, __: Upstream("http://localhost", (Quota("all"),)),
+    )
+
+
+BOOKS = connector()
+FEED = BOOKS.feeds[0]
+INSTANCE = Instance("books-eu", BOOKS, Nothing(), ())
+
+
+def begin_books(_: Partition, request: Request, __: datetime) -> Pass:
+    return Pass(request.mode, (Cursor(1),))
+
+
+async def fetch_books(_: Context[Nothing, None], __: Cursor) -> Page:
+    raise NotImplementedError  # nobody fetches here
+
+
+def plugin(**hooks: Callable[..., Any]) -> SimpleNamespace:
+    """A plugin with these hooks, given by their names."""
+    return SimpleNamespace(**{name: hookimpl(function) for name, function in hooks.items()})
+
+
+def whole(**more: Callable[..., Any]) -> SimpleNamespace:
+    """A plugin that has what a feed cannot be without, and more."""
+    needed: dict[str, Callable[..., Any]] = {
+        "connectors": lambda: [BOOKS],
+        "begin": lambda feed: begin_books if feed is FEED else None,
+        "fetch": lambda feed: fetch_books if feed is FEED else None,
+    }
+    return plugin(**(needed | more))
+
+
+def bound(**plugins: SimpleNamespace) -> Pipeline:
+    return Plugins(plugins).pipeline(INSTANCE, FEED)
+
+
+def specified() -> dict[str, Callable[..., Any]]:
+    marked = inspect.getmembers(hookspecs, lambda each: hasattr(each, "syncd_spec"))
+    return dict(marked)
+
+
+# --- Every hook -----------------------------------------------------------------------------------
+
+
+def test_every_hook_says_how_many_may_answer() -> None:
+    silent = [name for name, hook in specified().items() if "Answers:" not in (hook.__doc__ or "")]
+
+    assert len(specified()) >= 8
+    assert silent == []
+
+
+def test_every_hook_has_a_test() -> None:
+    names = {
+        function.name
+        for source in of_tests()
+        for function in source.functions()
+        if function.name.startswith("test_hook_")
+    }
+
+    assert [
+        hook
+        for hook in specified()
+        if not any(f"{name}_".startswith(f"test_hook_{hook}_") for name in names)
+    ] == []
+
+
+# --- One by one -----------------------------------------------------------------------------------
+
+
+def test_hook_connectors_gathers_what_all_announce() -> None:
+    plugins = Plugins({"a": whole(), "b": plugin(connectors=lambda: [connector("films")])})
+
+    assert sorted(plugins.connectors) == ["books", "films"]
+
+
+def test_hook_connectors_refuses_two_of_one_name() -> None:
+    twice = {"a": whole(), "b": plugin(connectors=lambda: [connector("books")])}
+
+    with pytest.raises(HookError, match="connector books: announced by plugin a and by plugin b"):
+        Plugins(twice)
+
+
+def test_hook_partitions_may_be_left_out() -> None:
+    assert bound(a=whole()).partitions is None
+
+
+def test_hook_partitions_is_bound() -> None:
+    async def slices(_: Context[Nothing, None]) -> Sequence[Slice]:
+        raise NotImplementedError  # nobody asks here
+
+    assert bound(a=whole(partitions=lambda: slices)).partitions is slices
+
+
+def test_hook_begin_is_bound_to_the_plugin_that_answers() -> None:
+    pipeline = bound(a=whole(), b=plugin(begin=lambda: None, fetch=lambda: None))
+
+    assert (pipeline.begin, pipeline.plugin) == (begin_books, "a")
+
+
+def test_hook_begin_that_nobody_claims_is_refused() -> None:
+    with pytest.raises(HookError, match=r"books-eu\.books: no plugin answers begin"):
+        bound(a=plugin(connectors=lambda: [BOOKS], fetch=lambda: fetch_books))
+
+
+def test_hook_begin_that_would_have_to_be_awaited_is_refused() -> None:
+    async def awaited(_: Partition, __: Request, ___: datetime) -> Pass:
+        raise NotImplementedError  # nobody begins here
+
+    with pytest.raises(HookError, match="begin must return a plain function"):
+        bound(a=whole(begin=lambda: awaited))
+
+
+def test_hook_fetch_is_bound() -> None:
+    assert bound(a=whole()).fetch is fetch_books
+
+
+def test_hook_fetch_that_nobody_claims_is_refused() -> None:
+    with pytest.raises(HookError, match=r"books-eu\.books: no plugin answers fetch"):
+        bound(a=plugin(connectors=lambda: [BOOKS], begin=lambda: begin_books))
+
+
+def test_hook_fetch_that_two_claim_is_refused() -> None:
+    with pytest.raises(HookError, match="fetch is answered by a and b"):
+        bound(a=whole(), b=plugin(fetch=lambda: fetch_books))
+
+
+async def _takes_one(_: Any) -> Page:
+    raise NotImplementedError  # nobody fetches here
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ("books", "fetch returned 'books', not a function"),
+        (_takes_one, r"fetch returned a function that does not take 2 argument\(s\)"),
+        (lambda _, __: None, "fetch must return an async function"),
+    ],
+)
+def test_hook_fetch_of_a_wrong_signature_is_refused(answer: object, complaint: str) -> None:
+    with pytest.raises(HookError, match=complaint):
+        bound(a=whole(fetch=lambda: answer))
+
+
+def test_hook_transform_gathers_all_in_their_order() -> None:
+    def named(name: str, order: int) -> Transform:
+        return Transform(name, 1, lambda record: record, order)
+
+    pipeline = bound(
+        a=whole(transform=lambda: [named("last", 9), named("first", -1)]),
+        b=plugin(transform=lambda stream: named(f"of_{stream.name}", 3)),
+        c=plugin(transform=lambda: None),
+    )
+
+    assert [each.name for each in pipeline.transforms["books"]] == ["first", "of_books", "last"]
+
+
+def test_hook_transform_of_a_wrong_signature_is_refused() -> None:
+    takes_nothing: Any = lambda: None  # noqa: E731  # mypy, too, would refuse it
+    with pytest.raises(HookError, match=r"books-eu\.books: transform t of plugin a"):
+        bound(a=whole(transform=lambda: Transform("t", 1, takes_nothing)))
+
+
+def test_hook_write_may_be_left_out() -> None:
+    assert bound(a=whole()).writes == {}
+
+
+def test_hook_write_is_bound_by_its_stream() -> None:
+    def write(_: Any, rows: Sequence[Any]) -> Written:
+        return Written(inserted=len(rows))
+
+    assert bound(a=whole(), b=plugin(write=lambda: write)).writes == {"books": write}
+
+
+def test_hook_write_that_two_claim_is_refused() -> None:
+    def write(_: Any, __: Sequence[Any]) -> Written:
+        return Written()
+
+    with pytest.raises(HookError, match="write is answered by a and b"):
+        bound(a=whole(write=lambda: write), b=plugin(write=lambda: write))
+
+
+async def test_hook_lifespan_gives_the_session() -> None:
+    @asynccontextmanager
+    async def opened() -> Any:
+        yield "session"
+
+    plugins = Plugins({"a": whole(lifespan=lambda instance: opened() if instance else None)})
+    lifespan = plugins.lifespan(INSTANCE)
+
+    assert lifespan is not None
+    async with lifespan as session:
+        assert session == "session"
+    assert Plugins({"a": whole()}).lifespan(INSTANCE) is None
+
+
+async def test_hook_check_gives_the_question() -> None:
+    async def ask(_: Context[Nothing, None]) -> str:
+        return "the key is accepted"
+
+    assert Plugins({"a": whole(check=lambda: ask)}).check(INSTANCE) is ask
+    assert Plugins({"a": whole()}).check(INSTANCE) is None
+
+
+# --- Mistakes of an author ------------------------------------------------------------------------
+
+
+def test_a_misspelt_hook_is_refused() -> None:
+    with pytest.raises(HookError, match=r"plugin a: .*'fech'"):
+        Plugins({"a": plugin(fech=lambda: None)})
+
+
+def test_a_hook_that_asks_for_what_it_is_not_given_is_refused() -> None:
+    with pytest.raises(HookError, match=r"(?s)plugin a: .*cursor"):
+        Plugins({"a": plugin(fetch=lambda cursor: cursor)})
+
+
+# --- Plugins that are installed -------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distribution that offers a plugin named `stranger`; the folder where its module is."""
+    info = tmp_path / "stranger-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[syncd.plugins]\nstranger = stranger_of_syncd\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stranger_of_syncd", raising=False)
+    return tmp_path / "stranger_of_syncd.py"
+
+
+def test_a_plugin_that_is_not_enabled_is_found_and_not_imported(installed: Path) -> None:
+    installed.write_text("raise RuntimeError('imported')\n")
+
+    plugins = Plugins.load(["cars"])
+
+    assert ("stranger", "stranger") in [(each.name, each.distribution) for each in found()]
+    assert "cars" in plugins.connectors
+    assert "stranger_of_syncd" not in sys.modules
+
+
+def test_an_enabled_plugin_that_cannot_be_imported_is_named(installed: Path) -> None:
+    installed.write_text("raise RuntimeError('no such luck')\n")
+
+    with pytest.raises(HookError, match=r"plugin stranger \(stranger\): .*no such luck"):
+        Plugins.load(["stranger"])
+
+
+def test_an_enabled_plugin_of_a_stranger_announces_its_connectors(installed: Path) -> None:
+    installed.write_text(
+        "import syncd\n"
+        "upstream = lambda settings, account: syncd.Upstream('http://localhost', ())\n"
+        "@syncd.hookimpl\n"
+        "def connectors():\n"
+        "    return [syncd.Connector('strange', '1', object, (), upstream)]\n"
+    )
+
+    assert list(Plugins.load(["stranger"]).connectors) == ["strange"]
+
+
+def test_bundled_plugins_are_found_as_any_other() -> None:
+    assert ("cars", "syncd") in [(each.name, each.distribution) for each in found()]

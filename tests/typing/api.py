@@ -1,0 +1,210 @@
+"""A plugin as a stranger writes one, through the public door only: read by mypy, never run.
+
+The lines under "mistakes" must not pass: each switches off the error that an author would get, and
+mypy reports what it need not have switched off (`warn_unused_ignores`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+
+import attrs
+import msgspec
+
+import syncd
+
+
+@attrs.frozen
+class Settings:
+    """What `[connectors.NAME]` may hold."""
+
+    base_url: str = "https://api.example.com/v1"
+    patience_seconds: syncd.Duration = 30.0
+    page_max_bytes: syncd.Size = 2**20
+
+
+@attrs.frozen
+class ShopSettings:
+    """What `[[connectors.NAME.accounts]]` may hold."""
+
+    token: syncd.Secret
+    region: str = "eu"
+
+
+@attrs.frozen
+class Order:
+    """One order as the API sends it, and as it is stored."""
+
+    id: int
+    total: Annotated[Decimal, syncd.Column("numeric(14,2)")]
+    updated_at: datetime | None = None
+
+
+@attrs.frozen
+class Body:
+    """One answer of the API."""
+
+    orders: list[msgspec.Raw]
+    next: str | None = None
+
+
+@attrs.frozen
+class Session:
+    """What the runs of an instance share."""
+
+    opened_at: datetime
+
+
+ORDERS = syncd.Stream("orders", Order, key=("id",), version="updated_at", per_account=True)
+FEED = syncd.Feed("orders", (ORDERS,), quota="shop", incremental=True)
+
+
+def upstream(settings: Settings, shop: ShopSettings) -> syncd.Upstream:
+    return syncd.Upstream(
+        base_url=settings.base_url,
+        headers={"authorization": shop.token},
+        quotas=(syncd.Quota("shop", syncd.Rate(requests=150, per_seconds=30), concurrency=4),),
+        body_max_bytes=settings.page_max_bytes,
+    )
+
+
+CONNECTOR = syncd.Connector(
+    name="shop",
+    version="1.0.0",
+    settings=Settings,
+    account_settings=ShopSettings,
+    feeds=(FEED,),
+    upstream=upstream,
+)
+
+# A plugin's functions see the settings and the session of their own classes.
+Ctx = syncd.Context[Settings, Session]
+
+
+@syncd.hookimpl
+def connectors() -> Sequence[syncd.Connector]:
+    return [CONNECTOR]
+
+
+@syncd.hookimpl
+def partitions(instance: syncd.Instance[Any], feed: syncd.Feed) -> syncd.Partitions | None:
+    return slices if instance.connector is CONNECTOR and feed is FEED else None
+
+
+async def slices(ctx: Ctx) -> Sequence[syncd.Slice]:
+    answer = await ctx.http.get("/warehouses")
+    names = syncd.decode(answer, list[str], where="warehouses")
+    return [syncd.Slice(name, {"warehouse": name}) for name in names]
+
+
+@syncd.hookimpl
+def begin(instance: syncd.Instance[Any]) -> syncd.Begin | None:
+    return first if instance.connector is CONNECTOR else None
+
+
+def first(partition: syncd.Partition, request: syncd.Request, now: datetime) -> syncd.Pass:
+    since = request.since
+    if since is None or now - since > timedelta(days=90):  # as far back as the API goes
+        return syncd.Pass("full", (syncd.Cursor({"warehouse": partition.slice.name}),))
+    return syncd.Pass("incremental", (syncd.Cursor({"since": since.isoformat()}),))
+
+
+@syncd.hookimpl
+def fetch(instance: syncd.Instance[Any]) -> syncd.Fetch | None:
+    return page if instance.connector is CONNECTOR else None
+
+
+async def page(ctx: Ctx, cursor: syncd.Cursor) -> syncd.Page:
+    if not isinstance(cursor.value, Mapping):
+        raise syncd.Unintelligible(str(ctx.partition), f"a cursor of {cursor.value!r}")
+    params = {name: str(value) for name, value in cursor.value.items()}
+    answer = await ctx.http.get("/orders", params=params)
+    refuse(answer)
+    body = syncd.decode(answer, Body, where="orders")
+    records = [syncd.Record(raw, {"warehouse": ctx.partition.slice.name}) for raw in body.orders]
+    opens = (syncd.Cursor({"after": body.next}),) if body.next else ()
+    return syncd.Page({"orders": records}, opens, end=not opens, date=answer.date)
+
+
+def refuse(answer: syncd.Response) -> None:
+    """Raise what an answer's status means to the engine."""
+    match answer.status:
+        case 401:
+            raise syncd.Unauthorized(answer.url, "the token is refused", "renew it")
+        case 410:
+            raise syncd.CursorExpired(answer.url, "the cursor is gone")
+        case 420:
+            raise syncd.Throttled(answer.url, "calm down", retry_after_seconds=60.0)
+        case 503:
+            raise syncd.Unavailable(answer.url, "closed for the night")
+
+
+@syncd.hookimpl
+def transform(instance: syncd.Instance[Any], stream: syncd.Stream) -> syncd.Transform | None:
+    return syncd.Transform("in_utc", 1, in_utc) if stream is ORDERS else None
+
+
+def in_utc(order: Order) -> Order | None:
+    if order.updated_at is None:
+        return None
+    return attrs.evolve(order, updated_at=order.updated_at.astimezone(UTC))
+
+
+@syncd.hookimpl
+def write(instance: syncd.Instance[Any], stream: syncd.Stream) -> syncd.Write | None:
+    return None if stream is ORDERS else copy
+
+
+def copy(connection: Any, rows: Sequence[Any]) -> syncd.Written:
+    return syncd.Written(inserted=len(rows)) + syncd.Written(unchanged=0)
+
+
+@syncd.hookimpl
+def lifespan(instance: syncd.Instance[Any]) -> AbstractAsyncContextManager[Session] | None:
+    return opened() if instance.connector is CONNECTOR else None
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Session]:
+    yield Session(datetime.now(UTC))
+
+
+@syncd.hookimpl
+def check(instance: syncd.Instance[Any]) -> syncd.Check | None:
+    return ask if instance.connector is CONNECTOR else None
+
+
+async def ask(ctx: Ctx) -> str:
+    account: syncd.Account[Any] = ctx.account
+    http: syncd.Http = ctx.http
+    try:
+        await http.get("/me")
+    except syncd.SyncdError as error:
+        return f"{account.name}: {error}"
+    return f"{account.name}: open since {ctx.session.opened_at}, waits {ctx.settings.base_url}"
+
+
+# --- Mistakes -------------------------------------------------------------------------------------
+
+
+async def mistakes(ctx: Ctx, cursor: syncd.Cursor) -> syncd.Page:
+    print(ctx.settings.base_ulr)  # type: ignore[attr-defined]
+    print(ctx.session.opened)  # type: ignore[attr-defined]
+    cursor.kind = "item"  # type: ignore[misc]
+    ctx.http.get("/orders")  # type: ignore[unused-coroutine]
+    syncd.Throttled("shop", "too fast")  # type: ignore[call-arg]
+    syncd.Stream("orders", Order, mode="replace")  # type: ignore[arg-type]
+    syncd.Pass("full", syncd.Cursor(1))  # type: ignore[arg-type]
+    return [syncd.Record(b"{}")]  # type: ignore[arg-type, return-value]
+
+
+def blind(first_only: Ctx) -> syncd.Page:
+    raise NotImplementedError
+
+
+takes_too_little: syncd.Fetch = blind  # type: ignore[assignment]
+does_not_await: syncd.Begin = page  # type: ignore[assignment]
