@@ -136,7 +136,7 @@ async def simulator(
         try:
             yield Upstream(await _base_url(process, complaints), api_key)
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(2 * END_SECONDS, shield=True):
                 await _end(process)
 
 

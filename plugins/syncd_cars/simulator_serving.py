@@ -46,7 +46,7 @@ async def serve(simulator: Simulator, *, port: int = 0) -> AsyncIterator[str]:
                 yield base_url
             finally:
                 stop.set()
-                with trio.CancelScope(shield=True):
+                with trio.move_on_after(2 * _CUT_AFTER_SECONDS, shield=True):
                     await _see_it_stop(stopped, int(base_url.rpartition(":")[2]))
     except BaseExceptionGroup as group:
         if len(group.exceptions) != 1:

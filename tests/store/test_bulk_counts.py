@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +12,8 @@ import pytest
 from bulk_world import (
     ARRAYS,
     COPY,
-    EVERYTHING,
     ITEMS,
     MORNING,
-    Everything,
     Item,
     made,
     put,
@@ -176,67 +173,6 @@ def test_a_stale_row_is_neither_locked_nor_written(connection: Connection, way: 
     connection.commit()
 
     assert stored(connection, table, "ctid, xmin, xmax, *") == before
-
-
-@WAYS
-@pytest.mark.parametrize(
-    ("one", "same"),
-    [
-        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
-        ([1, 2], (1, 2)),
-        ([1], [1.0]),
-        ({"a": [Decimal("1.10")]}, {"a": [Decimal("1.1")]}),
-        ({"at": MORNING}, {"at": "2026-11-02T06:00:00Z"}),
-        (Item(1, "x"), {"id": 1, "value": "x", "tags": None}),
-    ],
-)
-def test_documents_are_compared_by_what_they_say(
-    connection: Connection, way: int, one: Any, same: Any
-) -> None:
-    table = made(connection, ITEMS)
-    put(connection, table, [Item(1, tags=[one])])
-
-    equal = put(connection, table, [Item(1, tags=[same])], at=1, copy_from_rows=way)
-    other = put(connection, table, [Item(1, tags=[same, 1])], at=1, copy_from_rows=way)
-
-    assert (equal.written, other.written) == (written(unchanged=1), written(updated=1))
-
-
-@WAYS
-def test_null_differs_from_every_value_and_from_no_other_null(
-    connection: Connection, way: int
-) -> None:
-    table = made(connection, ITEMS)
-    put(connection, table, [Item(1, None), Item(2, "x")])
-
-    result = put(connection, table, [Item(1, None), Item(2, None)], at=1, copy_from_rows=way)
-
-    assert result.written == written(updated=1, unchanged=1)
-
-
-@WAYS
-def test_a_numeric_is_compared_as_it_is_stored(connection: Connection, way: int) -> None:
-    table = made(connection, EVERYTHING)
-    put(connection, table, [Everything(1, price=Decimal("9.901"))])
-
-    again = put(connection, table, [Everything(1, price=Decimal("9.899"))], copy_from_rows=way)
-
-    assert again.written == written(unchanged=1)
-
-
-@WAYS
-def test_every_kind_of_value_comes_back(connection: Connection, way: int) -> None:
-    table = made(connection, EVERYTHING)
-    nothing: dict[str, Any] = {field.name: None for field in attrs.fields(Everything)}
-    full, empty = Everything(1), Everything(**{**nothing, "id": 2})
-
-    put(connection, table, [full, empty], copy_from_rows=way)
-    rows = stored(connection, table)
-
-    assert [{name: row[name] for name in nothing} for row in rows] == [
-        attrs.asdict(full),
-        attrs.asdict(empty),
-    ]
 
 
 @WAYS

@@ -26,8 +26,8 @@ def write(conn: psycopg.Connection[Any], table: Table, batch: Batch) -> Result:
 
     Of several rows with one key the newest is written, of equally new ones the last; the others
     count as unchanged where they are equal to it, else as stale, and are not looked at any further.
-    Rows that cannot be stored are rejected with reason ``key`` (missing), ``dump`` (cannot be sent, or not be read back) or
-    ``refused`` (by the table, for what they hold); all others are written.
+    Rows that cannot be stored are rejected with reason ``key`` (missing), ``dump`` (cannot be sent,
+    or not be read back) or ``refused`` (by the table, for what they hold); the others are written.
 
     Raises: any other psycopg error, unchanged; the transaction is then to be rolled back.
     """
