@@ -4,7 +4,8 @@ What is named in `__all__`, and `syncd.testing`, keeps its meaning between relea
 may change.
 """
 
-from syncd.bulk import Column
+from typing import TYPE_CHECKING, Any
+
 from syncd.config import Duration, Size
 from syncd.errors import (
     CursorExpired,
@@ -15,7 +16,6 @@ from syncd.errors import (
     Unintelligible,
 )
 from syncd.hookspecs import hookimpl
-from syncd.http import decode
 from syncd.model import (
     Account,
     Begin,
@@ -44,6 +44,10 @@ from syncd.model import (
     Write,
     Written,
 )
+
+if TYPE_CHECKING:
+    from syncd.bulk import Column
+    from syncd.http import decode
 
 __all__ = [
     "Account",
@@ -84,3 +88,16 @@ __all__ = [
     "decode",
     "hookimpl",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what brings a driver or an HTTP client along only when somebody uses it (PEP 562)."""
+    if name == "Column":
+        from syncd.bulk import Column  # noqa: PLC0415
+
+        return Column
+    if name == "decode":
+        from syncd.http import decode  # noqa: PLC0415
+
+        return decode
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -40,6 +40,7 @@ Verdict = Literal[
 ]
 
 LOOK_AGAIN_SECONDS = 0.5  # between two looks at a lease that another process holds
+TELL_AGAIN_SECONDS = 5.0  # between two words about it
 CURSORS_EXPIRED_MAX = 3  # passes begun anew in one job run: an upstream may expire them all
 
 
@@ -283,6 +284,7 @@ class _Rounds:
         self._expired: dict[int, int] = {}
         self._changed = trio.Event()
         self._held_since: float | None = None
+        self._told_again_at = 0.0
 
     async def go(self) -> list[Result]:
         async with trio.open_nursery() as runs:
@@ -365,6 +367,7 @@ class _Rounds:
         """Nothing can be claimed, nothing runs: settle what is parked, wait for what is held."""
         if self._held_since is None:
             self._held_since = trio.current_time()
+            self._told_again_at = 0.0
         waited = trio.current_time() - self._held_since
         found = await self._process.hops.run(leases.obstacles, sorted(self._pending))
         for each in found:
@@ -376,6 +379,7 @@ class _Rounds:
             elif waited >= self._wait_seconds:
                 message = f"{each.holder} held it for longer than {self._wait_seconds:.0f} s"
                 self._settle(each.partition_id, "held", message)
-            elif each.held:
+            elif each.held and waited >= self._told_again_at:
+                self._told_again_at = waited + TELL_AGAIN_SECONDS
                 self._process.emit(LeaseWaiting(where, each.holder, round(each.lease_seconds, 1)))
         await self._wait()

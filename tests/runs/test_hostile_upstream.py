@@ -250,9 +250,9 @@ async def test_a_body_of_two_gigabytes_is_cut_early_and_costs_no_memory(dsn: str
         with trio.fail_after(30):
             result = await run(there, wait_seconds=0.1)
 
-        assert peak_bytes() - before < 150 * 2**20  # the body's budget is 64 MB
+        assert peak_bytes() - before < 150 * 2**20
         assert result.verdict == "waiting"
-        assert "over 67108864 bytes" in result.message
+        assert re.search(r"the body is over \d+ bytes on the wire", result.message)
         assert there.told(RequestRetried) == [], "asking again at once would bring the same"
         await healed(there)
 

@@ -137,7 +137,7 @@ _KINDS = {
         _NUMERIC,
         Kind("text", "text", 25, "text"),
         Kind("boolean", "boolean", 16, "bool", _booleans),
-        Kind("timestamp with time zone", "timestamptz", 1184, "int8", _moments),
+        Kind("timestamp with time zone", "timestamp with time zone", 1184, "int8", _moments),
         Kind("date", "date", 1082, "int4", _dates),
         Kind("uuid", "uuid", 2950, "bytea", _uuids),
         Kind("bytea", "bytea", 17, "bytea", _bytes),

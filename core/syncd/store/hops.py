@@ -98,10 +98,19 @@ class Hops:
             await trio.to_thread.run_sync(self._pool.close, 5.0)
 
     def _open(self) -> None:
-        with translated("database"):
+        options = connection_options(self.timeouts, "syncd")
+        try:
             # A first connection by hand: its error says why, where the pool's only says when.
-            options = connection_options(self.timeouts, "syncd")
-            psycopg.connect(self._pool.conninfo, **options).close()  # type: ignore[arg-type]
+            psycopg.connect(self._pool.conninfo, **options).close()
+        except psycopg.OperationalError as error:
+            # libpq gives a refused connection no SQLSTATE: a wrong password looks like a closed
+            # port, so the operator is told to look at both.
+            raise StoreUnavailable(
+                "database",
+                first_line(error),
+                "see that PostgreSQL runs there, and that name, user and password are right",
+            ) from error
+        with translated("database"):
             self._pool.open(wait=True, timeout=self.timeouts.connect_seconds)
 
     async def run(
