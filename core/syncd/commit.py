@@ -122,7 +122,8 @@ class Committer:
             pass_id=self.pass_id,
         )
         opened = open_cursors(connection, self.pass_id, openings)
-        close_cursors(connection, self.pass_id, batch, ends_at)
+        end = ends_at if ends_at in {page.number for page in batch} else None
+        close_cursors(connection, self.pass_id, batch, end)
         faults.point("frontier_written")
         committed = Committed(
             opened=opened,
@@ -131,7 +132,7 @@ class Committer:
             written=written,
             quarantined=len(rejected),
         )
-        self._count(connection, committed, batch)
+        self._count(connection, committed, batch, end)
         return committed, rejected
 
     def _write_stream(self, connection: Connection, name: str, rows: StreamRows) -> bulk.Result:
@@ -151,7 +152,13 @@ class Committer:
             ),
         )
 
-    def _count(self, connection: Connection, committed: Committed, batch: Sequence[Walked]) -> None:
+    def _count(
+        self,
+        connection: Connection,
+        committed: Committed,
+        batch: Sequence[Walked],
+        end: int | None,
+    ) -> None:
         """Add the batch to its pass and run.
 
         Raises: `LeaseLost` where the pass is no longer open.
@@ -159,6 +166,7 @@ class Committer:
         counts = {
             "pass": self.pass_id,
             "run": self.lease.run_id,
+            "end": end,
             "high": max((p.number or 0 for p in batch if not p.page.empty), default=0),
             "date": lowered(batch, self.safety_lag_seconds),
             "pages": committed.pages,
@@ -192,13 +200,12 @@ class Committer:
 
 
 def close_cursors(
-    connection: Connection, pass_id: int, batch: Sequence[Walked], ends_at: int | None
+    connection: Connection, pass_id: int, batch: Sequence[Walked], end: int | None
 ) -> None:
-    """Close a batch's cursors, and the page numbers above an end marker that stands in it.
+    """Close a batch's cursors, and the page numbers above the one that bears the end marker.
 
     Raises: `FrontierMoved` unless exactly as many open rows were touched as the batch has pages.
     """
-    marked = any(page.number == ends_at for page in batch if page.number is not None)
     rows = connection.execute(
         _FRONTIER["close_cursors"],
         {
@@ -206,7 +213,7 @@ def close_cursors(
             "keys": [page.node.key for page in batch],
             "versions": [page.node.cursor.version for page in batch],
             "empties": [page.page.empty and page.number is not None for page in batch],
-            "end": ends_at if marked else None,
+            "end": end,
         },
     )
     touched = sum(1 for row in rows if row["fetched"])

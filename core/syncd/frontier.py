@@ -178,6 +178,16 @@ class Frontier:
         """Return the number of the page with the end marker, in a numbered feed."""
         return self.numbered.ends_at if self.numbered else None
 
+    @property
+    def orphaned(self) -> bool:
+        """Return whether all that is here waits for openers that are gone."""
+        return bool(self._entries) and not any(e.durable for e in self._entries.values())
+
+    def forget_orphans(self) -> None:
+        """Forget the cursors whose openers are gone; the table says which are open after all."""
+        self._entries.clear()
+        self.more = True
+
     def admit(self, pages: Sequence[Walked]) -> tuple[list[Walked], list[Walked]]:
         """Divide fetched pages into those that may stand in one batch, and those that must wait.
 
@@ -359,42 +369,3 @@ class Frontier:
         self._closed[key] = None
         if len(self._closed) > REMEMBERED:
             self._closed.popitem(last=False)
-
-
-# --- What a failure leads to ----------------------------------------------------------------------
-
-
-@attrs.frozen
-class TryAgain:
-    """The cursor stays open and waits."""
-
-    wait_seconds: float
-
-
-@attrs.frozen
-class GiveUp:
-    """An item becomes debt; a chain cursor ends its pass as failed."""
-
-    wait_seconds: float  # until debt is due again
-
-
-def after_failure(
-    node: Node,
-    now: datetime,
-    chance: float,
-    *,
-    attempts_max: int = 5,
-    give_up_after_seconds: float = 3600.0,
-) -> TryAgain | GiveUp:
-    """Decide about a cursor that failed once more. `chance` is drawn from [0, 1).
-
-    Failing is a matter of time, not only of tries: an hour of trouble upstream must not turn a
-    thousand pages into debt.
-    """
-    attempts = node.attempts + 1
-    # Full jitter over the upper half: 1, 2, 4 ... s, at most 15 min between two tries.
-    wait = min(900.0, 2.0 ** min(attempts - 1, 10)) * (0.5 + chance / 2)
-    failing = (now - node.failing_since).total_seconds() if node.failing_since else 0.0
-    if attempts >= attempts_max and failing >= give_up_after_seconds:
-        return GiveUp(wait_seconds=900.0 * (0.5 + chance / 2))
-    return TryAgain(wait_seconds=wait)

@@ -33,7 +33,7 @@ from syncd.progress import Broke, Drained, OnlyWaiting, PassEnded
 from syncd.run import Finished, claim, run_partition
 from syncd.schedule import seconds_until_next
 from syncd.store import leases, registry
-from syncd.walk import Order, Work
+from syncd.work import Order, Work
 
 Verdict = Literal[
     "complete", "partial", "waiting", "drained", "held", "throttled", "unavailable", "failed"

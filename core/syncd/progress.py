@@ -45,6 +45,7 @@ class OpenPass:
     row_fingerprints: Fingerprints
     connector_version: str
     high: int
+    ends_at: int | None
     pages: int
     records: int
 
@@ -274,3 +275,40 @@ def failed_pass(*, failed_passes: int, message: str) -> PassEnded:
     if failed_passes >= FAILED_PASSES_MAX:
         park = f"{failed_passes} passes in a row failed; last: {message}"
     return PassEnded("failed", park=park, message=message)
+
+
+# --- Where a cursor's failure leads ---------------------------------------------------------------
+
+
+@attrs.frozen
+class TryAgain:
+    """The cursor stays open and waits."""
+
+    wait_seconds: float
+
+
+@attrs.frozen
+class GiveUp:
+    """An item becomes debt, due again after the wait; a chain cursor ends its pass as failed."""
+
+    wait_seconds: float
+
+
+CURSOR_ATTEMPTS_MAX = 5
+CURSOR_GIVE_UP_AFTER_SECONDS = 3600.0
+CURSOR_WAIT_MAX_SECONDS = 900.0
+
+
+def after_failure(
+    *, attempts: int, failing_since: datetime | None, now: datetime, chance: float
+) -> TryAgain | GiveUp:
+    """Decide about a cursor that failed once more, after `attempts` failures before this one.
+
+    `chance` is drawn from [0, 1). Failing is a matter of time, not only of tries: an hour of
+    trouble upstream must not turn a thousand pages into debt.
+    """
+    jitter = 0.5 + chance / 2  # over the upper half: 1, 2, 4 ... s
+    failing = (now - failing_since).total_seconds() if failing_since else 0.0
+    if attempts + 1 >= CURSOR_ATTEMPTS_MAX and failing >= CURSOR_GIVE_UP_AFTER_SECONDS:
+        return GiveUp(CURSOR_WAIT_MAX_SECONDS * jitter)
+    return TryAgain(min(CURSOR_WAIT_MAX_SECONDS, 2.0 ** min(attempts, 10)) * jitter)

@@ -49,7 +49,8 @@ from syncd.store.keeper import LeaseKeeper, Tenure
 from syncd.store.leases import Lease
 from syncd.store.passes import ActivePass
 from syncd.tally import Tally
-from syncd.walk import Order, Walker, Work
+from syncd.walk import Walker
+from syncd.work import Order, Work
 
 LEAVE_SECONDS = 60.0  # until a daemon of the newer connector has had the chance to take it
 GIVE_BACK_SECONDS = 10.0  # for the last transaction of a run that is being cancelled

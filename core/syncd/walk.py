@@ -11,17 +11,14 @@ elsewhere, pure (`frontier`, `progress`); what is written stands in `commit`; he
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
-import attrs
 import trio
 
 from syncd import faults
 from syncd.asking import asked
 from syncd.batching import gather
-from syncd.clock import DatabaseClock
-from syncd.commit import Committer, Target
+from syncd.commit import Committer
 from syncd.errors import (
     CommitUnknown,
     FrontierMoved,
@@ -33,60 +30,39 @@ from syncd.errors import (
     Unavailable,
     Unintelligible,
 )
-from syncd.events import CommitLost, CursorFailed, Event, PageFetched
+from syncd.events import CommitLost, CursorFailed, PageFetched
 from syncd.frontier import (
+    AHEAD_MIN,
     IN_MEMORY_MAX,
     PAGES_MAX,
     Frontier,
-    GiveUp,
     Node,
     Numbered,
     Walked,
-    after_failure,
     children,
 )
-from syncd.http import Client, FetchHttp
+from syncd.http import FetchHttp
 from syncd.limits import pages_in_flight
-from syncd.model import Account, Context, Cursor, Mode, Quota, Request
-from syncd.plugins import Pipeline
-from syncd.progress import Broke, Drained, Ended, OnlyWaiting, Wanted
+from syncd.model import Context, Cursor, Request
+from syncd.progress import (
+    Broke,
+    Drained,
+    Ended,
+    GiveUp,
+    OnlyWaiting,
+    Wanted,
+    after_failure,
+)
 from syncd.records import refuse_unknown
 from syncd.store import passes
-from syncd.store.hops import Hops
 from syncd.store.keeper import Tenure
 from syncd.store.passes import ActivePass
 from syncd.tally import Meter, Tally, progress
+from syncd.work import Order, Work
 
 WRITERS = 2  # one decodes while the other waits for PostgreSQL
 PLUGIN_BUGS_MAX = 5  # distinct cursors a plugin may break before its partition is parked
 UNAVAILABLE_MAX = 3  # pages in a row: one is that page's trouble, three are the upstream's
-
-
-@attrs.frozen
-class Work:
-    """What a walk works with: all of it lives longer than the run."""
-
-    pipeline: Pipeline
-    account: Account[Any]
-    client: Client
-    quota: Quota
-    hops: Hops
-    clock: DatabaseClock
-    random: Random
-    emit: Callable[[Event], None]
-    draining: trio.Event
-    session: object = None
-    patience_seconds: float = 5.0  # how long to wait in the run when only waiting cursors remain
-
-
-@attrs.frozen
-class Order:
-    """What a job wants of its partitions."""
-
-    job: str
-    mode: Mode
-    interval_seconds: float  # until the next run of a partition whose pass ended
-    target: Target
 
 
 class Walker:
@@ -147,7 +123,8 @@ class Walker:
         if self._work.pipeline.feed.paging != "numbered":
             return None
         first = Cursor(self._pass.value, number=1)
-        return Numbered(first, self._pass.high, self._pass.opened, ahead=self._allowed())
+        ahead = max(AHEAD_MIN, self._allowed())
+        return Numbered(first, self._pass.high, self._pass.opened, ahead, self._pass.ends_at)
 
     # -- how it ends ---------------------------------------------------------------------------
 
@@ -210,6 +187,8 @@ class Walker:
                     fetches.start_soon(self._fetch_one, node, to_batch.clone())
                 elif self._frontier.more and not self._frontier.ready:
                     await self._guarded(self._refill)
+                elif not self._in_flight and not self._writing and self._frontier.orphaned:
+                    self._frontier.forget_orphans()
                 elif self._frontier.exhausted:
                     await self._guarded(self._find_the_end)
                 else:
@@ -284,7 +263,12 @@ class Walker:
                 self._unavailable += 1
             case _:
                 self._not_understood = True
-        decided = after_failure(node, work.clock.now(), work.random.random())
+        decided = after_failure(
+            attempts=node.attempts,
+            failing_since=node.failing_since,
+            now=work.clock.now(),
+            chance=work.random.random(),
+        )
         given_up = isinstance(decided, GiveUp)
         if self._frontier.durable(node):
             await work.hops.run(

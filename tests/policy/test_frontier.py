@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -14,12 +14,9 @@ from syncd.frontier import (
     IN_MEMORY_MAX,
     OPENS_MAX,
     Frontier,
-    GiveUp,
     Node,
     Numbered,
-    TryAgain,
     Walked,
-    after_failure,
     children,
     cursor_key,
     roots,
@@ -214,25 +211,16 @@ def test_roots_of_a_numbered_feed_stand_at_their_number() -> None:
     assert (node.ordinal, node.depth) == (1, 0)
 
 
-@given(st.integers(0, 60), st.floats(0, 0.999))
-def test_waits_between_tries_grow_and_stay_bounded(attempts: int, chance: float) -> None:
-    node = Node.of(Cursor(1), depth=0, ordinal=0)
-    node = Node(node.key, node.cursor, 0, 0, attempts=attempts, failing_since=NOW)
+def test_cursors_whose_openers_are_gone_are_left_to_the_table() -> None:
+    first, second = chain(1), chain(2)
+    frontier = Frontier([first], more=False, numbered=None)
+    frontier.take()
+    frontier.fetched(first, Page({}), (second,))
+    frontier.take()
+    frontier.reconciled([first.key], [])  # somebody else has closed the opener meanwhile
+    frontier.more = False
 
-    decided = after_failure(node, NOW, chance)
-
-    assert isinstance(decided, TryAgain)
-    assert 0.5 <= decided.wait_seconds <= 900
-    assert decided.wait_seconds >= min(900.0, 2.0**attempts) / 2
-
-
-def test_a_cursor_is_given_up_after_five_tries_over_an_hour_not_sooner() -> None:
-    node = Node.of(Cursor(1), depth=0, ordinal=0)
-
-    def decided(attempts: int, minutes: int) -> TryAgain | GiveUp:
-        tried = Node(node.key, node.cursor, 0, 0, attempts=attempts, failing_since=NOW)
-        return after_failure(tried, NOW + timedelta(minutes=minutes), 0.5)
-
-    assert isinstance(decided(50, 59), TryAgain)
-    assert isinstance(decided(3, 120), TryAgain)
-    assert isinstance(decided(4, 60), GiveUp)
+    assert frontier.orphaned
+    frontier.forget_orphans()
+    assert frontier.admit([walked(second)]) == ([], [])
+    assert frontier.more

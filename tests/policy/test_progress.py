@@ -15,6 +15,7 @@ from syncd.progress import (
     Anew,
     Broke,
     Drained,
+    GiveUp,
     Leave,
     Next,
     OnlyWaiting,
@@ -22,8 +23,10 @@ from syncd.progress import (
     PassEnded,
     Resume,
     Standing,
+    TryAgain,
     Wanted,
     after,
+    after_failure,
     choose_pass,
     ended_pass,
     failed_pass,
@@ -43,6 +46,7 @@ OPEN = OpenPass(
     row_fingerprints=PRINTS,
     connector_version="1.2.0",
     high=0,
+    ends_at=None,
     pages=0,
     records=0,
 )
@@ -238,3 +242,24 @@ def test_failed_items_make_a_pass_partial_and_too_many_park_the_partition() -> N
 def test_three_failed_passes_in_a_row_park_the_partition() -> None:
     assert failed_pass(failed_passes=2, message="m").park is None
     assert failed_pass(failed_passes=3, message="m").park is not None
+
+
+@given(st.integers(0, 60), st.floats(0, 0.999))
+def test_waits_between_tries_of_a_cursor_grow_and_stay_bounded(
+    attempts: int, chance: float
+) -> None:
+    again = after_failure(attempts=attempts, failing_since=NOW, now=NOW, chance=chance)
+
+    assert isinstance(again, TryAgain)
+    assert 0.5 <= again.wait_seconds <= 900
+    assert again.wait_seconds >= min(900.0, 2.0**attempts) / 2
+
+
+def test_a_cursor_is_given_up_after_five_tries_over_an_hour_not_sooner() -> None:
+    def after_minutes(attempts: int, minutes: int) -> TryAgain | GiveUp:
+        now = NOW + timedelta(minutes=minutes)
+        return after_failure(attempts=attempts, failing_since=NOW, now=now, chance=0.5)
+
+    assert isinstance(after_minutes(50, 59), TryAgain)
+    assert isinstance(after_minutes(3, 120), TryAgain)
+    assert isinstance(after_minutes(4, 60), GiveUp)

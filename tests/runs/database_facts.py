@@ -14,9 +14,9 @@ from syncd.store.hops import Connection, Timeouts, connection_options
 
 
 def connect(dsn: str) -> Connection:
-    """Open a connection that commits each statement by itself."""
+    """Open a connection that commits each statement by itself, and waits for no lock for long."""
     options = connection_options(Timeouts(), "test") | {"autocommit": True}
-    return psycopg.connect(dsn, **options)
+    return psycopg.connect(dsn, options="-c lock_timeout=5s -c statement_timeout=15s", **options)
 
 
 def rows(dsn: str, query: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ CARS = {
     "lots": (
         "SELECT domain_id, lot, car_id, status, bid,"
         " to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS moment"
-        " FROM cars.lots ORDER BY domain_id, lot COLLATE \"C\""
+        ' FROM cars.lots ORDER BY domain_id, lot COLLATE "C"'
     ),
     "aside": (
         "SELECT (convert_from(raw, 'UTF8')::jsonb->>'id')::int AS id, reason, repeats"
@@ -105,9 +105,7 @@ CARS = {
 
 def stored_rows(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
     """Return what the tables of the cars connector hold, as `upstream.true_rows` says it."""
-    return {
-        name: [tuple(row.values()) for row in rows(dsn, query)] for name, query in CARS.items()
-    }
+    return {name: [tuple(row.values()) for row in rows(dsn, query)] for name, query in CARS.items()}
 
 
 def sighted(dsn: str) -> list[int]:

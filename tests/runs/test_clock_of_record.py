@@ -33,8 +33,8 @@ STORED = """
     UNION ALL SELECT min(started_at), max(ended_at) FROM syncd.pass
     UNION ALL SELECT min(seen_at), max(seen_at) FROM syncd.instance
     UNION ALL SELECT min(_syncd_written_at), max(_syncd_written_at) FROM cars.cars
-    UNION ALL SELECT to_timestamp(min(_syncd_version) / 1e6), to_timestamp(max(_syncd_version) / 1e6)
-              FROM cars.cars
+    UNION ALL SELECT to_timestamp(min(_syncd_version) / 1e6),
+                     to_timestamp(max(_syncd_version) / 1e6) FROM cars.cars
 """
 
 

@@ -1,5 +1,6 @@
-"""A process is killed at every named step: nothing is lost, and only pages that were fetched and
-not committed are fetched again (P1, P2).
+"""A process is killed at every named step: nothing is lost, little is fetched again (P1, P2).
+
+Again means: pages that were fetched and not committed, and no others.
 """
 
 from __future__ import annotations

@@ -85,7 +85,9 @@ def random_feed(random: Random) -> Feed:
 class World:
     """One partition, one pass, several daemons."""
 
-    def __init__(self, dsn: str, feed: Feed, seed: int, *, daemons: int = 3, writers: int = 3) -> None:
+    def __init__(
+        self, dsn: str, feed: Feed, seed: int, *, daemons: int = 3, writers: int = 3
+    ) -> None:
         self.dsn = dsn
         self.feed = feed
         self.random = Random(seed)
@@ -150,7 +152,9 @@ class World:
     def check(self) -> None:
         """Compare what was committed with the feed."""
         with self.connect() as connection:
-            walked = connection.execute("SELECT page, epoch, owner FROM audit ORDER BY seq").fetchall()
+            walked = connection.execute(
+                "SELECT page, epoch, owner FROM audit ORDER BY seq"
+            ).fetchall()
             passes_ = connection.execute("SELECT id, state FROM syncd.pass").fetchall()
         pages = [row["page"] for row in walked]
         epochs = {row["epoch"] for row in walked}
@@ -239,7 +243,9 @@ class Daemon:
                 if self._ended(connection):
                     self.world.done.set()
                     return
-                first = Cursor({}, number=1) if self.world.feed.numbered else self.world.feed.cursor(0)
+                first = (
+                    Cursor({}, number=1) if self.world.feed.numbered else self.world.feed.cursor(0)
+                )
                 active = passes.begin(
                     connection,
                     lease,

@@ -19,11 +19,11 @@ from uuid import uuid4
 import attrs
 import psycopg
 import pytest
-from database import connect
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from database import connect
 from syncd import faults
 from syncd.commit import Committed, Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost, StoreError, Unintelligible
@@ -237,7 +237,9 @@ class FrontierMachine(RuleBasedStateMachine):
             return
         openings = daemon.frontier.openings(batch)
         commit = Open(daemon, batch, openings, connect(self.dsn), Gate())
-        commit.thread = threading.Thread(target=self._commit, args=(commit, self._committer(daemon)))
+        commit.thread = threading.Thread(
+            target=self._commit, args=(commit, self._committer(daemon))
+        )
         daemon.commits.append(commit)
         commit.thread.start()
         commit.gate.reached.wait(0.1)  # it may wait for another's lock instead

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 import trio
-from database import connect
 
+from database import connect
 from syncd.errors import LeaseLost, StoreRefused, StoreUnavailable
 from syncd.events import Event, StoreRetried
 from syncd.model import Secret
@@ -28,7 +28,9 @@ async def hops_on(
         Secret(dsn),
         pool_min=1,
         pool_max=size,
-        timeouts=Timeouts(statement_seconds=statement_seconds, lock_seconds=10.0, connect_seconds=5.0),
+        timeouts=Timeouts(
+            statement_seconds=statement_seconds, lock_seconds=10.0, connect_seconds=5.0
+        ),
         emit=(events if events is not None else []).append,
         random=Random(1),
     )

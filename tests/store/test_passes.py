@@ -233,7 +233,7 @@ def test_the_first_commit_may_lower_until_once(connection: Connection) -> None:
     zero = dict.fromkeys(("pages", "records", "inserted", "updated", "unchanged", "stale"), 0)
 
     for date in (NOW - HOUR, NOW - 2 * HOUR):
-        given = {"pass": active.id, "high": 0, "date": date, "quarantined": 0, **zero}
+        given = {"pass": active.id, "high": 0, "end": None, "date": date, "quarantined": 0, **zero}
         connection.execute(count, given)
 
     assert state(connection, "pass", "until") == [NOW - HOUR]
@@ -243,7 +243,14 @@ def test_an_upstream_clock_that_is_ahead_does_not_move_until(connection: Connect
     known(connection)
     active = begun(connection, held(connection), Cursor("a"))
     zero = dict.fromkeys(("pages", "records", "inserted", "updated", "unchanged", "stale"), 0)
-    given = {"pass": active.id, "high": 0, "date": NOW + HOUR, "quarantined": 0, **zero}
+    given = {
+        "pass": active.id,
+        "high": 0,
+        "end": None,
+        "date": NOW + HOUR,
+        "quarantined": 0,
+        **zero,
+    }
 
     connection.execute(load("pass")["count"], given)
 

@@ -28,7 +28,7 @@ from syncd.plugins import found
 from syncd.run import wanted_of
 from syncd.store import migrations
 from syncd.store.hops import Hops
-from syncd.walk import Order
+from syncd.work import Order
 
 ACCOUNT_SECONDS = 30.0  # for one account's answer, with every wait for its upstream's limit
 ACCOUNTS_AT_ONCE = 8  # upstreams that share a quota are asked one by one anyway

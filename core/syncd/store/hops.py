@@ -75,6 +75,7 @@ class Hops:
         self._random = random
         self._limiter = trio.CapacityLimiter(pool_max)
         self._active: set[_Active] = set()
+        self._dsn = dsn
         self._pool: psycopg_pool.ConnectionPool[Connection] = psycopg_pool.ConnectionPool(
             dsn.reveal(),
             min_size=min(pool_min, pool_max),
@@ -101,7 +102,7 @@ class Hops:
         options = connection_options(self.timeouts, "syncd")
         try:
             # A first connection by hand: its error says why, where the pool's only says when.
-            psycopg.connect(self._pool.conninfo, **options).close()
+            psycopg.connect(self._dsn.reveal(), **options).close()
         except psycopg.OperationalError as error:
             # libpq gives a refused connection no SQLSTATE: a wrong password looks like a closed
             # port, so the operator is told to look at both.

@@ -37,6 +37,7 @@ class ActivePass:
     resumed: bool
     high: int
     opened: int  # page numbers 1..opened stand in the frontier
+    ends_at: int | None  # the numbered page that bore the end marker
     value: JSON  # what the cursors of a numbered feed share
     pages: int
     records: int
@@ -63,6 +64,7 @@ def resume(connection: Connection, lease: Lease, known: OpenPass) -> ActivePass:
         resumed=True,
         high=known.high,
         opened=row["number"] if row else 0,
+        ends_at=known.ends_at,
         value=row["cursor"] if row else None,
         pages=known.pages,
         records=known.records,
@@ -112,6 +114,7 @@ def begin(
         resumed=False,
         high=0,
         opened=max((node.cursor.number or 0 for node in nodes), default=0),
+        ends_at=None,
         value=nodes[0].cursor.value if nodes else None,
         pages=0,
         records=0,

@@ -1,7 +1,7 @@
 -- name: open_pass
 -- The partition's open pass, if there is one.
 SELECT id, number, mode, since, until, started_at, request_fingerprint, row_fingerprints,
-       connector_version, high, pages, records
+       connector_version, high, ends_at, pages, records
 FROM syncd.pass WHERE partition_id = %(partition)s AND state = 'open';
 
 -- name: expected
@@ -62,7 +62,7 @@ WHERE f.pass_id = old.pass_id AND f.cursor_key = old.cursor_key;
 -- Add a batch to its pass: the last statements of a commit, so that parallel writers wait for each
 -- other only here. The first page committed fixes `until`, and may lower it.
 UPDATE syncd.pass
-SET high = greatest(high, %(high)s),
+SET high = greatest(high, %(high)s), ends_at = coalesce(%(end)s, ends_at),
     until = CASE WHEN until_lowered THEN until ELSE least(until, %(date)s) END,
     until_lowered = true,
     pages = pages + %(pages)s, records = records + %(records)s,

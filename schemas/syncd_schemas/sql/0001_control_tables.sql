@@ -139,6 +139,7 @@ CREATE TABLE syncd.pass (
     row_fingerprints     jsonb NOT NULL,
     connector_version    text NOT NULL,
     high                 int NOT NULL DEFAULT 0 CHECK (high >= 0),
+    ends_at              int CHECK (ends_at > 0),
     pages                bigint NOT NULL DEFAULT 0,
     records              bigint NOT NULL DEFAULT 0,
     inserted             bigint NOT NULL DEFAULT 0,
@@ -166,6 +167,7 @@ COMMENT ON COLUMN syncd.pass.request_fingerprint IS 'What its cursors mean: pagi
 COMMENT ON COLUMN syncd.pass.row_fingerprints IS 'Per stream, how this pass makes rows of records.';
 COMMENT ON COLUMN syncd.pass.connector_version IS 'The version that began it; an older daemon does not supersede it.';
 COMMENT ON COLUMN syncd.pass.high IS 'Numbered pages: the highest page that held records.';
+COMMENT ON COLUMN syncd.pass.ends_at IS 'Numbered pages: the page that bore the upstream''s end marker.';
 COMMENT ON COLUMN syncd.pass.pages IS 'Pages committed.';
 COMMENT ON COLUMN syncd.pass.records IS 'Records of committed pages.';
 COMMENT ON COLUMN syncd.pass.inserted IS 'Rows inserted.';

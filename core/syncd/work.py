@@ -1,0 +1,45 @@
+"""What a run is given: its means, and what is wanted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import attrs
+import trio
+
+from syncd.clock import DatabaseClock
+from syncd.commit import Target
+from syncd.events import Event
+from syncd.http import Client
+from syncd.model import Account, Mode, Quota
+from syncd.plugins import Pipeline
+from syncd.store.hops import Hops
+
+
+@attrs.frozen
+class Work:
+    """What a walk works with: all of it lives longer than the run."""
+
+    pipeline: Pipeline
+    account: Account[Any]
+    client: Client
+    quota: Quota
+    hops: Hops
+    clock: DatabaseClock
+    random: Random
+    emit: Callable[[Event], None]
+    draining: trio.Event
+    session: object = None
+    patience_seconds: float = 5.0  # how long to wait in the run when only waiting cursors remain
+
+
+@attrs.frozen
+class Order:
+    """What a job wants of its partitions."""
+
+    job: str
+    mode: Mode
+    interval_seconds: float  # until the next run of a partition whose pass ended
+    target: Target
