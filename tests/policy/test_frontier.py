@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from syncd.frontier import (
     cursor_key,
     roots,
 )
-from syncd.model import Cursor, Page
+from syncd.model import JSON, Cursor, Page
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -40,7 +41,9 @@ def numbered(*, high: int = 0, opened: int = 1, ahead: int = 4) -> Numbered:
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()), st.randoms())
-def test_a_cursor_is_the_same_whatever_the_order_of_its_keys(value: dict, random) -> None:  # type: ignore[no-untyped-def,type-arg]
+def test_a_cursor_is_the_same_whatever_the_order_of_its_keys(
+    value: dict[str, JSON], random: Random
+) -> None:
     items = list(value.items())
     random.shuffle(items)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Literal
 
 from syncd.events import CursorFailed, Event, PageFetched, PassSuperseded
 from syncd.model import Secret
@@ -35,9 +36,10 @@ def test_levels_below_the_configured_one_are_not_written_but_are_heard() -> None
 
 
 def test_a_secret_is_redacted_whatever_carried_it() -> None:
-    for format_ in ("json", "text"):
+    formats: tuple[Literal["json", "text"], ...] = ("json", "text")
+    for format_ in formats:
         stream = io.StringIO()
-        observer = Observer(stream=stream, format=format_, secrets=[Secret(CANARY)])  # type: ignore[arg-type]
+        observer = Observer(stream=stream, format=format_, secrets=[Secret(CANARY)])
 
         observer.emit(CursorFailed("p", "page 1", 1, 2.0, f"refused {CANARY} at once"))
 

@@ -15,6 +15,8 @@ from syncd.progress import (
     Anew,
     Broke,
     Drained,
+    Ended,
+    Fingerprints,
     GiveUp,
     Leave,
     Next,
@@ -53,10 +55,14 @@ OPEN = OpenPass(
 WATERMARK = NOW - timedelta(hours=1)
 
 
-def chosen(open_pass: OpenPass | None, wanted: Wanted = WANTED, **other):  # type: ignore[no-untyped-def]
-    return choose_pass(
-        open_pass, wanted, **{"watermark": WATERMARK, "covered": PRINTS, "now": NOW} | other
-    )
+def chosen(
+    open_pass: OpenPass | None,
+    wanted: Wanted = WANTED,
+    *,
+    watermark: datetime | None = WATERMARK,
+    covered: Fingerprints = PRINTS,
+) -> Resume | Anew | Leave:
+    return choose_pass(open_pass, wanted, watermark=watermark, covered=covered, now=NOW)
 
 
 def test_the_first_pass_of_a_partition_is_full() -> None:
@@ -112,7 +118,14 @@ def test_a_newer_connectors_pass_is_left_to_newer_daemons() -> None:
     assert isinstance(chosen(attrs.evolve(newer, request_fingerprint="r")), Resume)
 
 
-def decided(ended, *, failures=0, since=None, pages=0, chance=0.5) -> Next | None:  # type: ignore[no-untyped-def]
+def decided(
+    ended: Ended,
+    *,
+    failures: int = 0,
+    since: datetime | None = None,
+    pages: int = 0,
+    chance: float = 0.5,
+) -> Next | None:
     return after(ended, Standing(failures, since), committed_pages=pages, now=NOW, chance=chance)
 
 

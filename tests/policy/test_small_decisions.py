@@ -19,9 +19,10 @@ from syncd.tally import Meter, Tally, progress
 NOW = datetime(2026, 11, 22, 1, 30, tzinfo=UTC)
 
 
-def until(**schedule):  # type: ignore[no-untyped-def]
-    given_ = {"every_seconds": None, "cron": None, "timezone": "UTC", "now": NOW} | schedule
-    return seconds_until_next(**given_)
+def until(
+    *, every_seconds: float | None = None, cron: str | None = None, timezone: str = "UTC"
+) -> float:
+    return seconds_until_next(every_seconds=every_seconds, cron=cron, timezone=timezone, now=NOW)
 
 
 def test_an_interval_is_counted_from_the_end_of_the_run() -> None:

@@ -35,7 +35,7 @@ async def office(
 
 def rows(dsn: str, table: str, columns: str = "account_id, id") -> list[tuple[Any, ...]]:
     with connect(dsn) as connection:
-        found = connection.execute(f"SELECT {columns} FROM desk.{table} ORDER BY 1, 2")  # type: ignore[arg-type]
+        found = connection.execute(f"SELECT {columns} FROM desk.{table} ORDER BY 1, 2")
         return [tuple(row.values()) for row in found]
 
 

@@ -66,9 +66,9 @@ async def _survive(step: Step, dsn: str, programs: Programs, folder: Path) -> No
         assert await killed.ended() == -signal.SIGKILL, killed.said()
         assert killed.trapped == step
         await facts.left_alone(dsn)
-        (ended_before,) = facts.passes(dsn) or [None]
+        begun = facts.passes(dsn)
         pages = upstream.shape.pages
-        committed = set(pages) if ended_before == "complete" else facts.closed_pages(dsn)
+        committed = set(pages) if begun == ["complete"] else facts.closed_pages(dsn)
         assert committed or not (step.after or step.nth > 1), f"{step} came too early"
         await upstream.forget()
 
@@ -80,7 +80,7 @@ async def _survive(step: Step, dsn: str, programs: Programs, folder: Path) -> No
         again = {page: asked[page] for page in pages}
         assert again == {page: int(page not in committed) for page in pages}, step
         (started,) = restarted.events("run.started")
-        assert started["resumed"] == (ended_before == "open"), step
+        assert started["resumed"] == (begun == ["open"]), step
         given_back = step.point == "after_commit" and step.of == RELEASE
         runs = [(run.epoch, run.status) for run in facts.runs(dsn)]
         assert runs == [(1, "complete" if given_back else "lost"), (2, "complete")], step

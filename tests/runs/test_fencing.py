@@ -7,9 +7,10 @@ it: every step is one transaction of its own, and two connections are two daemon
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from random import Random
+from typing import Any
 from uuid import uuid4
 
 import attrs
@@ -105,6 +106,13 @@ def _claim(connection: Connection, after: timedelta) -> list[Lease]:
     )
 
 
+def register_partition(connection: Connection) -> None:
+    registry.register_instance(connection, INSTANCE)
+    registry.register_partitions(
+        connection, "sightings", account="default", feed="sightings", slices=[Slice()]
+    )
+
+
 def first_page(lease: Lease) -> Walked:
     """Return the first page as it was fetched: three cars, and a next page."""
     following = Cursor({"page": 2, "minutes": None})
@@ -126,14 +134,7 @@ async def store(dsn: str) -> AsyncIterator[Store]:
         random=Random(1),
     )
     await hops.open()
-    await hops.run(registry.register_instance, INSTANCE)
-    await hops.run(
-        registry.register_partitions,
-        "sightings",
-        account="default",
-        feed="sightings",
-        slices=[Slice()],
-    )
+    await hops.run(register_partition)
     await hops.run(bulk.apply, list(TARGET.tables.values()), lock_timeout_seconds=5.0)
     yield Store(dsn, hops, events)
     await hops.aclose()
@@ -180,19 +181,20 @@ async def test_a_superseded_lease_begins_and_ends_and_gives_back_nothing(store: 
     active = await store.begun(late)
     await store.held(after=AN_HOUR)
     before = (facts.partition(store.dsn), facts.walked(store.dsn), facts.runs(store.dsn))
-    effort, node = Effort(), roots([FIRST])[0]
-    release = {"wait_seconds": 0.0, "committed": True, "effort": effort, "error_class": None}
-    failing = {"wait_seconds": 0.0, "give_up": False, "error": "too late"}
+    given_back: dict[str, Any] = {"wait_seconds": 0.0, "committed": True, "error_class": None}
+    noted: dict[str, Any] = {"wait_seconds": 0.0, "give_up": False, "error": "too late"}
+    node = roots([FIRST])[0]
+    attempts: tuple[Callable[[Connection], object], ...] = (
+        lambda c: leases.release(c, late, DONE, effort=Effort(), **given_back),
+        lambda c: passes.complete(c, late, active.id, WANTED),
+        lambda c: passes.fail(c, late, active.id, "too late"),
+        lambda c: passes.supersede(c, late),
+        lambda c: passes.fail_cursor(c, late, active.id, node, **noted),
+    )
 
-    for work, arguments, more in (
-        (leases.release, (late, DONE), release),
-        (passes.complete, (late, active.id, WANTED), {}),
-        (passes.fail, (late, active.id, "too late"), {}),
-        (passes.supersede, (late,), {}),
-        (passes.fail_cursor, (late, active.id, node), failing),
-    ):
+    for attempt in attempts:
         with pytest.raises(LeaseLost):
-            await store.hops.run(work, *arguments, **more)  # type: ignore[operator]
+            await store.hops.run(attempt)
     with pytest.raises(LeaseLost):
         await store.begun(late)
     renewed = await store.hops.run(leases.renew, [late], lease_seconds=LEASE_SECONDS)
@@ -265,9 +267,7 @@ async def test_the_end_of_a_pass_waits_for_commits_in_progress(
 
 
 def test_of_many_that_claim_at_once_one_has_the_lease(dsn: str, connection: Connection) -> None:
-    registry.register_instance(connection, INSTANCE)
-    whose = {"account": "default", "feed": "sightings"}
-    registry.register_partitions(connection, "sightings", slices=[Slice()], **whose)
+    register_partition(connection)
     connection.commit()
     start = threading.Barrier(THREADS)
     won: list[Lease] = []

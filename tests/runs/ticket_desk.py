@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -22,7 +23,6 @@ from syncd import (
     Cursor,
     Feed,
     Fetch,
-    Instance,
     Page,
     Partition,
     Pass,
@@ -30,10 +30,8 @@ from syncd import (
     Record,
     Request,
     Secret,
-    Slice,
     Stream,
     Upstream,
-    Written,
     decode,
     hookimpl,
 )
@@ -154,18 +152,18 @@ class Plugin:
         return [CONNECTOR]
 
     @hookimpl
-    def begin(self, instance: Instance[Any], feed: Feed) -> Any:
+    def begin(self) -> Any:
         def first(_: Partition, request: Request, now: Any) -> Pass:
             return Pass("full", (Cursor({"search": 0}),))
 
         return first
 
     @hookimpl
-    def fetch(self, instance: Instance[Any], feed: Feed) -> Fetch:
+    def fetch(self) -> Fetch:
         return fetch
 
     @hookimpl
-    def write(self, instance: Instance[Any], stream: Stream) -> Any:
+    def write(self, stream: Stream) -> Any:
         return self.write_messages if stream is MESSAGES else None
 
 
@@ -209,7 +207,7 @@ class Office:
             f'[connectors.desk]\nbase_url = "{self.base_url}"\n{accounts}'
             '[jobs.desk]\nconnector = "desk"\nmode = "full"\n'
         )
-        raw = parse(text, file="syncd.toml", folder=__import__("pathlib").Path.cwd())
+        raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, {"desk": CONNECTOR}, environment={})
 
     async def run(self, *tokens: str, wait_seconds: float = 5.0) -> list[Result]:
@@ -224,11 +222,3 @@ class Office:
             return await run_job(process, job, mode="full", wait_seconds=wait_seconds)
 
         return await Root(config, Plugins({"desk": self.plugin}), observer).run(main)
-
-
-def refuse(_connection: Any, _rows: Sequence[Any]) -> Written:
-    """Write nothing, and say so."""
-    return Written(unchanged=len(_rows))
-
-
-__all__ = ["CONNECTOR", "Desk", "Office", "Plugin", "Slice", "refuse"]

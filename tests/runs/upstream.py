@@ -133,5 +133,5 @@ def true_rows(inventory: Inventory) -> dict[str, list[tuple[Any, ...]]]:
     return {"cars": sorted(cars), "lots": sorted(lots), "aside": sorted(aside)}
 
 
-def name_of(reference: Any) -> str | None:
+def name_of(reference: Any) -> Any:
     return reference["name"] if isinstance(reference, dict) else reference

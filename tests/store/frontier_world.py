@@ -116,7 +116,7 @@ class World:
     def fetch(self, node: Node) -> Page:
         """Answer as the upstream does; a page in `false_empty` lies the first time."""
         number = node.cursor.number
-        page = number if number is not None else node.cursor.value["page"]  # type: ignore[index,call-overload]
+        page = number or int(node.cursor.value["page"])  # type: ignore[index,call-overload,arg-type]
         with self._lock:
             self.fetches += 1
             self.asked[page] = self.asked.get(page, 0) + 1
@@ -223,7 +223,7 @@ class Daemon:
                 continue  # begins anew, with nothing in memory
             except psycopg.Error:
                 continue
-            except BaseException as error:
+            except (AssertionError, LookupError, TypeError, ValueError) as error:
                 self.world.failures.append(error)
                 self.world.done.set()
 

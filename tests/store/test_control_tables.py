@@ -68,8 +68,10 @@ def test_newer_control_tables_are_refused(connection: Connection) -> None:
 
 
 def test_missing_control_tables_name_the_command_that_helps(server: str) -> None:
-    with psycopg.connect(server, row_factory=psycopg.rows.dict_row) as empty:
-        with pytest.raises(IncompatibleSchema, match="syncd migrate"):
-            require(empty)
+    with (
+        psycopg.connect(server, row_factory=psycopg.rows.dict_row) as empty,
+        pytest.raises(IncompatibleSchema, match="syncd migrate"),
+    ):
+        require(empty)
 
     assert [m.number for m in shipped()] == sorted(m.number for m in shipped())

@@ -9,6 +9,7 @@ says so.
 from __future__ import annotations
 
 import threading
+import unittest
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,6 @@ from uuid import uuid4
 
 import attrs
 import psycopg
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -223,7 +223,7 @@ class FrontierMachine(RuleBasedStateMachine):
             lying = number in self.lies
             self.lies.discard(number)
             return Page({"pages": [number] if number <= self.size and not lying else []})
-        page = node.cursor.value["page"]  # type: ignore[index,call-overload]
+        page = int(node.cursor.value["page"])  # type: ignore[index,call-overload,arg-type]
         opens = tuple(Cursor({"page": each}) for each in self.links[page])
         return Page({"pages": [page]}, opens=opens)
 
@@ -456,7 +456,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
 def test_no_interleaving_loses_or_repeats_a_page(dsn: str) -> None:
     machine = type("Machine", (FrontierMachine,), {"dsn": dsn})
-    case = machine.TestCase
+    case = machine.TestCase  # type: ignore[attr-defined]  # Hypothesis adds it
     case.settings = settings(
         max_examples=40,
         stateful_step_count=30,
@@ -464,7 +464,7 @@ def test_no_interleaving_loses_or_repeats_a_page(dsn: str) -> None:
         phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes minutes
         suppress_health_check=list(HealthCheck),
     )
-    result = pytest.importorskip("unittest").TestResult()
+    result = unittest.TestResult()
 
     case("runTest").run(result)
 

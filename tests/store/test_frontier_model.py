@@ -1,4 +1,4 @@
-"""The frontier against the real SQL: daemons with writer threads, crashes, takeovers, late renewals.
+"""The frontier against the real SQL: writer threads, crashes, takeovers, late renewals.
 
 The laws are in `World.check`: no page lost, each cursor walked once per pass, the pass of a finite
 feed ends, no commit under a superseded lease. Each mutant below removes one safety line, and the

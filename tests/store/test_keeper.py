@@ -116,7 +116,7 @@ async def test_renewal_failures_hold_requests_back_but_do_not_end_the_run(dsn: s
             with connect(dsn) as connection:
                 connection.execute("ALTER TABLE syncd.partition RENAME TO hidden")
             connection.close()
-            while not events:
+            while not events:  # noqa: ASYNC110  # the keeper's own pace is what is waited for
                 await trio.sleep(0.02)
 
     assert not tenure.lost.is_set()

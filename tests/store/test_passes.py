@@ -41,7 +41,7 @@ def known(connection: Connection, *accounts: str) -> list[int]:
 
 def claimed(connection: Connection, *, now: datetime = NOW, **narrowed: Any) -> Lease | None:
     asked = {"free": 1, "lease_seconds": 30.0, "job": "j", "owner": uuid4(), "token": uuid4()}
-    found = leases.claim(connection, now=now, **asked | narrowed)  # type: ignore[arg-type]
+    found = leases.claim(connection, now=now, **asked | narrowed)
     return found[0] if found else None
 
 
@@ -79,7 +79,7 @@ def close(connection: Connection, active: ActivePass, *cursors: Cursor) -> None:
 
 
 def state(connection: Connection, table: str, column: str) -> list[Any]:
-    rows = connection.execute(f"SELECT {column} AS it FROM syncd.{table} ORDER BY 1")  # type: ignore[arg-type]
+    rows = connection.execute(f"SELECT {column} AS it FROM syncd.{table} ORDER BY 1")
     return [row["it"] for row in rows]
 
 
@@ -97,7 +97,7 @@ def given_back(connection: Connection, lease: Lease, *, now: datetime = NOW, **o
     )
 
 
-# --- Claims -----------------------------------------------------------------------------------------
+# --- Claims -------------------------------------------------------------------------------------
 
 
 def test_what_is_due_is_claimed_most_urgent_first(connection: Connection) -> None:
@@ -180,7 +180,7 @@ def test_an_expired_lease_of_ours_can_be_claimed_at_once(connection: Connection)
     assert held(connection, now=NOW).epoch == 2
 
 
-# --- Passes -----------------------------------------------------------------------------------------
+# --- Passes -------------------------------------------------------------------------------------
 
 
 def test_a_pass_ends_only_when_its_frontier_is_empty(connection: Connection) -> None:
