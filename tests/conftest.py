@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from database import connect
 from psycopg.conninfo import make_conninfo
 
-from database import connect
 from syncd.embedded import throwaway
 from syncd.store.hops import Connection
 from syncd.store.migrations import migrate

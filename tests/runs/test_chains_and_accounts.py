@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+from database import connect
 from ticket_desk import Desk, Office
 
-from database import connect
 from syncd.events import BatchCommitted, CursorFailed, PartitionParked
 from syncd.model import Written
 from syncd.store import registry

@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import pytest
 from bulk_world import ITEMS, MORNING, Item, Task, made, put, wait_for, waits_for_a_lock
+from database import connect
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from database import connect
 from syncd import bulk
 from syncd.errors import Rejected
 from syncd.store.hops import Connection

@@ -23,8 +23,8 @@ from bulk_world import (
     waits_for_a_lock,
     written,
 )
-
 from database import connect
+
 from syncd.bulk import Result, Table
 from syncd.model import Written
 from syncd.store.hops import Connection

@@ -13,8 +13,8 @@ import attrs
 import psycopg
 import pytest
 from bulk_world import EVERYTHING, ITEMS, Item, Task, made, put, stored, written
-
 from database import connect
+
 from syncd import bulk
 from syncd.bulk import Column, Table
 from syncd.errors import ConfigError

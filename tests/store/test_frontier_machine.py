@@ -19,11 +19,11 @@ from uuid import uuid4
 
 import attrs
 import psycopg
+from database import connect
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from database import connect
 from syncd import faults
 from syncd.commit import Committed, Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost, StoreError, Unintelligible

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 import trio
-
 from database import connect
+
 from syncd.errors import LeaseLost, StoreRefused, StoreUnavailable
 from syncd.events import Event, StoreRetried
 from syncd.model import Secret

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 import trio
 import trio.testing
-
 from database import connect
+
 from syncd.clock import DatabaseClock
 from syncd.events import Event, LeaseLost
 from syncd.model import Secret

@@ -40,7 +40,13 @@ def known(connection: Connection, *accounts: str) -> list[int]:
 
 
 def claimed(connection: Connection, *, now: datetime = NOW, **narrowed: Any) -> Lease | None:
-    asked = {"free": 1, "lease_seconds": 30.0, "job": "j", "owner": uuid4(), "token": uuid4()}
+    asked: dict[str, Any] = {
+        "free": 1,
+        "lease_seconds": 30.0,
+        "job": "j",
+        "owner": uuid4(),
+        "token": uuid4(),
+    }
     found = leases.claim(connection, now=now, **asked | narrowed)
     return found[0] if found else None
 
@@ -84,11 +90,16 @@ def state(connection: Connection, table: str, column: str) -> list[Any]:
 
 
 def given_back(connection: Connection, lease: Lease, *, now: datetime = NOW, **other: Any) -> None:
-    said = {"status": "complete", "wait_seconds": None, "failures": 0, "message": ""} | other
+    said: dict[str, Any] = {
+        "status": "complete",
+        "wait_seconds": None,
+        "failures": 0,
+        "message": "",
+    } | other
     leases.release(
         connection,
         lease,
-        Next(**said),  # type: ignore[arg-type]
+        Next(**said),
         wait_seconds=60.0,
         committed=True,
         effort=Effort(requests=3),
