@@ -295,7 +295,7 @@ class _Rounds:
                     await self._wait()
                 else:
                     await self._look_at_obstacles()
-        for number in self._pending:
+        for number in sorted(self._pending):
             self._settle(number, "drained", "stopped before it was claimed")
         return [self._results[number] for number in self._shares]
 

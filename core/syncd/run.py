@@ -15,6 +15,7 @@ plugin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from hashlib import blake2b
 from uuid import UUID, uuid4
@@ -25,7 +26,8 @@ import trio
 
 from syncd import faults
 from syncd.commit import Committer
-from syncd.errors import CursorExpired, StoreError, SyncdError
+from syncd.errors import CursorExpired, LeaseLost, StoreError, SyncdError
+from syncd.events import LeaseLost as LeaseLostEvent
 from syncd.events import PartitionParked, PassSuperseded, RunFinished, RunStarted
 from syncd.frontier import roots
 from syncd.model import Mode, Request, Slice
@@ -108,21 +110,36 @@ async def run_partition(
     """Walk the pass of a leased partition as far as it goes now, and give the lease back."""
     started = trio.current_time()
     tally = Tally()
-    ended: Ended = Broke(SyncdError(str(lease.partition), "the run broke", "see the traceback"))
+    ended: Ended | None = None
     with keeper.holding(lease, sent_at) as tenure:
         try:
             ended = await walk_pass(work, order, tenure, tally)
         except SyncdError as error:
             ended = Broke(error)
-        except trio.Cancelled:
-            ended = Broke(lease.lost()) if tenure.lost.is_set() else Drained()
-            raise
         finally:
+            ended = _told(work, tenure, ended)
             with trio.CancelScope(shield=True, deadline=trio.current_time() + GIVE_BACK_SECONDS):
                 decided = await give_back(work, order, lease, ended=ended, tally=tally)
             finished = Finished(lease, ended, decided, tally, trio.current_time() - started)
             work.emit(finished.event(order.job))
     return finished
+
+
+def _told(work: Work, tenure: Tenure, ended: Ended | None) -> Ended:
+    """Return how a run really ended; `None` stands for one that was cut short.
+
+    A lease is lost by the keeper's word, which cuts the run, or by the fence's.
+    """
+    lease = tenure.lease
+    if tenure.lost.is_set():
+        return Broke(lease.lost())
+    if isinstance(ended, Broke) and isinstance(ended.error, LeaseLost):
+        work.emit(LeaseLostEvent(str(lease.partition), lease.epoch))
+    if ended is not None:
+        return ended
+    if trio.current_effective_deadline() == -math.inf:
+        return Drained()  # cancelled: the deadline of a drain, or a second signal
+    return Broke(SyncdError(str(lease.partition), "the run broke", "see the traceback"))
 
 
 async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> Ended:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
 
 from sources import ROOT, core
 
@@ -19,10 +21,21 @@ def test_the_doors_names_are_sorted_and_there() -> None:
     assert [name for name in syncd.__all__ if not hasattr(syncd, name)] == []
 
 
-def test_whatever_the_door_imports_is_public() -> None:
+def test_whatever_the_door_imports_of_ours_is_public() -> None:
     (door,) = (source for source in core() if source.module == "syncd")
+    ours = {name for name, dotted in door.imported.items() if dotted.startswith("syncd.")}
 
-    assert set(door.imported) == set(syncd.__all__)
+    assert ours == set(syncd.__all__)
+
+
+def test_the_door_brings_no_driver_and_no_client_along() -> None:
+    """A plugin, its simulator and the checks of a configuration start without them."""
+    program = "import sys, syncd; print({'httpx', 'psycopg', 'rich'} & set(sys.modules) or None)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert ran.stdout.strip() == "None"
 
 
 def test_every_class_and_function_of_the_door_says_what_it_is() -> None:
