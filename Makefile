@@ -48,12 +48,18 @@ demo: $(INSTALLED)  ## run syncd against a simulated upstream, with a database o
 
 # --- To check it ----------------------------------------------------------------------------------
 
+LINT := ruff async-rules imports spelling
+
+# A step that fails does not hide the next one.
 test: $(EQUIPPED)  ## check everything that CI checks, with what this machine has
 	@rm -rf $(RESULTS) && mkdir -p $(RESULTS)
-	@$(MAKE) --keep-going --no-print-directory lint types tests over-server; status=$$?; \
-	    $(PY) tests/what_was_skipped.py $(RESULTS); exit $$status
+	@for step in $(LINT) types tests over-server; do \
+	    $(MAKE) --no-print-directory $$step || failed="$$failed $$step"; \
+	done; \
+	$(PY) tests/what_was_skipped.py $(RESULTS); \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-lint: ruff async-rules imports spelling  ## check style, Trio's rules, layers and spelling
+lint: $(LINT)  ## check style, Trio's rules, layers and spelling
 
 ruff: $(EQUIPPED)
 	$(PY) -m ruff check --quiet .

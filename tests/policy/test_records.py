@@ -92,5 +92,5 @@ def test_streams_that_nobody_asked_for_are_not_decoded() -> None:
 
 
 def test_records_of_an_unknown_stream_are_a_plugins_mistake() -> None:
-    with pytest.raises(PluginError, match="unknown streams \\['itmes'\\]"):
-        refuse_unknown("here", {"itmes": []}, frozenset({"items"}))
+    with pytest.raises(PluginError, match="unknown streams \\['parcels'\\]"):
+        refuse_unknown("here", {"parcels": []}, frozenset({"items"}))

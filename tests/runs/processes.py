@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ from syncd.observe import Observer
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 20.0  # of anything a test waits for: many times what it takes
+DEADLINE_SECONDS = 30.0  # of anything a test waits for: many times what it takes
 LOOK_SECONDS = 0.01
 
 
@@ -159,9 +160,13 @@ class Programs:
         return program
 
     def end(self) -> None:
-        """Kill what still runs."""
+        """Kill what still runs, and see it gone."""
+        give_up_at = time.monotonic() + DEADLINE_SECONDS
         for program in self._started:
-            program.send(signal.SIGKILL)
+            while program.code is None:
+                program.send(signal.SIGKILL)
+                assert time.monotonic() < give_up_at, f"{program.folder} outlives its test"
+                time.sleep(LOOK_SECONDS)
 
 
 async def run_here(
@@ -179,6 +184,9 @@ async def run_here(
 
 
 def launched() -> subprocess.Popen[bytes]:
-    """Start the launcher; closing its standard input ends it, and what it started."""
-    program = Path(__file__).with_name("launcher.py")
-    return subprocess.Popen([sys.executable, str(program)], stdin=subprocess.PIPE)
+    """Start the launcher; closing its standard input ends it, and what it started.
+
+    In a session of its own: Ctrl-C is for the tests, which then end it.
+    """
+    command = [sys.executable, str(Path(__file__).with_name("launcher.py"))]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
