@@ -82,12 +82,13 @@ tests: $(EQUIPPED)
 	$(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
 	    --cov --junitxml=$(RESULTS)/tests.xml
 
-# The embedded server has its own tests; they need no other.
+# The embedded server has its own tests; what the command line prints is the same over any server.
 over-server: $(EQUIPPED)
 	$(PY) tests/over_server.py --missing $(RESULTS)/missing.txt -- \
 	    $(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
 	    --junitxml=$(RESULTS)/over-server.xml \
-	    --ignore=tests/store/test_embedded.py tests/store tests/runs
+	    --ignore=tests/store/test_embedded.py --ignore=tests/runs/test_cli.py \
+	    --ignore=tests/runs/test_demo.py tests/store tests/runs
 
 # --- To keep it in order --------------------------------------------------------------------------
 

@@ -20,42 +20,53 @@ from syncd import faults
 
 BATCH, END, RELEASE = "frontier_written", "pass_completed", "released"
 
-STEPS = (
-    Step("claimed"),
-    Step("page_fetched"),
-    Step("page_fetched", after=BATCH),
-    Step("rows_copied"),
-    Step("rows_copied", nth=3),
-    Step("upserted"),
-    Step("upserted", nth=3),
-    Step("frontier_written"),
-    Step("frontier_written", nth=3),
-    Step("before_commit", of=BATCH),
-    Step("before_commit", of=BATCH, nth=3),
-    Step("before_commit", of=END),
-    Step("before_commit", of=RELEASE),
-    Step("after_commit", of=BATCH),
-    Step("after_commit", of=BATCH, nth=3),
-    Step("after_commit", of=END),
-    Step("after_commit", of=RELEASE),
-    Step("pass_completed"),
-    Step("released"),
-)
+STEPS = {
+    "before anything is written": (
+        Step("claimed"),
+        Step("page_fetched"),
+        Step("page_fetched", after=BATCH),
+    ),
+    "while rows are written": (
+        Step("rows_copied"),
+        Step("rows_copied", nth=3),
+        Step("upserted"),
+        Step("upserted", nth=3),
+    ),
+    "around the commit of a batch": (
+        Step("frontier_written"),
+        Step("frontier_written", nth=3),
+        Step("before_commit", of=BATCH),
+        Step("before_commit", of=BATCH, nth=3),
+        Step("after_commit", of=BATCH),
+        Step("after_commit", of=BATCH, nth=3),
+    ),
+    "at the end of a pass": (
+        Step("pass_completed"),
+        Step("before_commit", of=END),
+        Step("after_commit", of=END),
+    ),
+    "at the end of a run": (
+        Step("released"),
+        Step("before_commit", of=RELEASE),
+        Step("after_commit", of=RELEASE),
+    ),
+}
 
-SMALL = Shape(cars=600, per_page=50)
-COPIED = Shape(cars=1500, per_page=500)  # from 500 rows on a batch is copied
+SMALL = Shape(cars=600, per_page=30, requests_per_second=30)  # two pages a batch
+COPIED = Shape(cars=2500, per_page=500, requests_per_second=10)  # from 500 rows on: a COPY
 
 
-@pytest.mark.parametrize("point", faults.POINTS)
+def test_every_named_step_is_one_to_be_killed_at() -> None:
+    assert {step.point for steps in STEPS.values() for step in steps} == set(faults.POINTS)
+
+
+@pytest.mark.parametrize("when", STEPS)
 async def test_a_kill_loses_nothing_and_repeats_only_what_was_not_committed(
-    point: str, fresh_dsn: Callable[[], str], programs: Programs, tmp_path: Path
+    when: str, fresh_dsn: Callable[[], str], programs: Programs, tmp_path: Path
 ) -> None:
-    steps = [step for step in STEPS if step.point == point]
-    assert steps, "nobody is killed there"
-
     # Side by side, for most of the time goes by until a dead process's lease has run out.
     async with trio.open_nursery() as nursery:
-        for step in steps:
+        for step in STEPS[when]:
             nursery.start_soon(_survive, step, fresh_dsn(), programs, tmp_path)
 
 

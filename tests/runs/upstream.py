@@ -32,9 +32,9 @@ class Shape:
     A batch gathers what comes within 50 ms: a slow rate makes many small transactions.
     """
 
-    cars: int = 600
+    cars: int
     per_page: int = 50
-    requests_per_second: float = 30.0  # two pages a batch
+    requests_per_second: float = 30.0
 
     @property
     def pages(self) -> range:
