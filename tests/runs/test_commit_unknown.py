@@ -157,8 +157,8 @@ async def test_a_commit_in_doubt_keeps_others_out_until_the_server_has_decided(
 ) -> None:
     """Its process is dead and its lease has run out: only the server knows what it will become."""
     facts.execute(dsn, HANGS)
-    async with serving(SHAPE) as upstream:
-        config = upstream.configuration(tmp_path, dsn, connector="sightings", lease="1s")
+    async with serving(SHAPE) as before, serving(SHAPE) as after:
+        config = before.configuration(tmp_path, dsn, connector="sightings", lease="1s")
         killed = programs.start(config)
         with hanging_commit_lost(dsn):
             await seen("a COMMIT that hangs", lambda: facts.rows(dsn, HANGING), told=killed.said)
@@ -173,12 +173,14 @@ async def test_a_commit_in_doubt_keeps_others_out_until_the_server_has_decided(
         assert not kept_out.events("run.started")
         await facts.left_alone(dsn)
         assert facts.closed_pages(dsn) > closed
-        await upstream.forget()
         closed = facts.closed_pages(dsn)
+
+        config = after.configuration(tmp_path, dsn, connector="sightings", lease="1s")
         following = programs.start(config)
+
         assert await following.ended() == 0, following.said()
-        assert not closed & set(upstream.asked())
-        assert facts.sighted(dsn) == upstream.ids
+        assert not closed & set(after.asked())
+        assert facts.sighted(dsn) == after.ids
 
 
 @attrs.frozen

@@ -71,25 +71,25 @@ async def test_a_kill_loses_nothing_and_repeats_only_what_was_not_committed(
 
 
 async def _survive(step: Step, dsn: str, programs: Programs, folder: Path) -> None:
-    async with serving(COPIED if step.point == "rows_copied" else SMALL) as upstream:
-        config = upstream.configuration(folder, dsn, connector="cars", lease="1s")
+    shape = COPIED if step.point == "rows_copied" else SMALL
+    async with serving(shape) as before, serving(shape) as after:
+        config = before.configuration(folder, dsn, connector="cars", lease="1s")
         killed = programs.start(config, at=step, sends=signal.SIGKILL)
         assert await killed.ended() == -signal.SIGKILL, killed.said()
         assert killed.trapped == step
         await facts.left_alone(dsn)
         begun = facts.passes(dsn)
-        pages = upstream.shape.pages
-        committed = set(pages) if begun == ["complete"] else facts.closed_pages(dsn)
+        committed = set(shape.pages) if begun == ["complete"] else facts.closed_pages(dsn)
         assert committed or not (step.after or step.nth > 1), f"{step} came too early"
-        await upstream.forget()
 
+        config = after.configuration(folder, dsn, connector="cars", lease="1s")
         restarted = programs.start(config)
 
         assert await restarted.ended() == 0, f"{step}: {restarted.said()}"
-        assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory), step
-        asked = upstream.asked()
-        again = {page: asked[page] for page in pages}
-        assert again == {page: int(page not in committed) for page in pages}, step
+        assert facts.stored_rows(dsn) == true_rows(after.simulator.inventory), step
+        asked = after.asked()
+        again = {page: asked[page] for page in shape.pages}
+        assert again == {page: int(page not in committed) for page in shape.pages}, step
         (started,) = restarted.events("run.started")
         assert started["resumed"] == (begun == ["open"]), step
         given_back = step.point == "after_commit" and step.of == RELEASE

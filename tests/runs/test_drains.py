@@ -25,26 +25,28 @@ STALLED = 6
 async def test_a_drain_commits_what_is_fetched_and_frees_the_partition(
     step: Step, dsn: str, programs: Programs, tmp_path: Path
 ) -> None:
-    async with serving(SHAPE) as upstream:
-        config = upstream.configuration(tmp_path, dsn, connector="cars", lease="1h")
+    async with serving(SHAPE) as before, serving(SHAPE) as after:
+        config = before.configuration(tmp_path, dsn, connector="cars", lease="1h")
         drained = programs.start(config, at=step, sends=signal.SIGTERM)
 
         assert await drained.ended() == 75, drained.said()
 
         assert drained.trapped == step
         assert drained.result()["verdict"] == "drained"
-        fetched = set(upstream.asked()) & set(SHAPE.pages)
+        fetched = set(before.asked()) & set(SHAPE.pages)
         assert fetched == facts.closed_pages(dsn)
         assert facts.partition(dsn)["token"] is None
         assert facts.passes(dsn) == ["open"]
-        await upstream.forget()
+
+        config = after.configuration(tmp_path, dsn, connector="cars", lease="1h")
         following = programs.start(config, wait_seconds=0)
+
         assert await following.ended() == 0, following.said()
         (started,) = following.events("run.started")
         assert started["resumed"]
-        asked = upstream.asked()
+        asked = after.asked()
         assert {page for page in SHAPE.pages if asked[page]} == set(SHAPE.pages) - fetched
-        assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+        assert facts.stored_rows(dsn) == true_rows(after.simulator.inventory)
         assert [run.status for run in facts.runs(dsn)] == ["drained", "complete"]
 
 
@@ -53,11 +55,11 @@ async def test_a_request_that_is_never_answered_does_not_hold_a_drain(
     cut_by: str, dsn: str, programs: Programs, tmp_path: Path
 ) -> None:
     timeout = "1s" if cut_by == "the deadline" else "1h"
-    async with serving(SHAPE) as upstream:
-        config = upstream.configuration(
+    async with serving(SHAPE) as before, serving(SHAPE) as after:
+        config = before.configuration(
             tmp_path, dsn, connector="cars", lease="1h", drain_timeout=timeout
         )
-        stall = upstream.simulator.arm(Fault(kind=FaultKind.STALL, page=STALLED, times=None))
+        stall = before.simulator.arm(Fault(kind=FaultKind.STALL, page=STALLED, times=None))
         drained = programs.start(config)
         await seen("a request that stalls", lambda: stall.fired, told=drained.said)
         drained.send(signal.SIGTERM)
@@ -71,12 +73,13 @@ async def test_a_request_that_is_never_answered_does_not_hold_a_drain(
         assert facts.partition(dsn)["token"] is None
         closed = facts.closed_pages(dsn)
         assert STALLED not in closed
-        upstream.simulator.faults.disarm()
-        await upstream.forget()
+
+        config = after.configuration(tmp_path, dsn, connector="cars", lease="1h")
         following = programs.start(config, wait_seconds=0)
+
         assert await following.ended() == 0, following.said()
-        assert not closed & set(upstream.asked())
-        assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+        assert not closed & set(after.asked())
+        assert facts.stored_rows(dsn) == true_rows(after.simulator.inventory)
 
 
 async def test_a_process_that_waits_for_a_partition_stops_at_once(

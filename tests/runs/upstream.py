@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import attrs
-from processes import seen
 
 from syncd_cars.inventory import Inventory
 from syncd_cars.simulator import Simulator
@@ -63,12 +62,6 @@ class Upstream:
         """Return the ids of all cars."""
         return sorted(car["id"] for car in self.simulator.inventory.cars())
 
-    async def forget(self) -> None:
-        """Count from zero, once nothing is in flight."""
-        counts = self.simulator.counts
-        await seen("the upstream at rest", lambda: not counts.in_flight)
-        counts.reset()
-
     def configuration(
         self, folder: Path, dsn: str, *, connector: str, lease: str, drain_timeout: str = "20s"
     ) -> Path:
@@ -101,7 +94,11 @@ STREAMS = {"cars": ["cars", "lots"], "sightings": ["sightings"]}
 
 @asynccontextmanager
 async def serving(shape: Shape) -> AsyncIterator[Upstream]:
-    """Serve cars that never change."""
+    """Serve cars that never change, the same ones each time.
+
+    A process that follows one that was killed is given another server: requests of the dead may
+    still be on their way.
+    """
     simulator = Simulator(frozen(shape.cars), api_key=API_KEY)
     async with serve(simulator) as url:
         yield Upstream(simulator, shape, url)
