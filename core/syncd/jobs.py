@@ -373,13 +373,13 @@ class _Rounds:
         for each in found:
             where = str(self._shares[each.partition_id].partition)
             if each.parked is not None:
-                self._settle(
-                    each.partition_id, "failed", parked_message(self._job.connector, each.parked)
-                )
-            elif waited >= self._wait_seconds:
-                message = f"{each.holder} held it for longer than {self._wait_seconds:.0f} s"
-                self._settle(each.partition_id, "held", message)
-            elif each.held and waited >= self._told_again_at:
+                message = parked_message(self._job.connector, each.parked)
+                self._settle(each.partition_id, "failed", message)
+                continue
+            if each.held and waited >= self._told_again_at:  # before giving up on it, too
                 self._told_again_at = waited + TELL_AGAIN_SECONDS
                 self._process.emit(LeaseWaiting(where, each.holder, round(each.lease_seconds, 1)))
+            if waited >= self._wait_seconds:
+                message = f"{each.holder} held it for longer than {self._wait_seconds:.0f} s"
+                self._settle(each.partition_id, "held", message)
         await self._wait()

@@ -18,7 +18,7 @@ from upstream import Shape, serving, true_rows
 
 from syncd.clock import DatabaseClock
 
-SHAPE = Shape(cars=150, per_page=50)
+SHAPE = Shape(cars=150, per_page=50, requests_per_second=4)  # its lease is renewed on the way
 LEASE = timedelta(seconds=1)
 
 WRONG = """

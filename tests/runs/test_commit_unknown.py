@@ -131,7 +131,7 @@ async def test_a_commit_that_did_not_happen_is_made_good(
     walk = Walk()
     nth = THE_BATCH if during == "frontier_written" else 1
     async with serving(SHAPE) as upstream:
-        config = upstream.configuration(tmp_path, dsn, connector="sightings", lease="3s")
+        config = upstream.configuration(tmp_path, dsn, connector="sightings", lease="1h")
         seen_again: list[Again] = []
         first = Trap(Step("before_commit", of=during, nth=nth), partial(cut, dsn, last_statement))
         second = Trap(Step("claimed", nth=2), lambda: seen_again.append(Again.of(dsn, upstream)))

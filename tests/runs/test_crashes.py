@@ -28,7 +28,7 @@ STEPS = {
     ),
     "while rows are written": (
         Step("rows_copied"),
-        Step("rows_copied", nth=3),
+        Step("rows_copied", after=BATCH),
         Step("upserted"),
         Step("upserted", nth=3),
     ),
@@ -40,12 +40,10 @@ STEPS = {
         Step("after_commit", of=BATCH),
         Step("after_commit", of=BATCH, nth=3),
     ),
-    "at the end of a pass": (
+    "around the end": (
         Step("pass_completed"),
         Step("before_commit", of=END),
         Step("after_commit", of=END),
-    ),
-    "at the end of a run": (
         Step("released"),
         Step("before_commit", of=RELEASE),
         Step("after_commit", of=RELEASE),

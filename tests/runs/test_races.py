@@ -25,7 +25,7 @@ async def test_of_two_processes_one_walks_and_the_other_is_told_who_holds_it(
     async with serving(QUICK) as upstream:
         config = upstream.configuration(tmp_path, dsn, connector="cars", lease="30s")
         both = [
-            programs.start(config, wait_seconds=0.5, at=Step("page_fetched"), sends=signal.SIGSTOP)
+            programs.start(config, wait_seconds=0.8, at=Step("page_fetched"), sends=signal.SIGSTOP)
             for _ in range(2)
         ]
         holder, other = await _first_to_stop(both)
