@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -21,12 +21,14 @@ from syncd.frontier import Node, Walked
 from syncd.model import Instance, Write, Written
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
-from syncd.records import RecordMaker, StreamRows, make_all
+from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
 from syncd.store.passes import open_cursors
 from syncd.store.statements import load
 from syncd.tally import Tally
+
+Part = TypeVar("Part", Sighted, StreamRows)
 
 _FRONTIER = load("frontier")
 _PASS = load("pass")
@@ -36,23 +38,31 @@ _PASS = load("pass")
 class Target:
     """Where the records of one feed go: made once, when the pipeline is built."""
 
-    makers: Mapping[str, RecordMaker]  # by stream, in declared order
+    makers: Makers
     tables: Mapping[str, bulk.Table]
     writes: Mapping[str, Write]
     row_fingerprints: Fingerprints
 
     @classmethod
     def of(cls, instance: Instance[Any], pipeline: Pipeline, wanted: frozenset[str]) -> Target:
-        """Derive tables and record makers for the wanted streams of a feed."""
-        streams = [stream for stream in pipeline.feed.streams if stream.name in wanted]
-        return cls(
-            makers={s.name: RecordMaker.of(s, pipeline.transforms[s.name]) for s in streams},
-            tables={s.name: bulk.table_of(instance.name, s) for s in streams},
-            writes=pipeline.writes,
-            row_fingerprints={
-                s.name: bulk.row_fingerprint(s, pipeline.transforms[s.name], {}) for s in streams
-            },
-        )
+        """Derive tables and record makers for the wanted streams of a feed.
+
+        Raises: `ConfigError` where a stream declares what cannot be.
+        """
+        transforms = pipeline.transforms
+        streams = [
+            # What a plugin writes bears no hash of ours.
+            attrs.evolve(stream, shortcut="off") if stream.name in pipeline.writes else stream
+            for stream in pipeline.feed.streams
+            if stream.name in wanted
+        ]
+        tables = {s.name: bulk.table_of(instance.name, s) for s in streams}
+        prints = {s.name: bulk.row_fingerprint(s, transforms[s.name], {}) for s in streams}
+        makers = {
+            s.name: RecordMaker.of(s, transforms[s.name], tables[s.name], prints[s.name]["row"])
+            for s in streams
+        }
+        return cls(makers, tables, pipeline.writes, prints)
 
 
 @attrs.frozen
@@ -80,6 +90,7 @@ class Committer:
     target: Target
     guarded: bool  # false: without the version guard, after the version rule changed
     safety_lag_seconds: float
+    verify: bool = False  # decode and compare every record, whatever the hashes say
 
     async def commit(
         self, batch: Sequence[Walked], openings: Sequence[Node], ends_at: int | None
@@ -90,12 +101,34 @@ class Committer:
         written), `CommitUnknown`, `StoreUnavailable`, `StoreRefused`.
         """
         started = trio.current_time()
-        made = await trio.to_thread.run_sync(make_all, self.target.makers, batch)
+        made = await self._made(batch)
         committed, rejected = await self.hops.run(
             self.write, batch, made, openings=openings, ends_at=ends_at
         )
         self._tell(committed, rejected, len(openings), trio.current_time() - started)
         return committed
+
+    async def _made(self, batch: Sequence[Walked]) -> Mapping[str, StreamRows]:
+        """Make the rows of a batch that the tables do not know yet."""
+        makers = self.target.makers
+        sighted = await trio.to_thread.run_sync(sight_all, makers, batch)
+        by_bytes = {name: maker.known_by_bytes(sighted[name]) for name, maker in makers.items()}
+        sighted = await self._without_known(sighted, by_bytes)
+        made = await trio.to_thread.run_sync(make_all, makers, sighted)
+        by_values = {name: maker.known_by_values(made[name]) for name, maker in makers.items()}
+        return await self._without_known(made, by_values)
+
+    async def _without_known(
+        self, parts: dict[str, Part], candidates: Mapping[str, bulk.Candidates | None]
+    ) -> dict[str, Part]:
+        """Leave out what is known. A transaction of its own: decoding follows, and takes time."""
+        asked = {name: each for name, each in candidates.items() if each and each.hashes}
+        if self.verify or not asked:
+            return parts
+        account = self.lease.partition.account
+        found = await self.hops.run(bulk.known, list(asked.values()), account=account)
+        left = {n: parts[n].without(known) for n, known in zip(asked, found, strict=True)}
+        return {**parts, **left}
 
     def write(
         self,
@@ -139,18 +172,20 @@ class Committer:
         write = self.target.writes.get(name)
         if write is not None:
             return bulk.Result(write(connection, rows.rows))
-        return bulk.write(
+        result = bulk.write(
             connection,
             self.target.tables[name],
             bulk.Batch(
                 rows=rows.rows,
                 sent_at=rows.sent_at,
+                hashes=rows.hashes,
                 raws=rows.raws,
                 cursors=rows.cursors,
                 account=self.lease.partition.account,
                 guarded=self.guarded,
             ),
         )
+        return attrs.evolve(result, written=result.written + Written(unchanged=rows.unchanged))
 
     def _count(
         self,

@@ -103,11 +103,14 @@ def verdict_on(error: SyncdError) -> Verdict:
             return "failed"
 
 
-async def run_job(process: Process, job: Job, *, mode: Mode, wait_seconds: float) -> list[Result]:
+async def run_job(
+    process: Process, job: Job, *, mode: Mode, wait_seconds: float, verify: bool = False
+) -> list[Result]:
     """Run every partition of a job once, due or not.
 
     `wait_seconds`: how long to wait for partitions that another process holds, and in a run when
-    only waiting cursors remain.
+    only waiting cursors remain. `verify`: compare every row with what its record says, also where
+    the hashes say that nothing changed.
 
     Raises: what the plugins' look-ups and the database raise before the first run.
     """
@@ -122,7 +125,7 @@ async def run_job(process: Process, job: Job, *, mode: Mode, wait_seconds: float
         hindered: list[Result] = []
         for account in instance.accounts:
             client = await stack.enter_async_context(client_of(process, instance, account))
-            building = _Building(process, job, mode, wait_seconds, session, account, client)
+            building = _Building(process, job, mode, wait_seconds, verify, session, account, client)
             if reason := parked[account.name]:
                 hindered.append(
                     Result(client.name, "failed", parked_message(instance.name, reason), None)
@@ -182,6 +185,7 @@ class _Building:
     job: Job
     mode: Mode
     wait_seconds: float
+    verify: bool
     session: object
     account: Account[Any]
     client: Client
@@ -209,7 +213,7 @@ class _Building:
             slices=slices,
         )
         work = self._work(pipeline)
-        order = Order(self.job.name, self._mode(feed), self._interval(), target)
+        order = Order(self.job.name, self._mode(feed), self._interval(), target, self.verify)
         return {
             ids[part.name]: Share(
                 Partition(instance.name, self.account.name, feed.name, part), work, order

@@ -16,6 +16,7 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 
 Mode = Literal["full", "incremental", "backfill"]
 WriteMode = Literal["upsert", "insert-only", "append"]
+Shortcut = Literal["raw", "values", "off"]
 CursorKind = Literal["chain", "item"]
 Paging = Literal["chain", "numbered"]
 
@@ -94,6 +95,15 @@ class Stream:
     `key` names fields of `row`; with `per_account`, `account_id` stands before them.
     `version` names a field of `row` that orders two states of one record: an integer revision, or
     the moment of the last update; without it the moment the request was sent counts.
+
+    `volatile` names fields of `row` that differ at every look without the record having changed (a
+    counter, a signed address): they are stored when something else changes, and are no change.
+
+    `shortcut` says by what an unchanged record is known before it is written: ``"values"``, by the
+    row's values (all but the volatile ones); ``"raw"``, by its bytes, so that it is not even
+    decoded, where one record makes at most one row and no field is volatile; ``"off"``, not at all.
+    With ``"raw"`` the key's fields are read off the bytes as `record` has them, under the names of
+    the columns they become (``domain.id`` for ``domain_id``).
     """
 
     name: str
@@ -104,6 +114,8 @@ class Stream:
     version: str | None = None
     per_account: bool = False
     indexes: tuple[tuple[str, ...], ...] = ()
+    volatile: tuple[str, ...] = ()
+    shortcut: Shortcut = "values"
 
     @property
     def row_class(self) -> type[Any]:
@@ -247,12 +259,18 @@ class Pass:
     cursors: tuple[Cursor, ...]
 
 
-@attrs.frozen
-class Record:
-    """One item of a page as it came: its bytes, and the values its surroundings give."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One item of a page as it came: its bytes, and the values its surroundings give.
+
+    `content` is what of the bytes says whether the record changed, where that is not all of them:
+    a car's bytes hold its lots, which are records of their own.
+
+    There is one for every record: a Struct is made in a tenth of the time of an attrs class.
+    """
 
     raw: msgspec.Raw
-    parent: Mapping[str, Any] = attrs.field(factory=dict)
+    parent: Mapping[str, Any] = {}
+    content: bytes | None = None
 
 
 @attrs.frozen

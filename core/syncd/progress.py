@@ -59,6 +59,7 @@ class Wanted:
     row_fingerprints: Fingerprints
     connector_version: str
     resumable_seconds: float
+    verify: bool = False  # every row is to be compared: a pass begun without that does not do
 
 
 @attrs.frozen
@@ -135,6 +136,8 @@ def _superseded(open_pass: OpenPass, wanted: Wanted, mode: Mode, now: datetime) 
         return "how rows are made has changed since it began"
     if mode == "full" and open_pass.mode == "incremental":
         return "a full pass was asked for"
+    if wanted.verify:
+        return "every row is to be compared, and it has walked without that"
     return None
 
 

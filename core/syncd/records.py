@@ -1,14 +1,20 @@
-"""From pages to rows: decoding and the synchronous transforms, for a whole batch in one thread."""
+"""From pages to rows: decoding and the synchronous transforms, for a whole batch in one thread.
+
+Three steps, so that an unchanged record costs as little as its stream allows: `sight` a batch's
+records (their hashes, of streams whose bytes are compared), `make` rows of those that the table
+does not know, and leave out of these again, by their values, what it does know.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import attrs
 import msgspec
 
+from syncd import bulk
 from syncd.errors import PluginError, RecordError, Rejected
 from syncd.frontier import Walked
 from syncd.model import Record, Stream, Transform
@@ -20,9 +26,43 @@ class StreamRows:
 
     rows: list[Any] = attrs.field(factory=list)
     sent_at: list[datetime] = attrs.field(factory=list)
+    hashes: list[bytes | None] = attrs.field(factory=list)
     raws: list[msgspec.Raw | None] = attrs.field(factory=list)
     cursors: list[str] = attrs.field(factory=list)
     rejected: list[Rejected] = attrs.field(factory=list)
+    unchanged: int = 0  # records that the table knew already, by their hashes
+
+    def without(self, known: Collection[int]) -> StreamRows:
+        """Return the same but for the rows in these places, which are unchanged."""
+        if not known:
+            return self
+        left = [place for place in range(len(self.rows)) if place not in known]
+        return StreamRows(
+            rows=[self.rows[i] for i in left],
+            sent_at=[self.sent_at[i] for i in left],
+            hashes=[self.hashes[i] for i in left],
+            raws=[self.raws[i] for i in left],
+            cursors=[self.cursors[i] for i in left],
+            rejected=self.rejected,
+            unchanged=self.unchanged + len(known),
+        )
+
+
+@attrs.frozen
+class Sighted:
+    """One stream's records of a batch, not decoded yet, with what their bytes say of them."""
+
+    items: Sequence[tuple[Walked, Any]]
+    hashes: Sequence[bytes | None] = ()
+    unchanged: int = 0
+
+    def without(self, known: Collection[int]) -> Sighted:
+        """Return the same but for the records in these places, which are unchanged."""
+        if not known:
+            return self
+        left = [place for place in range(len(self.items)) if place not in known]
+        items, hashes = [self.items[i] for i in left], [self.hashes[i] for i in left]
+        return Sighted(items, hashes, self.unchanged + len(known))
 
 
 @attrs.frozen
@@ -32,33 +72,89 @@ class RecordMaker:
     stream: Stream
     transforms: tuple[Transform, ...]
     decode: Callable[[msgspec.Raw], Any]
+    table: bulk.Table
+    hasher: bulk.Hasher | None  # none where nothing is compared by hashes
+    keys: bulk.KeyReader | None  # where records are compared by their bytes
 
     @classmethod
-    def of(cls, stream: Stream, transforms: Sequence[Transform]) -> RecordMaker:
-        decoder = msgspec.json.Decoder(stream.record)
-        return cls(stream, tuple(transforms), decoder.decode)
+    def of(
+        cls, stream: Stream, transforms: Sequence[Transform], table: bulk.Table, fingerprint: str
+    ) -> RecordMaker:
+        """Make the maker of a stream whose rows have this row fingerprint.
 
-    def make(self, pages: Sequence[Walked]) -> StreamRows:
-        """Decode and transform what a batch's pages hold of this stream.
+        Raises: `ConfigError` where the stream's shortcut is not to be had.
+        """
+        return cls(
+            stream=stream,
+            transforms=tuple(transforms),
+            decode=msgspec.json.Decoder(stream.record).decode,
+            table=table,
+            hasher=bulk.Hasher.of(table, fingerprint) if table.hashed else None,
+            keys=bulk.key_reader(stream, table),
+        )
+
+    def sight(self, pages: Sequence[Walked]) -> Sighted:
+        """Take this stream's records off a batch's pages; hash their bytes if these count."""
+        name = self.stream.name
+        items = [(page, item) for page in pages for item in page.page.records.get(name, ())]
+        if self.keys is None or self.hasher is None:
+            return Sighted(items)
+        of = self.hasher.of_record
+        return Sighted(items, [of(item) if isinstance(item, Record) else None for _, item in items])
+
+    def known_by_bytes(self, sighted: Sighted) -> bulk.Candidates | None:
+        """Return how to ask which of these records are known; `None` where bytes do not count."""
+        keys, items = self.keys, sighted.items
+        if keys is None:
+            return None
+        return bulk.Candidates(self.table, sighted.hashes, lambda i: keys.read(items[i][1]))
+
+    def known_by_values(self, made: StreamRows) -> bulk.Candidates | None:
+        """Return how to ask which of these rows are known; `None` where values do not count."""
+        if self.keys is not None or self.hasher is None:
+            return None
+        table, rows = self.table, made.rows
+
+        def key_at(place: int) -> bulk.Key | None:
+            key = table.key_of(table.values(rows[place]))
+            return key if len(table.key) > 1 else (key,)
+
+        return bulk.Candidates(table, made.hashes, key_at)
+
+    def make(self, sighted: Sighted) -> StreamRows:
+        """Decode and transform records.
 
         What cannot be decoded or transformed is rejected by itself; the others go on.
         """
-        made = StreamRows()
-        for walked in pages:
-            cursor = str(walked.node)
-            for item in walked.page.records.get(self.stream.name, ()):
-                raw = item.raw if isinstance(item, Record) else None
-                try:
-                    rows = self._rows(item)
-                except RecordError as error:
-                    made.rejected.append(self._rejected(error, raw, cursor))
-                    continue
-                for row in rows:
-                    made.rows.append(row)
-                    made.sent_at.append(walked.sent_at)
-                    made.raws.append(raw)
-                    made.cursors.append(cursor)
+        made = StreamRows(unchanged=sighted.unchanged)
+        page, cursor, hashes = None, "", sighted.hashes
+        for place, (walked, item) in enumerate(sighted.items):
+            if walked is not page:
+                page, cursor = walked, str(walked.node)
+            raw = item.raw if isinstance(item, Record) else None
+            try:
+                rows = self._rows(item)
+            except RecordError as error:
+                made.rejected.append(self._rejected(error, raw, cursor))
+                continue
+            for row in rows:
+                made.rows.append(row)
+                made.sent_at.append(walked.sent_at)
+                made.raws.append(raw)
+                made.cursors.append(cursor)
+                # Of several rows of one record, none says by itself that the others are there.
+                made.hashes.append(hashes[place] if hashes and len(rows) == 1 else None)
+        if self.hasher is not None and self.keys is None:
+            made.hashes = self._hashes_of(made.rows)
         return made
+
+    def _hashes_of(self, rows: Sequence[Any]) -> list[bytes | None]:
+        assert self.hasher is not None
+        of, values = self.hasher.of_values, self.table.values
+        try:
+            return [of(values(row)) for row in rows]
+        except AttributeError:  # a transform made something that is no row: it is set aside later
+            return [None] * len(rows)
 
     def _rejected(self, error: RecordError, raw: msgspec.Raw | None, cursor: str) -> Rejected:
         return Rejected(
@@ -104,9 +200,17 @@ class RecordMaker:
         return records
 
 
-def make_all(makers: Mapping[str, RecordMaker], pages: Sequence[Walked]) -> dict[str, StreamRows]:
-    """Make the rows of a batch, stream by stream. Runs in a thread: pure Python on bytes."""
-    return {name: maker.make(pages) for name, maker in makers.items()}
+Makers = Mapping[str, RecordMaker]  # by stream, in declared order
+
+
+def sight_all(makers: Makers, pages: Sequence[Walked]) -> dict[str, Sighted]:
+    """Sight the records of a batch, stream by stream. Runs in a thread: pure Python on bytes."""
+    return {name: maker.sight(pages) for name, maker in makers.items()}
+
+
+def make_all(makers: Makers, sighted: Mapping[str, Sighted]) -> dict[str, StreamRows]:
+    """Make the rows of a batch, stream by stream. Runs in a thread, as `sight_all`."""
+    return {name: maker.make(sighted[name]) for name, maker in makers.items()}
 
 
 def refuse_unknown(where: str, records: Mapping[str, Sequence[Any]], known: frozenset[str]) -> None:

@@ -167,6 +167,7 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
         pass_id=active.id,
         target=order.target,
         guarded=not version_rule_changed(lease.covered, wanted, active.mode),
+        verify=order.verify,
         safety_lag_seconds=work.pipeline.feed.safety_lag_seconds,
     )
     walker = Walker(
@@ -198,6 +199,7 @@ def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:
         row_fingerprints=order.target.row_fingerprints,
         connector_version=instance.connector.version,
         resumable_seconds=feed.resumable_seconds,
+        verify=order.verify,
     )
 
 

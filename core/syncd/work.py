@@ -43,3 +43,4 @@ class Order:
     mode: Mode
     interval_seconds: float  # until the next run of a partition whose pass ended
     target: Target
+    verify: bool = False  # compare every row: nothing is taken for unchanged by its hash

@@ -101,13 +101,21 @@ def cars_page(response: Response) -> Page:
     envelope = decode(response, _Envelope, where="GET /cars")
     cars, lots = [], []
     for raw in envelope.data:
-        cars.append(Record(raw))
         try:
             car = _peek.decode(raw)
         except msgspec.DecodeError:
-            continue  # the car itself is set aside when its row is made, with the reason
+            cars.append(Record(raw))  # set aside when its row is made, with the reason
+            continue
+        cars.append(Record(raw, content=_without_lots(raw, car.lots)))
         lots += _lots_of(car)
     return _page({"cars": cars, "lots": lots}, envelope, response)
+
+
+def _without_lots(raw: msgspec.Raw, lots: msgspec.Raw) -> bytes | None:
+    """Return a car's bytes but for its lots: a new bid changes a lot, and not its car."""
+    head, name, tail = bytes(raw).partition(b'"lots":')
+    tail = tail.lstrip()
+    return head + tail.removeprefix(lots) if name and tail.startswith(lots) else None
 
 
 def _lots_of(car: _Car) -> list[Record]:

@@ -77,6 +77,7 @@ CARS = Stream(
     row=Car,
     key=("id",),
     indexes=(("vin",), ("manufacturer_id",)),
+    shortcut="raw",
 )
 LOTS = Stream(
     name="lots",
@@ -85,8 +86,9 @@ LOTS = Stream(
     key=("domain_id", "lot"),
     version="updated_at",
     indexes=(("car_id",), ("id",)),
+    shortcut="raw",
 )
-MANUFACTURERS = Stream(name="manufacturers", record=Manufacturer, key=("id",))
+MANUFACTURERS = Stream("manufacturers", Manufacturer, key=("id",), shortcut="raw")
 
 FEED = Feed(name="cars", streams=(CARS, LOTS), quota="account", paging="numbered", incremental=True)
 REFERENCE = Feed(name="manufacturers", streams=(MANUFACTURERS,), quota="account", paging="numbered")

@@ -9,10 +9,11 @@ import attrs
 import msgspec
 import pytest
 
+from syncd import bulk
 from syncd.errors import PluginError
 from syncd.frontier import Node, Walked
 from syncd.model import Cursor, Page, Record, Stream, Transform
-from syncd.records import RecordMaker, make_all, refuse_unknown
+from syncd.records import RecordMaker, make_all, refuse_unknown, sight_all
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -36,8 +37,13 @@ def raw(value: Any, **parent: Any) -> Record:
     return Record(msgspec.Raw(msgspec.json.encode(value)), parent)
 
 
+def maker(stream: Stream, transforms: tuple[Transform, ...] = ()) -> RecordMaker:
+    fingerprint = bulk.row_fingerprint(stream, transforms, {})["row"]
+    return RecordMaker.of(stream, transforms, bulk.table_of("shop", stream), fingerprint)
+
+
 def made(*records: Any, transforms: tuple[Transform, ...] = ()) -> Any:
-    return RecordMaker.of(STREAM, transforms).make([page(*records)])
+    return maker(STREAM, transforms).make(maker(STREAM, transforms).sight([page(*records)]))
 
 
 def test_a_record_is_decoded_and_takes_its_parents_values() -> None:
@@ -88,7 +94,7 @@ def test_a_transform_that_raises_sets_one_record_aside_and_is_named() -> None:
 
 
 def test_streams_that_nobody_asked_for_are_not_decoded() -> None:
-    assert make_all({}, [page(raw({"id": "junk"}))]) == {}
+    assert make_all({}, sight_all({}, [page(raw({"id": "junk"}))])) == {}
 
 
 def test_records_of_an_unknown_stream_are_a_plugins_mistake() -> None:

@@ -82,6 +82,7 @@ def test_a_table_is_made_from_its_class(connection: Connection) -> None:
         "document": "jsonb",
         "_syncd_written_at": "timestamp with time zone not null",
         "_syncd_version": "bigint not null",
+        "_syncd_hash": "bytea",
     }
     query = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'shop' ORDER BY indexname"
     indexes = [row["indexdef"].partition("USING ")[2] for row in connection.execute(query)]

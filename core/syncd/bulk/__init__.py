@@ -6,7 +6,9 @@ or rolls it back.
 
 from syncd.bulk.batch import Batch, Result
 from syncd.bulk.ddl import apply, plan
+from syncd.bulk.hashes import Hasher, Key, KeyReader, key_reader
 from syncd.bulk.kinds import Column
+from syncd.bulk.known import Candidates, Known, known
 from syncd.bulk.quarantine import quarantine
 from syncd.bulk.tables import Table, table_of
 from syncd.bulk.upsert import write
@@ -14,10 +16,17 @@ from syncd.bulk.versions import row_fingerprint, version_of
 
 __all__ = [
     "Batch",
+    "Candidates",
     "Column",
+    "Hasher",
+    "Key",
+    "KeyReader",
+    "Known",
     "Result",
     "Table",
     "apply",
+    "key_reader",
+    "known",
     "plan",
     "quarantine",
     "row_fingerprint",

@@ -26,7 +26,9 @@ COPY_FROM_ROWS = 500
 class Batch:
     """What one call writes into one table; the sequences are parallel.
 
-    `rows` are objects of the stream's row class, `sent_at` the moments their requests left. `raws`
+    `rows` are objects of the stream's row class, `sent_at` the moments their requests left.
+    `hashes`, of a table that is hashed, are what they are known by the next time; empty, or `None`
+    for one of them: it is not. `raws`
     (the records as they came) and `cursors` (the pages that held them) may be empty: they are used
     only for rows that are rejected. `account` is the `account_id` of all rows where the table is
     per account. Without the guard (`guarded`) a row replaces a newer one: after a change of the
@@ -36,6 +38,7 @@ class Batch:
 
     rows: Sequence[Any]
     sent_at: Sequence[datetime]
+    hashes: Sequence[bytes | None] = ()
     raws: Sequence[bytes | None] = ()
     cursors: Sequence[str | None] = ()
     account: str = "default"
@@ -46,7 +49,7 @@ class Batch:
     def __attrs_post_init__(self) -> None:
         # A sequence that is too short would lose rows without a word.
         lengths = {len(self.rows), len(self.sent_at)}
-        lengths |= {len(each) for each in (self.raws, self.cursors) if each}
+        lengths |= {len(each) for each in (self.hashes, self.raws, self.cursors) if each}
         if len(lengths) > 1:
             raise ValueError(f"the sequences of a batch differ in length: {sorted(lengths)}")
 
@@ -65,7 +68,20 @@ class Candidate(NamedTuple):
     key: Any  # one value, or a tuple of several; None where there is none
     values: tuple[Any, ...]
     version: int
+    hash: bytes | None
     place: int
+
+
+def staged_values(row: Candidate) -> tuple[Any, ...]:
+    """Answer what is sent of a row behind its place in key order; a table may lack the last."""
+    return (*row.values, row.version, row.hash)
+
+
+def staged_columns(table: Table, rows: Sequence[Candidate]) -> list[Sequence[Any]]:
+    """Answer what is sent of all rows, column by column."""
+    values = zip(*(row.values for row in rows), strict=True)
+    columns = [range(len(rows)), *values, [row.version for row in rows]]
+    return [*columns, [row.hash for row in rows]] if table.hashed else columns
 
 
 def candidates(table: Table, batch: Batch) -> tuple[list[Candidate], list[Rejected]]:
@@ -109,7 +125,8 @@ def _taken(table: Table, batch: Batch) -> tuple[list[Candidate], list[Rejected]]
                 sound.append(place)
         places = sound
     keys = map(table.key_of, values) if table.key else repeat(None)
-    return list(map(Candidate, keys, values, versions, places)), rejected
+    hashes = map(batch.hashes.__getitem__, places) if batch.hashes else repeat(None)
+    return list(map(Candidate, keys, values, versions, hashes, places)), rejected
 
 
 def decided(table: Table, among: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:

@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from syncd.bulk.statements import typed
-from syncd.bulk.tables import ACCOUNT, VERSION, WRITTEN_AT, Table
+from syncd.bulk.tables import ACCOUNT, HASH, VERSION, WRITTEN_AT, Table
 from syncd.errors import ConfigError
 
 _LOOK = """
@@ -146,7 +146,8 @@ def _columns(table: Table) -> dict[str, str]:
     """Answer all columns with their types, in the order in which a new table has them."""
     account = {ACCOUNT: "text"} if table.per_account else {}
     own = {column.name: column.kind.sql for column in table.columns}
-    return {**account, **own, WRITTEN_AT: "timestamp with time zone", VERSION: "bigint"}
+    hashed = {HASH: "bytea"} if table.hashed else {}
+    return {**account, **own, WRITTEN_AT: "timestamp with time zone", VERSION: "bigint", **hashed}
 
 
 def _set_lock_timeout(conn: psycopg.Connection[Any], value: str) -> str:

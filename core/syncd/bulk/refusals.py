@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from syncd.bulk.batch import Candidate
+from syncd.bulk.batch import Candidate, staged_values
 from syncd.bulk.kinds import Kind
 from syncd.bulk.staging import UNSENDABLE, dumper_of
 
@@ -36,7 +36,7 @@ def examined(
     sound: list[Candidate] = []
     unsound: list[tuple[Candidate, str]] = []
     for candidate in among:
-        fault = _fault(tests, (*candidate.values, candidate.version))
+        fault = _fault(tests, staged_values(candidate)[: len(tests)])
         if fault is None:
             sound.append(candidate)
         else:

@@ -24,9 +24,12 @@ import attrs
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from syncd.bulk.kinds import Kind, kind_of
-from syncd.bulk.tables import ACCOUNT, VERSION, WRITTEN_AT, Table
+from syncd.bulk.tables import ACCOUNT, HASH, VERSION, WRITTEN_AT, Table
 
 ORDER = "_syncd_order"
+
+# So many bytes at a hash's beginning say by which row fingerprint it was made (`bulk.hashes`).
+HASH_MARK_BYTES = 4
 
 
 @attrs.frozen
@@ -48,6 +51,33 @@ class Statements:
     look: str
 
 
+@attrs.frozen
+class HashLook:
+    """What is executed to learn which records are known: `stage` as in `Statements`.
+
+    Answers with the places of those whose row is not there, or has another hash.
+    """
+
+    stage: tuple[tuple[str, Kind], ...]
+    query: str
+
+
+@lru_cache(maxsize=1024)
+def hash_look_of(table: Table) -> HashLook:
+    """Answer the statement that compares hashes with those of the rows of these keys."""
+    kinds = {column.name: column.kind for column in table.columns}
+    keys = ((name, kinds[name]) for name in table.key)
+    stage = ((ORDER, kind_of(int, None)), *keys, (HASH, kind_of(bytes, None)))
+    query = _HASH_LOOK.format(
+        stage=_staged(table, stage, arrays=True),
+        order=_name(ORDER),
+        hash=_name(HASH),
+        table=_table(table),
+        match=_match(table),
+    )
+    return HashLook(stage, query.as_string())
+
+
 @lru_cache(maxsize=1024)
 def statements_of(table: Table, *, guarded: bool) -> Statements:
     """Answer the statements that write `table`.
@@ -56,8 +86,9 @@ def statements_of(table: Table, *, guarded: bool) -> Statements:
     its version is written too: after a change of the version rule, no version of the old rule must
     remain, for it would be compared with those of the new one.
     """
-    number = kind_of(int, None)
-    stage = ((ORDER, number), *((c.name, c.kind) for c in table.columns), (VERSION, number))
+    number, hashed = kind_of(int, None), ((HASH, kind_of(bytes, None)),) if table.hashed else ()
+    columns = ((column.name, column.kind) for column in table.columns)
+    stage = ((ORDER, number), *columns, (VERSION, number), *hashed)
     # Stable, so that pg_stat_statements sees one statement; short, whatever the stream's name.
     name = f"syncd_{blake2b(str(table).encode(), digest_size=8).hexdigest()}"
     declared = _listed(SQL("{} {}").format(_name(n), typed(k.stage)) for n, k in stage)
@@ -114,6 +145,12 @@ _SEEN = SQL(
     "FROM stage LEFT JOIN LATERAL (SELECT * FROM {table} AS t WHERE {match} OFFSET 0) AS t ON true)"
 )
 
+_HASH_LOOK = SQL(
+    "WITH stage AS MATERIALIZED ({stage}) SELECT coalesce(array_agg(stage.{order}), '{{}}') "
+    "FROM stage LEFT JOIN LATERAL (SELECT t.{hash} FROM {table} AS t WHERE {match} OFFSET 0) AS t "
+    "ON true WHERE t.{hash} IS DISTINCT FROM stage.{hash}"
+)
+
 _LOOK = SQL("{seen} SELECT count(*) FILTER (WHERE fate = 'unchanged') FROM seen")
 
 _WRITE = SQL(
@@ -134,12 +171,16 @@ _WRITE = SQL(
 
 
 def _write(table: Table, staged: Composed, *, guarded: bool) -> Composed:
-    columns = [*((ACCOUNT,) if table.per_account else ()), *(c.name for c in table.columns)]
+    columns = [
+        *((ACCOUNT,) if table.per_account else ()),
+        *(column.name for column in table.columns),
+        *system_columns(table),
+    ]
     parts = {
         "table": _table(table),
-        "columns": _listed(map(_name, [*columns, VERSION, WRITTEN_AT])),
+        "columns": _listed(map(_name, [*columns, WRITTEN_AT])),
         "selected": SQL("{}, (SELECT syncd.clock(%(now)s::timestamptz))").format(
-            _listed(_of("stage", name) for name in [*columns, VERSION])
+            _listed(_of("stage", name) for name in columns)
         ),
     }
     if table.mode == "append":
@@ -153,6 +194,11 @@ def _write(table: Table, staged: Composed, *, guarded: bool) -> Composed:
         conflict=_conflict(table, guarded=guarded),
         **parts,
     )
+
+
+def system_columns(table: Table) -> tuple[str, ...]:
+    """Answer the columns beside a row's own that come with it."""
+    return (VERSION, HASH) if table.hashed else (VERSION,)
 
 
 def _look(table: Table, staged: Composed, *, guarded: bool) -> Composed:
@@ -178,7 +224,7 @@ def _seen(table: Table, staged: Composed, *, guarded: bool) -> Composed:
 def _conflict(table: Table, *, guarded: bool) -> Composed:
     if table.mode == "insert-only":
         return SQL("DO NOTHING").format()
-    renewed = [*table.data, VERSION, WRITTEN_AT]
+    renewed = [*table.data, *system_columns(table), WRITTEN_AT]
     newer = SQL(" AND excluded.{0} >= t.{0}").format(_name(VERSION))
     return SQL("DO UPDATE SET {} WHERE ({}){}").format(
         _listed(SQL("{0} = excluded.{0}").format(_name(name)) for name in renewed),
@@ -188,13 +234,28 @@ def _conflict(table: Table, *, guarded: bool) -> Composed:
 
 
 def _distinct(table: Table, other: LiteralString, *, guarded: bool) -> Composed:
-    compared = [*table.data, *(() if guarded else (VERSION,))]
-    if not compared:
-        return SQL("false").format()
-    return SQL("ROW({}) IS DISTINCT FROM ROW({})").format(
-        _listed(_of("t", name) for name in compared),
-        _listed(_of(other, name) for name in compared),
-    )
+    """Say that a row is to be written: it differs, or is not known by a hash of today's making.
+
+    A hash that differs for another reason (something that makes no column) is left alone.
+    """
+    differs = [
+        SQL("ROW({}) IS DISTINCT FROM ROW({})").format(
+            _listed(_of("t", name) for name in compared),
+            _listed(_of(other, name) for name in compared),
+        )
+        for compared in [[*table.compared, *(() if guarded else (VERSION,))]]
+        if compared
+    ]
+    if table.hashed:
+        mark = SQL("substr({}, 1, {})")
+        differs.append(
+            SQL("{} IS NOT NULL AND {} IS DISTINCT FROM {}").format(
+                _of(other, HASH),
+                mark.format(_of("t", HASH), HASH_MARK_BYTES),
+                mark.format(_of(other, HASH), HASH_MARK_BYTES),
+            )
+        )
+    return SQL(" OR ").join(differs) if differs else SQL("false").format()
 
 
 def _match(table: Table) -> Composed:

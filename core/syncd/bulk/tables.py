@@ -18,6 +18,7 @@ from syncd.model import Stream, WriteMode
 ACCOUNT = "account_id"
 WRITTEN_AT = "_syncd_written_at"
 VERSION = "_syncd_version"
+HASH = "_syncd_hash"
 
 
 @attrs.frozen
@@ -33,8 +34,9 @@ class Table:
     """One stream's table, ``<instance>.<stream>``.
 
     `columns` are those of the row class, in its order; `key` are names of columns. Before them
-    stands `account_id` where `per_account`, behind them the system columns `_syncd_written_at` and
-    `_syncd_version`. `values` takes a row object's values off it, in the order of `columns`;
+    stands `account_id` where `per_account`, behind them the system columns `_syncd_written_at`,
+    `_syncd_version` and, where `hashed`, `_syncd_hash`. `volatile` are columns that are not
+    compared. `values` takes a row object's values off it, in the order of `columns`;
     `key_of` takes the key off those: one value, or a tuple. `version` is `version_of` the stream.
 
     Every column but those of the key is nullable, whatever the class says: a field that is added
@@ -49,6 +51,8 @@ class Table:
     columns: tuple[TableColumn, ...]
     key: tuple[str, ...]
     indexes: tuple[Index, ...]
+    volatile: frozenset[str]
+    hashed: bool
     values: Values = attrs.field(eq=False, repr=False)
     key_of: Callable[[tuple[Any, ...]], Any] = attrs.field(eq=False, repr=False)
     version: VersionOf = attrs.field(eq=False, repr=False)
@@ -65,6 +69,11 @@ class Table:
     def data(self) -> tuple[str, ...]:
         """The columns that say something about a row beside which one it is."""
         return tuple(column.name for column in self.columns if column.name not in self.key)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The columns in which a changed row differs."""
+        return tuple(name for name in self.data if name not in self.volatile)
 
 
 def table_of(instance_name: str, stream: Stream) -> Table:
@@ -83,6 +92,10 @@ def table_of(instance_name: str, stream: Stream) -> Table:
     _refuse_key(where, stream, [known[name] for name in key])
     if stream.per_account:
         known[ACCOUNT] = TableColumn(ACCOUNT, kind_of(str, None), ())
+    volatile = {_column_named(where, stream, name, known) for name in stream.volatile}
+    if volatile & set(key):
+        said = f"a part of the key is volatile: {', '.join(sorted(volatile & set(key)))}"
+        raise ConfigError(where, said, "name fields that say nothing about which row it is")
     indexes = [
         _index(stream.name, tuple(_column_named(where, stream, name, known) for name in names))
         for names in stream.indexes
@@ -95,6 +108,8 @@ def table_of(instance_name: str, stream: Stream) -> Table:
         columns=columns,
         key=key,
         indexes=tuple(dict.fromkeys(indexes)),
+        volatile=frozenset(volatile),
+        hashed=stream.mode == "upsert" and stream.shortcut != "off",
         values=values_of(columns),
         key_of=itemgetter(*(list(known).index(name) for name in key) if key else (0,)),
         version=version_of(stream),

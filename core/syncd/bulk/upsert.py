@@ -11,7 +11,16 @@ import attrs
 import psycopg
 from psycopg.rows import tuple_row
 
-from syncd.bulk.batch import Batch, Candidate, Result, candidates, decided, lost, rejection
+from syncd.bulk.batch import (
+    Batch,
+    Candidate,
+    Result,
+    candidates,
+    decided,
+    lost,
+    rejection,
+    staged_columns,
+)
 from syncd.bulk.bisect import bisect
 from syncd.bulk.refusals import blames_a_row, examined, refusal
 from syncd.bulk.staging import UNSENDABLE, Columns, encoded, run_from_arrays, run_from_copy
@@ -84,9 +93,7 @@ def _examined(
 def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
     """Write rows of distinct keys, in the order given, or leave nothing behind."""
     stage = job.statements.stage
-    values = zip(*(row.values for row in rows), strict=True)
-    versions = [row.version for row in rows]
-    columns = encoded(stage, [range(len(rows)), *values, versions])
+    columns = encoded(stage, staged_columns(job.table, rows))
     with _savepoint(job.conn), job.cursor() as cursor:
         *written, overtaken = _run(job, cursor, columns)
         looked_at = _look(job, cursor, columns, overtaken) if overtaken else Written()

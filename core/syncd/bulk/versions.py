@@ -101,6 +101,7 @@ def row_fingerprint(
     said = {
         "columns": [(c.name, c.kind.sql) for c in columns_of(stream.row_class)],
         "key": [stream.mode, stream.per_account, *stream.key],
+        "shortcut": [stream.shortcut, *sorted(stream.volatile)],
         "record": _shape(stream.record),
         "transforms": [
             (t.order, t.name, t.version)

@@ -106,6 +106,7 @@ def cli(invocation: Invocation, file: Path) -> None:
 Examples:
   syncd run cars                    go on with the open pass, or begin one
   syncd run cars --full             walk everything, whatever changed
+  syncd run cars --verify           and compare every row with what its record says
   syncd run cars stores --wait 5m   two jobs, patient with pages and partitions that must wait
 
 \b
@@ -116,6 +117,12 @@ Exit codes: 0 complete; 3 partial, or only pages that must wait longer than --wa
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 @click.option(
     "--full", is_flag=True, help="Walk everything; an open incremental pass is set aside."
+)
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Walk everything and compare every row, also where its record came unchanged: mends rows "
+    "that were edited by hand.",
 )
 @click.option(
     "--wait",
@@ -130,7 +137,13 @@ Exit codes: 0 complete; 3 partial, or only pages that must wait longer than --wa
 @_json
 @click.pass_obj
 def run(
-    invocation: Invocation, *, jobs: tuple[str, ...], full: bool, wait_seconds: float, as_json: bool
+    invocation: Invocation,
+    *,
+    jobs: tuple[str, ...],
+    full: bool,
+    verify: bool,
+    wait_seconds: float,
+    as_json: bool,
 ) -> int:
     """Run jobs now, due or not, one after the other.
 
@@ -140,7 +153,8 @@ def run(
     """
     loaded = invocation.load()
     wanted = running.named_jobs(loaded, jobs)
-    return running.run(loaded, wanted, full=full, wait_seconds=wait_seconds, as_json=as_json)
+    how = running.How(full=full or verify, verify=verify, wait_seconds=wait_seconds)
+    return running.run(loaded, wanted, how, as_json=as_json)
 
 
 @cli.command(

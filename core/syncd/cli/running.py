@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+import attrs
 import click
 import msgspec
 import trio
@@ -22,6 +23,15 @@ from syncd.events import Event, RunFinished
 from syncd.jobs import Result, run_job
 
 
+@attrs.frozen
+class How:
+    """How jobs are run."""
+
+    full: bool
+    verify: bool
+    wait_seconds: float
+
+
 def named_jobs(loaded: Loaded, names: Sequence[str]) -> list[Job]:
     """Return the jobs of these names.
 
@@ -36,9 +46,7 @@ def named_jobs(loaded: Loaded, names: Sequence[str]) -> list[Job]:
     return [jobs[name] for name in dict.fromkeys(names)]
 
 
-def run(
-    loaded: Loaded, jobs: Sequence[Job], *, full: bool, wait_seconds: float, as_json: bool
-) -> int:
+def run(loaded: Loaded, jobs: Sequence[Job], how: How, *, as_json: bool) -> int:
     """Run jobs, show how they go and what became of them; answer with the exit code."""
     attendance = attend(loaded.config, loaded.secrets, only_json=as_json)
     runs: list[RunFinished] = []
@@ -48,7 +56,7 @@ def run(
     root = Root(loaded.config, loaded.plugins, attendance.observer)
 
     async def main(process: Process) -> list[JobEnd]:
-        return [await end_of(process, job, full=full, wait_seconds=wait_seconds) for job in jobs]
+        return [await end_of(process, job, how) for job in jobs]
 
     with attendance.screen.showing():
         ends = trio.run(root.run, main)
@@ -61,7 +69,7 @@ def _note(runs: list[RunFinished], event: Event) -> None:
         runs.append(event)
 
 
-async def end_of(process: Process, job: Job, *, full: bool, wait_seconds: float) -> JobEnd:
+async def end_of(process: Process, job: Job, how: How) -> JobEnd:
     """Run one job to its end; what keeps it from beginning does not keep the next one."""
     if process.draining.is_set():
         return JobEnd(job.name, (Result(job.name, "drained", "stopped before it began", None),))
@@ -69,7 +77,11 @@ async def end_of(process: Process, job: Job, *, full: bool, wait_seconds: float)
     results: list[Result] = []
     try:
         results = await run_job(
-            process, job, mode="full" if full else job.mode, wait_seconds=wait_seconds
+            process,
+            job,
+            mode="full" if how.full else job.mode,
+            wait_seconds=how.wait_seconds,
+            verify=how.verify,
         )
     except* SyncdError as group:
         errors = [leaf for leaf in ending.leaves(group) if isinstance(leaf, SyncdError)]

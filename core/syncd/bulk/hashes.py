@@ -1,0 +1,162 @@
+"""By what an unchanged record is known, before it is decoded or before it is written. Pure.
+
+A hash says by which row fingerprint and of what content a row was made. It is compared with that of
+the row of the same key; where they are equal, the row is what the record would make again. The key
+only finds that row: one that is read wrongly finds another row, whose hash differs, or none.
+"""
+
+from __future__ import annotations
+
+import operator
+import typing
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+
+from syncd.bulk.columns import annotations_of, plain_of
+from syncd.bulk.statements import HASH_MARK_BYTES
+from syncd.bulk.tables import Table
+from syncd.errors import ConfigError
+from syncd.model import Record, Stream
+
+Key: TypeAlias = tuple[Any, ...]  # in the order of the table's key
+
+# Hash and mark are 16 bytes together: by chance, two contents of one row are taken for one another
+# once in 2**96 times.
+_CONTENT_BYTES = 12
+
+
+@attrs.frozen
+class Hasher:
+    """Makes the hashes of one stream's rows."""
+
+    mark: bytes
+    salt: bytes
+    volatile: tuple[int, ...]  # places, among a row's values, that are left out
+
+    @classmethod
+    def of(cls, table: Table, fingerprint: str) -> Hasher:
+        """`fingerprint` is the stream's row fingerprint, 16 bytes in hexadecimal."""
+        salt = bytes.fromhex(fingerprint)
+        volatile = [i for i, c in enumerate(table.columns) if c.name in table.volatile]
+        return cls(salt[:HASH_MARK_BYTES], salt, tuple(volatile))
+
+    def of_record(self, record: Record) -> bytes:
+        """Hash what counts of a record's bytes, and the values its surroundings give.
+
+        A JSON value and an object behind it cannot be read in two ways.
+        """
+        content = record.raw if record.content is None else record.content
+        digest = blake2b(content, digest_size=_CONTENT_BYTES, salt=self.salt, person=b"raw")
+        if record.parent:
+            digest.update(_parent(record.parent))
+        return self.mark + digest.digest()
+
+    def of_values(self, values: Sequence[Any]) -> bytes | None:
+        """Hash a row's values; `None` where one cannot be encoded, so that it is compared."""
+        if self.volatile:
+            values = [value for i, value in enumerate(values) if i not in self.volatile]
+        try:
+            content = _values(values)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
+            return None
+        digest = blake2b(content, digest_size=_CONTENT_BYTES, salt=self.salt, person=b"values")
+        return self.mark + digest.digest()
+
+
+# MessagePack: a float that is not finite is a value of its own there, and it is written faster.
+_values = msgspec.msgpack.Encoder().encode
+_parent = msgspec.json.Encoder(order="deterministic").encode
+
+
+@attrs.frozen
+class KeyReader:
+    """Reads the key off a record's bytes, and nothing else.
+
+    `parents` names the key's fields as a record's surroundings may give them.
+    """
+
+    decode: Callable[[msgspec.Raw], Any]
+    take: Callable[[Any], Any]
+    parents: tuple[str, ...]
+    texts: tuple[bool, ...]  # which parts stand as text in the table
+
+    def read(self, record: Record) -> Key | None:
+        """Return the key; `None` where it cannot be read, or a part is missing."""
+        try:
+            taken = self.take(self.decode(record.raw))
+        except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+            return None
+        key = taken if len(self.texts) > 1 else (taken,)
+        if record.parent:
+            given = record.parent
+            pairs = zip(self.parents, key, strict=True)
+            key = tuple([given.get(name, part) for name, part in pairs])
+        if None in key:
+            return None
+        # Where a transform makes text of a number, the record may say it either way.
+        pairs = zip(key, self.texts, strict=True)
+        return tuple([str(part) if text else part for part, text in pairs])
+
+
+def key_reader(stream: Stream, table: Table) -> KeyReader | None:
+    """Make what reads the keys of a stream whose shortcut is ``raw``; `None` for any other.
+
+    Raises: `ConfigError` where the record class lacks a field of the key, or what the stream
+    declares is not to be had with this shortcut.
+    """
+    if stream.shortcut != "raw":
+        return None
+    where = f"{table}: shortcut 'raw'"
+    if not table.hashed:
+        raise ConfigError(where, f"rows of mode {stream.mode} are not compared", "leave it out")
+    if stream.volatile:
+        raise ConfigError(where, "the bytes hold the volatile fields, too", "say 'values'")
+    paths = [_path(stream.record, name) for name in table.key]
+    if missing := [name for name, path in zip(table.key, paths, strict=True) if not path]:
+        said = f"{stream.record.__qualname__} has no field for {', '.join(missing)}"
+        raise ConfigError(where, said, "name the field as the column, or say 'values'")
+    kinds = {column.name: column.kind.sql for column in table.columns}
+    return KeyReader(
+        decode=msgspec.json.Decoder(_only(stream.record, paths)).decode,
+        take=operator.attrgetter(*(".".join(path) for path in paths)),
+        parents=tuple(path[0] for path in paths),
+        texts=tuple(kinds[name] == "text" for name in table.key),
+    )
+
+
+def _path(cls: type[Any], column: str) -> tuple[str, ...]:
+    """Return where in a record class the field is that becomes a column; ``()``: nowhere."""
+    for name, annotation in annotations_of(cls).items():
+        if name == column:
+            return (name,)
+        nested = _nested(annotation)
+        if nested and column.startswith(f"{name}_"):
+            rest = _path(nested, column.removeprefix(f"{name}_"))
+            if rest:
+                return (name, *rest)
+    return ()
+
+
+def _nested(annotation: Any) -> type[Any] | None:
+    """Return the attrs class among what an annotation allows."""
+    plain = plain_of(annotation).type
+    among = typing.get_args(plain) or (plain,)
+    return next((each for each in among if isinstance(each, type) and attrs.has(each)), None)
+
+
+def _only(cls: type[Any], paths: Sequence[tuple[str, ...]]) -> type[msgspec.Struct]:
+    """Make the Struct that has, of a record class, only what lies on these paths."""
+    annotations = annotations_of(cls)
+    below: dict[str, list[tuple[str, ...]]] = {}
+    for path in paths:
+        below.setdefault(path[0], []).append(path[1:])
+    fields: list[tuple[str, Any, Any]] = []
+    for name, rest in below.items():
+        nested = _nested(annotations[name]) if rest[0] else None
+        kind: Any = _only(nested, rest) if nested else plain_of(annotations[name]).type
+        fields.append((name, kind | None, None))
+    return msgspec.defstruct(f"{cls.__name__}Key", fields, gc=False)
