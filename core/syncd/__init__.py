@@ -4,50 +4,50 @@ What is named in `__all__`, and `syncd.testing`, keeps its meaning between relea
 may change.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from syncd.config import Duration, Size
-from syncd.errors import (
-    CursorExpired,
-    SyncdError,
-    Throttled,
-    Unauthorized,
-    Unavailable,
-    Unintelligible,
-)
-from syncd.hookspecs import hookimpl
-from syncd.model import (
-    Account,
-    Begin,
-    Check,
-    Connector,
-    Context,
-    Cursor,
-    Feed,
-    Fetch,
-    Http,
-    Instance,
-    Page,
-    Partition,
-    Partitions,
-    Pass,
-    Quota,
-    Rate,
-    Record,
-    Request,
-    Response,
-    Secret,
-    Slice,
-    Stream,
-    Transform,
-    Upstream,
-    Write,
-    Written,
-)
 
 if TYPE_CHECKING:
     from syncd.bulk import Column
+    from syncd.config import Duration, Size
+    from syncd.errors import (
+        CursorExpired,
+        SyncdError,
+        Throttled,
+        Unauthorized,
+        Unavailable,
+        Unintelligible,
+    )
+    from syncd.hookspecs import hookimpl
     from syncd.http import decode
+    from syncd.model import (
+        Account,
+        Begin,
+        Check,
+        Connector,
+        Context,
+        Cursor,
+        Feed,
+        Fetch,
+        Http,
+        Instance,
+        Page,
+        Partition,
+        Partitions,
+        Pass,
+        Quota,
+        Rate,
+        Record,
+        Request,
+        Response,
+        Secret,
+        Slice,
+        Stream,
+        Transform,
+        Upstream,
+        Write,
+        Written,
+    )
 
 __all__ = [
     "Account",
@@ -90,14 +90,34 @@ __all__ = [
 ]
 
 
+# Where the names come from that are not of `syncd.model`.
+_HOMES = {
+    "Column": "syncd.bulk",
+    "CursorExpired": "syncd.errors",
+    "Duration": "syncd.config",
+    "Size": "syncd.config",
+    "SyncdError": "syncd.errors",
+    "Throttled": "syncd.errors",
+    "Unauthorized": "syncd.errors",
+    "Unavailable": "syncd.errors",
+    "Unintelligible": "syncd.errors",
+    "decode": "syncd.http",
+    "hookimpl": "syncd.hookspecs",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import what brings a driver or an HTTP client along only when somebody uses it (PEP 562)."""
-    if name == "Column":
-        from syncd.bulk import Column  # noqa: PLC0415
+    """Import what a name needs when somebody first uses it (PEP 562).
 
-        return Column
-    if name == "decode":
-        from syncd.http import decode  # noqa: PLC0415
+    Every module of ours imports this one first, and few of them all of that: `Column` brings a
+    driver along, `decode` an HTTP client.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "syncd.model")), name)
+    globals()[name] = value  # from here on it is found without asking
+    return value
 
-        return decode
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -23,9 +23,9 @@ from uuid import uuid4
 import attrs
 import trio
 
-from syncd import embedded
 from syncd.clock import DatabaseClock
 from syncd.config import Config
+from syncd.embedded.serving import serving
 from syncd.errors import StoreError, SyncdError
 from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
 from syncd.http import Limiters
@@ -38,7 +38,6 @@ from syncd.store.keeper import LeaseKeeper
 
 T = TypeVar("T")
 
-SERVER_SECONDS = 40.0  # for the embedded server's last user to stop it
 LEAVE_SECONDS = 3.0
 BEAT_SECONDS = 20.0  # three beats within `registry.STALE_SECONDS`
 POOL_SHARE = 0.6  # of max_connections, for all our processes: others want some too
@@ -154,8 +153,7 @@ class Root:
         """Return how to connect; without a configured url, to the embedded server."""
         if self._config.database.url is not None:
             return self._config.database.url, None
-        server = await trio.to_thread.run_sync(embedded.start, self._config.daemon.data_dir)
-        stack.push_async_callback(shielded, SERVER_SECONDS, server.close)
+        server = await stack.enter_async_context(serving(self._config.daemon.data_dir))
         self._emit(EmbeddedStarted(server.version, server.started, str(server.data_dir)))
         return Secret(server.conninfo), server.psql_command
 
@@ -196,12 +194,6 @@ class Root:
                 await reserved.run(registry.beat, self._identity)
             except StoreError as error:
                 self._emit(DbUnavailable(str(error)))
-
-
-async def shielded(seconds: float, close: Callable[[], None]) -> None:
-    """Run a blocking clean-up to its end, in a thread, even when we are being cancelled."""
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
-        await trio.to_thread.run_sync(close)
 
 
 def pool_size(wanted: int, life: registry.Life) -> int:

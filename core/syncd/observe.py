@@ -10,13 +10,15 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import attrs
-import structlog
 
 from syncd.events import Event, Level
 from syncd.model import Secret
+
+if TYPE_CHECKING:
+    import structlog
 
 Listener = Callable[[Event], None]
 
@@ -81,6 +83,9 @@ def _stamp(_: Any, __: str, fields: structlog.typing.EventDict) -> structlog.typ
 
 
 def _logger(stream: TextIO, format: Literal["json", "text"], redact: Redaction) -> Any:  # noqa: A002
+    # Here, since it brings rich along, and most commands write no log.
+    import structlog  # noqa: PLC0415
+
     render: Any
     if format == "json":
         render = structlog.processors.JSONRenderer(default=str)

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from syncd import CursorExpired, Page, Record, Response, decode
+import syncd
+from syncd import CursorExpired, Page, Record, Response
 
 MINUTES_MAX = 4320  # 72 h: the API refuses more
 MARGIN_MINUTES = 15  # so that nothing falls between two windows
@@ -98,7 +99,7 @@ def cars_page(response: Response) -> Page:
 
     Raises: `Unintelligible` where the body is not a page.
     """
-    envelope = decode(response, _Envelope, where="GET /cars")
+    envelope = syncd.decode(response, _Envelope, where="GET /cars")
     cars, lots = [], []
     for raw in envelope.data:
         try:
@@ -131,7 +132,7 @@ def _lots_of(car: _Car) -> list[Record]:
 
 def manufacturers_page(response: Response) -> Page:
     """Read a page of `/manufacturers/cars`."""
-    envelope = decode(response, _Envelope, where="GET /manufacturers/cars")
+    envelope = syncd.decode(response, _Envelope, where="GET /manufacturers/cars")
     return _page({"manufacturers": [Record(raw) for raw in envelope.data]}, envelope, response)
 
 

@@ -10,7 +10,9 @@ import ast
 import inspect
 import subprocess
 import sys
+from importlib import import_module
 
+import pytest
 from sources import ROOT, core
 
 import syncd
@@ -26,6 +28,19 @@ def test_whatever_the_door_imports_of_ours_is_public() -> None:
     ours = {name for name, dotted in door.imported.items() if dotted.startswith("syncd.")}
 
     assert ours == set(syncd.__all__)
+
+
+def test_every_name_of_the_door_is_what_the_type_checker_takes_it_for() -> None:
+    """Imported by name for who reads the door, and at its first use for who runs it."""
+    (door,) = (source for source in core() if source.module == "syncd")
+    declared = {name: dotted for name, dotted in door.imported.items() if name in syncd.__all__}
+
+    for name, dotted in declared.items():
+        module, _, there = dotted.rpartition(".")
+        assert getattr(syncd, name) is getattr(import_module(module), there), name
+    assert set(declared) <= set(dir(syncd))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = syncd.nothing
 
 
 def test_the_door_brings_no_driver_and_no_client_along() -> None:

@@ -30,7 +30,9 @@ SYNCD = str(Path(sys.executable).with_name("syncd"))
 SMALL = Shape(cars=600, per_page=200, requests_per_second=100.0)
 SLOW = Shape(cars=600, per_page=20, requests_per_second=10.0)  # 30 pages: three seconds
 ENDLESS = attrs.evolve(SLOW, requests_per_second=0.2)  # longer than any test waits
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "PYTHONPATH"}
+}
 
 
 @attrs.frozen

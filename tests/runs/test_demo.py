@@ -23,7 +23,9 @@ from syncd.embedded import unprivileged
 from syncd.errors import ConfigError
 
 SYNCD = str(Path(sys.executable).with_name("syncd"))
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "PYTHONPATH"}
+}
 CARS = 3000
 
 

@@ -15,7 +15,8 @@ from syncd import bulk
 from syncd.cli import findings, questions
 from syncd.cli.database import with_database
 from syncd.cli.findings import Finding
-from syncd.cli.loading import Invocation, Loaded
+from syncd.cli.invocation import Invocation
+from syncd.cli.loading import Loaded, load
 from syncd.clock import DatabaseClock
 from syncd.commit import Target
 from syncd.config import Job
@@ -37,7 +38,7 @@ ACCOUNTS_AT_ONCE = 8  # upstreams that share a quota are asked one by one anyway
 def check(invocation: Invocation) -> list[Finding]:
     """Look at everything; what cannot be looked at is a finding, too."""
     try:
-        loaded = invocation.load()
+        loaded = load(invocation)
     except SyncdError as error:
         return findings.problems(error)
     return [

@@ -1,23 +1,24 @@
-"""The commands, their options and what `--help` teaches."""
+"""The commands, their options and what `--help` teaches.
+
+Each command imports what it does when it is called: the help, the version and a wrong command line
+are told without the engine, and the commands that only ask without an HTTP client.
+"""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from syncd.cli import checking, demonstrating, ending, findings, history, psql, running
-from syncd.cli.columns import table
-from syncd.cli.loading import Invocation
-from syncd.config import Unwanted, duration_seconds, read
-from syncd.config.values import did_you_mean
-from syncd.plugins import found
+from syncd.cli import ending
+from syncd.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from syncd.config import Config
 
 DEMO_RATE = 20.0  # requests/s: above what two cores can store of 1,000-car pages
 
@@ -28,6 +29,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdo
 
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
     """Read a duration as the configuration does."""
+    from syncd.config import Unwanted, duration_seconds
+
     try:
         return duration_seconds(value)
     except Unwanted as error:
@@ -56,13 +59,21 @@ def invoke(arguments: Sequence[str]) -> int:
 
 def _ended(invocation: Invocation, error: BaseException) -> int:
     end = ending.ending_of(error)
-    click.echo(invocation.redaction.text(end.text), err=True)
+    click.echo(invocation.redact(end.text), err=True)
     return end.code
 
 
 def _echo_json(value: Any, invocation: Invocation) -> None:
+    import msgspec
+
     text = msgspec.json.encode(value).decode()
-    click.echo(invocation.redaction.text(msgspec.json.format(text, indent=2)))
+    click.echo(invocation.redact(msgspec.json.format(text, indent=2)))
+
+
+def _configuration(invocation: Invocation) -> Config:
+    from syncd.cli.loading import load
+
+    return load(invocation).config
 
 
 def _width() -> int | None:
@@ -92,7 +103,7 @@ Begin with:
     show_envvar=True,
     help="The configuration file.",
 )
-@click.version_option(version("syncd"), "-V", "--version", message="%(prog)s %(version)s")
+@click.version_option(None, "-V", "--version", package_name="syncd", message="%(prog)s %(version)s")
 @click.pass_obj
 def cli(invocation: Invocation, file: Path) -> None:
     """Keep PostgreSQL tables in step with HTTP APIs."""
@@ -151,7 +162,9 @@ def run(
     fetched is committed, and the next run goes on there; a second one stops at once, and loses
     nothing that was committed.
     """
-    loaded = invocation.load()
+    from syncd.cli import loading, running
+
+    loaded = loading.load(invocation)
     wanted = running.named_jobs(loaded, jobs)
     how = running.How(full=full or verify, verify=verify, wait_seconds=wait_seconds)
     return running.run(loaded, wanted, how, as_json=as_json)
@@ -177,11 +190,13 @@ def check(invocation: Invocation, as_json: bool) -> int:
     Lists all problems of the configuration at once, says what DDL the next run would apply, which
     pass each partition would walk and why, and puts each plugin's own question to its upstream.
     """
+    from syncd.cli import checking, findings
+
     result = checking.check(invocation)
     if as_json:
         _echo_json(findings.as_json(result), invocation)
     else:
-        click.echo(invocation.redaction.text(findings.as_text(result)))
+        click.echo(invocation.redact(findings.as_text(result)))
     return findings.exit_code(result)
 
 
@@ -203,7 +218,9 @@ def migrate(invocation: Invocation, as_json: bool) -> int:
 
     Needed for a database that was configured by url. The embedded one is migrated by itself.
     """
-    names = history.migrate(invocation.load().config)
+    from syncd.cli import history
+
+    names = history.migrate(_configuration(invocation))
     if as_json:
         _echo_json({"applied": names}, invocation)
         return ending.FINE
@@ -228,11 +245,13 @@ Examples:
 @click.pass_obj
 def runs(invocation: Invocation, job: str | None, limit: int, as_json: bool) -> int:
     """Show the history of runs, the newest first; with JOB, of that job alone."""
-    rows = history.runs(invocation.load().config, job=job, most=limit)
+    from syncd.cli import history
+
+    rows = history.runs(_configuration(invocation), job=job, most=limit)
     if as_json:
         _echo_json(rows, invocation)
     elif rows:
-        click.echo(invocation.redaction.text(history.as_table(rows, width=_width())))
+        click.echo(invocation.redact(history.as_table(rows, width=_width())))
     else:
         click.echo("no runs yet")
     return ending.FINE
@@ -256,26 +275,19 @@ def resume(invocation: Invocation, instance: str, account: str | None, as_json: 
     An account is parked when its credential is refused, a partition when running it again would
     only do harm. Mend the cause first: `syncd check` says what it is.
     """
-    config = invocation.load().config
-    _refuse_unknown("INSTANCE", instance, config.instances)
+    from syncd.cli import history
+
+    config = _configuration(invocation)
+    history.refuse_unknown("INSTANCE", instance, config.instances)
     if account is not None:
         accounts = {each.name: each for each in config.instances[instance].accounts}
-        _refuse_unknown("--account", account, accounts)
+        history.refuse_unknown("--account", account, accounts)
     resumed = history.resume(config, instance, account=account)
     if as_json:
         _echo_json({"resumed": resumed}, invocation)
     else:
         click.echo(f"resumed: {resumed}" if resumed else "nothing was parked")
     return ending.FINE
-
-
-def _refuse_unknown(what: str, name: str, known: Mapping[str, Any]) -> None:
-    if name not in known:
-        there = ", ".join(known) or "none"
-        raise click.BadParameter(
-            f"{name!r} is not configured; there: {there}{did_you_mean(name, known)}",
-            param_hint=what,
-        )
 
 
 @cli.command(
@@ -292,23 +304,17 @@ def plugins(ctx: click.Context, as_json: bool) -> int:
 
     Only plugins that the configuration enables are ever imported; this command imports none.
     """
+    from syncd.cli import listing
+
     invocation: Invocation = ctx.obj
     parent = ctx.parent or ctx
     by_default = parent.get_parameter_source("file") == click.core.ParameterSource.DEFAULT
     missing = by_default and not invocation.file.exists()
-    enabled = () if missing else read(invocation.file).plugins
-    installed = {each.name: each.distribution for each in found()}
-    rows = [
-        {"name": name, "distribution": installed.get(name), "enabled": name in enabled}
-        for name in dict.fromkeys((*installed, *enabled))
-    ]
+    rows = listing.plugins(() if missing else listing.enabled_by(invocation.file))
     if as_json:
         _echo_json(rows, invocation)
     else:
-        cells = [
-            (row["name"], row["distribution"] or "not installed", row["enabled"]) for row in rows
-        ]
-        click.echo(table(("plugin", "distribution", "enabled"), cells))
+        click.echo(listing.as_table(rows))
     return ending.FINE
 
 
@@ -356,6 +362,8 @@ def demo(
     Starts an embedded PostgreSQL and a simulated car feed on this machine, walks the whole feed,
     lets 1 % of the cars change, walks it once more, and shows what both passes did.
     """
+    from syncd.cli import demonstrating
+
     wanted = demonstrating.Wanted(
         cars=cars,
         requests_per_second=rate,
@@ -389,12 +397,14 @@ def psql_command(invocation: Invocation, data_dir: Path | None, arguments: tuple
 
     Ends with psql's own exit code.
     """
+    from syncd.cli.psql import psql
+
     if data_dir is None:
-        config = invocation.load().config
+        config = _configuration(invocation)
         if config.database.url is not None:
             raise click.UsageError(
                 "the configuration names a database by url: open it with a psql of your own, or "
                 "name an embedded one with --data-dir"
             )
         data_dir = config.daemon.data_dir
-    return psql.psql(data_dir, arguments)
+    return psql(data_dir, arguments)

@@ -9,9 +9,8 @@ from typing import TypeVar
 
 import trio
 
-from syncd import embedded
 from syncd.config import Config
-from syncd.daemon import SERVER_SECONDS, shielded
+from syncd.embedded.serving import serving
 from syncd.errors import SyncdError
 from syncd.events import Event
 from syncd.model import Secret
@@ -66,8 +65,7 @@ async def with_control_tables(
 async def _conninfo(config: Config, stack: AsyncExitStack) -> Secret:
     if config.database.url is not None:
         return config.database.url
-    server = await trio.to_thread.run_sync(embedded.start, config.daemon.data_dir)
-    stack.push_async_callback(shielded, SERVER_SECONDS, server.close)
+    server = await stack.enter_async_context(serving(config.daemon.data_dir))
     return Secret(server.conninfo)
 
 

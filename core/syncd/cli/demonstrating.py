@@ -16,14 +16,17 @@ import click
 import msgspec
 import trio
 
-from syncd import demo, embedded
+from syncd import demo
 from syncd.cli import columns, ending, summary, wording
 from syncd.cli.database import with_database
-from syncd.cli.loading import Invocation, Loaded
+from syncd.cli.invocation import Invocation
+from syncd.cli.loading import Loaded, take
 from syncd.cli.screen import Attendance, attend
 from syncd.cli.summary import JobEnd
 from syncd.config import parse
-from syncd.daemon import SERVER_SECONDS, Process, Root, shielded
+from syncd.daemon import Process, Root
+from syncd.embedded import EmbeddedServer
+from syncd.embedded.serving import serving
 from syncd.events import Event, RunFinished
 from syncd.jobs import Result
 from syncd.store.hops import Hops
@@ -79,8 +82,7 @@ class _Story:
         wanted = self._wanted
         with demo.playground(wanted.data_dir) as data_dir:
             async with AsyncExitStack() as stack:
-                server = await trio.to_thread.run_sync(embedded.start, data_dir)
-                stack.push_async_callback(shielded, SERVER_SECONDS, server.close)
+                server = await stack.enter_async_context(serving(data_dir))
                 upstream = await stack.enter_async_context(
                     demo.simulator(
                         cars=wanted.cars,
@@ -108,10 +110,11 @@ class _Story:
             # On a terminal the live table is enough; whoever reads a file wants lines, not JSON.
             log_format="auto" if sys.stderr.isatty() else "text",
         )
-        return self._invocation.take(parse(text, file="the demo's configuration", folder=data_dir))
+        raw = parse(text, file="the demo's configuration", folder=data_dir)
+        return take(self._invocation, raw)
 
     async def _prepare(
-        self, loaded: Loaded, server: embedded.EmbeddedServer, attendance: Attendance
+        self, loaded: Loaded, server: EmbeddedServer, attendance: Attendance
     ) -> None:
         """Say what there is to see, and begin with empty tables."""
         say, wanted = attendance.screen.say, self._wanted
@@ -156,7 +159,7 @@ class _Story:
         seconds = time.monotonic() - self._began
         for act in self._acts:
             for sentence in summary.sentences(act.end):
-                click.echo(self._invocation.redaction.text(f"syncd: {sentence}"), err=True)
+                click.echo(self._invocation.redact(f"syncd: {sentence}"), err=True)
         if self._wanted.as_json:
             text = msgspec.json.encode(as_json(self._acts, seconds, code)).decode()
             click.echo(msgspec.json.format(text, indent=2))

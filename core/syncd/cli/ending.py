@@ -8,7 +8,6 @@ from typing import Final
 
 import attrs
 
-from syncd.daemon import Stopped
 from syncd.errors import (
     CommitUnknown,
     ConfigError,
@@ -86,16 +85,26 @@ def ending_of(error: BaseException) -> Ending:
     with it.
     """
     causes = leaves(error)
-    known = (SyncdError, Stopped, KeyboardInterrupt)
-    if not all(isinstance(cause, known) for cause in causes):
+    stopped = [cause for cause in causes if _is_stopped(cause)]
+    known = (SyncdError, KeyboardInterrupt)
+    if not all(isinstance(cause, known) or cause in stopped for cause in causes):
         told = "".join(traceback.format_exception(error))
         return Ending(INTERNAL, f"{told}syncd: internal error; this is a bug, please report it")
     errors = [cause for cause in causes if isinstance(cause, SyncdError)]
     if errors:
         text = "\n".join(dict.fromkeys(f"syncd: {each}" for each in errors))
         return Ending(worst(code_of(each) for each in errors), text)
-    if any(isinstance(cause, Stopped) for cause in causes):
+    if stopped:
         return Ending(
             TRY_AGAIN, "syncd: stopped at once; what was committed stays; run it again to go on"
         )
     return Ending(INTERRUPTED, "syncd: interrupted")
+
+
+def _is_stopped(cause: BaseException) -> bool:
+    if isinstance(cause, SyncdError | KeyboardInterrupt):
+        return False
+    # Here, since a wrong command line is told without the engine.
+    from syncd.daemon import Stopped  # noqa: PLC0415
+
+    return isinstance(cause, Stopped)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import click
 import trio
 
 from syncd.cli import columns
 from syncd.cli.database import with_control_tables, with_database
 from syncd.config import Config
+from syncd.config.values import did_you_mean
 from syncd.events import Event
 from syncd.model import Partition, Slice
 from syncd.store import migrations, registry
@@ -47,6 +49,19 @@ def resume(config: Config, instance: str, *, account: str | None) -> int:
         return await hops.run(registry.resume, instance, account)
 
     return trio.run(lambda: with_control_tables(config, mend, emit=_nobody_listens))
+
+
+def refuse_unknown(what: str, name: str, known: Mapping[str, Any]) -> None:
+    """Let pass only a name that is configured.
+
+    Raises: `click.BadParameter`, with the name that was probably meant.
+    """
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise click.BadParameter(
+            f"{name!r} is not configured; there: {there}{did_you_mean(name, known)}",
+            param_hint=what,
+        )
 
 
 def migrate(config: Config) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
 
+from syncd.cli.invocation import Invocation
 from syncd.config import Config, RawConfig, read, structure
 from syncd.model import Secret
 from syncd.observe import Redaction
@@ -26,32 +26,26 @@ class Loaded:
     secrets: tuple[Secret, ...]
 
 
-@attrs.define
-class Invocation:
-    """What the global options say, and what must never be printed."""
+def load(invocation: Invocation) -> Loaded:
+    """Read the configuration and import its plugins; from here on its secrets are redacted.
 
-    file: Path = Path("syncd.toml")
-    redaction: Redaction = attrs.field(factory=lambda: Redaction(()))
+    Raises: `InvalidConfig` with all problems, `HookError`.
+    """
+    return take(invocation, read(invocation.file))
 
-    def load(self) -> Loaded:
-        """Read the configuration and import its plugins; from here on its secrets are redacted.
 
-        Raises: `InvalidConfig` with all problems, `HookError`.
-        """
-        return self.take(read(self.file))
-
-    def take(self, raw: RawConfig) -> Loaded:
-        """Import the plugins of a parsed configuration, and structure it."""
-        plugins = Plugins.load(raw.plugins)
-        config = structure(
-            raw,
-            plugins.connectors,
-            environment=os.environ,
-            installed=[each.name for each in found()],
-        )
-        secrets = tuple(secrets_of(config))
-        self.redaction = Redaction(secrets)
-        return Loaded(config, plugins, secrets)
+def take(invocation: Invocation, raw: RawConfig) -> Loaded:
+    """Import the plugins of a parsed configuration, and structure it."""
+    plugins = Plugins.load(raw.plugins)
+    config = structure(
+        raw,
+        plugins.connectors,
+        environment=os.environ,
+        installed=[each.name for each in found()],
+    )
+    secrets = tuple(secrets_of(config))
+    invocation.redact = Redaction(secrets).text
+    return Loaded(config, plugins, secrets)
 
 
 def secrets_of(config: Config) -> Iterator[Secret]:

@@ -9,25 +9,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import attrs
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.text import Text
 
 from syncd.cli import wording
 from syncd.cli.board import Board, folded
-from syncd.cli.drawing import drawn
 from syncd.config import Config, Log
 from syncd.events import Event, LeaseWaiting, Level, RecordsQuarantined, RunProgress
 from syncd.model import Secret
 from syncd.observe import Observer, Redaction, stream_of
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from syncd.cli.terminal import Terminal
+
 PAUSE_SECONDS = 5.0  # between two lines that say the same with other numbers
-REFRESHES_PER_SECOND = 4  # of the table: its numbers change once a second
 
 _RANK: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -84,7 +84,7 @@ class Screen:
         self._how = how
         self.redact = redact
         self._stream = stream or sys.stderr
-        self._console = console or Console(stderr=True, highlight=False)
+        self._terminal = _terminal(console) if how.display else None
         self._now = now
         self._board = Board()
         self._told_at: dict[object, float] = {}
@@ -108,24 +108,12 @@ class Screen:
     @contextmanager
     def showing(self) -> Iterator[None]:
         """Show the live table while the block runs, where there is to be one."""
-        if not self._how.display:
-            yield
-            return
-        with Live(
-            console=self._console,
-            get_renderable=self._draw,
-            refresh_per_second=REFRESHES_PER_SECOND,
-            transient=True,  # the summary says it all once more
-        ):
+        with self._terminal.showing(lambda: self._board) if self._terminal else nullcontext():
             yield
 
     def clear(self) -> None:
         """Forget what was shown: something else begins."""
         self._board = Board()
-
-    def _draw(self) -> RenderableType:
-        # Half of the terminal: above the table there must be room for what goes wrong.
-        return drawn(self._board, rows_max=max(1, self._console.height // 2))
 
     def _worth_saying(self, event: Event) -> Event | None:
         """Return the event that a line is to tell; what comes often is told now and then."""
@@ -156,12 +144,18 @@ class Screen:
 
     def _write(self, text: str, level: Level = "info") -> None:
         line = self.redact(text)
-        if self._how.display:
-            style = {"warning": "yellow", "error": "red"}.get(level, "")
-            self._console.print(Text(line, style=style))
+        if self._terminal:
+            self._terminal.write(line, level)
         else:
             self._stream.write(f"{line}\n")
             self._stream.flush()
+
+
+def _terminal(console: Console | None) -> Terminal:
+    # Here, since only who sits at a terminal needs rich.
+    from syncd.cli.terminal import Terminal  # noqa: PLC0415
+
+    return Terminal(console)
 
 
 @attrs.frozen
