@@ -35,6 +35,7 @@ MEASURES: Mapping[str, Callable[[Finished], float]] = {
     "cpu_seconds": lambda each: each.cpu_seconds,
     "database_seconds": lambda each: each.database_seconds,
     "server_seconds": lambda each: each.server_seconds,
+    "all_cpu_seconds": lambda each: each.cpu_seconds + each.database_seconds + each.server_seconds,
     "peak_mib": lambda each: each.peak_bytes / MIB,
     "database_peak_mib": lambda each: each.database_peak_bytes / MIB,
     "wal_mib": lambda each: each.wal_bytes / MIB,
@@ -82,6 +83,13 @@ def table_of(finished: Sequence[Finished]) -> dict[Group, dict[str, Row]]:
 def _row(program: str, found: Sequence[Finished]) -> Row:
     spreads = {name: Spread.of([of(each) for each in found]) for name, of in MEASURES.items()}
     return Row(program, len(found), spreads)
+
+
+def cpu_ratio(rows: Mapping[str, Row], program: str = "yardstick") -> float | None:
+    """Return how many times the CPU seconds of syncd another program costs, PostgreSQL's too."""
+    if "syncd" not in rows or program not in rows:
+        return None
+    return rows[program]["all_cpu_seconds"].middle / rows["syncd"]["all_cpu_seconds"].middle
 
 
 def ratio(rows: Mapping[str, Row], program: str = "yardstick") -> float | None:
@@ -171,9 +179,9 @@ def as_text(table: Mapping[Group, Mapping[str, Row]]) -> str:
         lines.append(
             f"  {'program':<19}{'n':>2}  {'rows/s':>22}  {'wall s':>18}  {'own s':>6}"
             f"  {'CPU s':>17}  {'PG CPU':>7}  {'pages':>6}  {'RSS MiB':>8}  {'PG MiB':>7}"
-            f"  {'WAL MiB':>8}  {'ins':>7}  {'upd':>7}  {'ratio':>6}"
+            f"  {'WAL MiB':>8}  {'ins':>7}  {'upd':>7}  {'ratio':>6}  {'by CPU':>6}"
         )
-        lines += [_line(row, ratio(rows, program)) for program, row in rows.items()]
+        lines += [_line(row, _times(rows, program)) for program, row in rows.items()]
     reached = bars(table)
     if reached:
         lines += ["", "to reach:"]
@@ -182,12 +190,18 @@ def as_text(table: Mapping[Group, Mapping[str, Row]]) -> str:
             f"  {'yes' if bar.met else 'NO':<4}{bar.what:<{width}}  {bar.wanted}: {bar.found}"
             for bar in reached
         ]
-    return "\n".join(lines[1:])
+    return "\n".join(line.rstrip() for line in lines[1:])
 
 
-def _line(row: Row, times: float | None) -> str:
+def _times(rows: Mapping[str, Row], program: str) -> str:
+    by_rows, by_cpu = ratio(rows, program), cpu_ratio(rows, program)
+    if by_rows is None or by_cpu is None or program == "syncd":
+        return ""
+    return f"{by_rows:5.2f}x  {by_cpu:5.2f}x"
+
+
+def _line(row: Row, times: str) -> str:
     rate, wall, cpu = row["rows_per_second"], row["wall_seconds"], row["cpu_seconds"]
-    faster = "" if times is None or row.program == "syncd" else f"{times:5.2f}x"
     return (
         f"  {row.program:<19}{row.repeats:>2}"
         f"  {f'{rate.middle:,.0f} ({rate.least:,.0f}-{rate.most:,.0f})':>22}"
@@ -197,7 +211,7 @@ def _line(row: Row, times: float | None) -> str:
         f"  {row['database_seconds'].middle:7.2f}  {row['server_seconds'].middle:6.2f}"
         f"  {row['peak_mib'].middle:8.1f}  {row['database_peak_mib'].middle:7.0f}"
         f"  {row['wal_mib'].middle:8.1f}"
-        f"  {row['inserted'].middle:7.0f}  {row['updated'].middle:7.0f}  {faster:>6}"
+        f"  {row['inserted'].middle:7.0f}  {row['updated'].middle:7.0f}  {times}"
     )
 
 
@@ -218,6 +232,7 @@ def as_json(table: Mapping[Group, Mapping[str, Row]]) -> dict[str, Any]:
             "per_page": per_page,
             "phase": phase,
             "ratio": ratio(rows),
+            "cpu_ratio": cpu_ratio(rows),
             "programs": {name: attrs.asdict(row) for name, row in rows.items()},
         }
         for (shape, records, per_page, phase), rows in table.items()

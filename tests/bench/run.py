@@ -13,17 +13,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
 import databases
 import page_server
 import report
-from loads import GENERATIONS, PROGRAMS, Plan, in_order
+from loads import GENERATIONS, PROGRAMS, Finished, Plan, in_order
 from measure import Overdue
 from programs import Bench, Failed
-from runner import ROOT, Results, Runner, progress
+from runner import ROOT, Results, Runner, code_version, progress
 from totals import Wrong
 
 CORES = 2
@@ -50,8 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    say = progress(time.monotonic())
     results = Results(folder / "results.jsonl")
+    if options.report:
+        code = code_version()
+        finished = [each for each in results.finished if each.code == code]
+    else:
+        finished = _run(options, folder, results)
+    table = report.table_of(finished)
+    if options.json:
+        print(json.dumps(report.as_json(table), indent=2))
+    else:
+        print(report.as_text(table))
+    return 0
+
+
+def _run(options: argparse.Namespace, folder: Path, results: Results) -> list[Finished]:
+    say = progress(time.monotonic())
     with (
         databases.serving(folder / "postgresql") as database,
         page_server.serving(
@@ -59,15 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ) as pages,
     ):
         say(f"{database.version}, pages from {pages.kind}")
+        if not options.resume:
+            for name in database.names():
+                database.drop(name)
         bench = Bench(folder, database, pages)
         runner = Runner(bench, results, say, resume=options.resume, profile=options.py_spy)
-        finished = runner.run(_plans(options))
-    table = report.table_of(finished)
-    if options.json:
-        print(json.dumps(report.as_json(table), indent=2))
-    else:
-        print(report.as_text(table))
-    return 0
+        return runner.run(_plans(options))
 
 
 def _end(_: int, __: FrameType | None) -> None:
@@ -109,6 +120,10 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(size) for size in text.split(","))
 
 
+def _escaped(phases: Iterable[str]) -> str:
+    return ",".join(phases).replace("%", "%%")  # argparse formats what it prints
+
+
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tests/bench/run.py",
@@ -137,7 +152,7 @@ def _options() -> argparse.ArgumentParser:
         "--phases",
         type=_phases,
         default=("first", "1%"),
-        help=f"of {','.join(GENERATIONS)}: how much has changed since the phase before "
+        help=f"of {_escaped(GENERATIONS)}: how much has changed since the phase before "
         "(default: first,1%%)",
     )
     add(
@@ -148,6 +163,7 @@ def _options() -> argparse.ArgumentParser:
     )
     add("--repeats", type=int, default=1, help="how often each is run, in turns (default: 1)")
     add("--resume", action="store_true", help="do not run again what this code has finished")
+    add("--report", action="store_true", help="run nothing: print what this code has finished")
     add("--no-nginx", action="store_true", help="serve pages by our own server")
     add("--json", action="store_true", help="print the table as JSON")
     add("--py-spy", type=Path, metavar="FILE", help="record syncd's stacks, collapsed, to FILE")

@@ -79,9 +79,6 @@ class Runner:
 
     def run(self, plans: Sequence[Plan]) -> list[Finished]:
         """Run plans; answer with what each load took, those that were known included."""
-        if not self.resume:
-            for name in self.bench.database.names():
-                self.bench.database.drop(name)
         done: list[Finished] = []
         left = [load for plan in plans for load in plan.loads()]
         for plan in plans:
