@@ -29,6 +29,7 @@ class Written:
     inserted: int
     updated: int
     dead: int  # dead tuples that nobody has vacuumed
+    rolled_back: int  # transactions in the database
     wal_bytes: int  # of the whole server, control tables included
 
 
@@ -102,7 +103,8 @@ class Server:
             )
             query = (
                 "SELECT coalesce(sum(n_tup_ins), 0), coalesce(sum(n_tup_upd), 0), "
-                "coalesce(sum(n_dead_tup), 0), pg_current_wal_insert_lsn() - '0/0'::pg_lsn "
+                "coalesce(sum(n_dead_tup), 0), (SELECT xact_rollback FROM pg_stat_database "
+                "WHERE datname = current_database()), pg_current_wal_insert_lsn() - '0/0'::pg_lsn "
                 f"FROM pg_stat_user_tables WHERE {where}"
             )
             row = connection.execute(query.encode()).fetchone()

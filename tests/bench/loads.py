@@ -50,11 +50,13 @@ class Finished(msgspec.Struct, kw_only=True):
     cpu_seconds: float
     database_seconds: float
     server_seconds: float
+    others_seconds: float  # CPU of everybody else on the machine: they disturb
     peak_bytes: int
     database_peak_bytes: int
     inserted: int
     updated: int
     dead: int
+    rolled_back: int
     wal_bytes: int
     page_server: str
     database: str

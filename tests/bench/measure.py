@@ -37,6 +37,7 @@ class Cost:
     database_seconds: float
     database_peak_bytes: int  # private memory of all backends at once, plus the shared part
     server_seconds: float
+    others_seconds: float  # what everybody else on the machine took meanwhile
 
 
 def tree_seconds(root: int) -> float:
@@ -58,6 +59,14 @@ def _seconds(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
         return sum(map(int, fields[11:15])) / TICKS  # utime, stime, cutime, cstime
     return 0.0
+
+
+def machine_seconds() -> float:
+    """Return the CPU seconds of everything on the machine, what a hypervisor stole included."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / TICKS
 
 
 def _status(pid: int, *names: str) -> list[int]:
@@ -90,7 +99,7 @@ def run(
 
     Raises: `Overdue`; neither then nor when we are interrupted is anything of it left.
     """
-    before = tree_seconds(database), tree_seconds(server)
+    before = tree_seconds(database), tree_seconds(server), machine_seconds(), time.process_time()
     peak = database_peak = 0
     started_at = time.monotonic()
     with said.open("wb") as output:
@@ -124,12 +133,17 @@ def run(
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             process.wait()
+    of_program = usage.ru_utime + usage.ru_stime
+    of_database, of_server = tree_seconds(database) - before[0], tree_seconds(server) - before[1]
+    of_us = time.process_time() - before[3]
+    of_all = machine_seconds() - before[2]
     return Cost(
         process.returncode,
         wall,
-        usage.ru_utime + usage.ru_stime,
+        of_program,
         peak,
-        tree_seconds(database) - before[0],
+        of_database,
         database_peak,
-        tree_seconds(server) - before[1],
+        of_server,
+        max(0.0, of_all - of_program - of_database - of_server - of_us),
     )

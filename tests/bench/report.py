@@ -36,12 +36,14 @@ MEASURES: Mapping[str, Callable[[Finished], float]] = {
     "database_seconds": lambda each: each.database_seconds,
     "server_seconds": lambda each: each.server_seconds,
     "all_cpu_seconds": lambda each: each.cpu_seconds + each.database_seconds + each.server_seconds,
+    "others_seconds": lambda each: each.others_seconds,
     "peak_mib": lambda each: each.peak_bytes / MIB,
     "database_peak_mib": lambda each: each.database_peak_bytes / MIB,
     "wal_mib": lambda each: each.wal_bytes / MIB,
     "inserted": lambda each: each.inserted,
     "updated": lambda each: each.updated,
     "dead": lambda each: each.dead,
+    "rolled_back": lambda each: each.rolled_back,
 }
 
 
@@ -178,7 +180,7 @@ def as_text(table: Mapping[Group, Mapping[str, Row]]) -> str:
         lines += ["", _named(group)]
         lines.append(
             f"  {'program':<19}{'n':>2}  {'rows/s':>22}  {'wall s':>18}  {'own s':>6}"
-            f"  {'CPU s':>17}  {'PG CPU':>7}  {'pages':>6}  {'RSS MiB':>8}  {'PG MiB':>7}"
+            f"  {'CPU s':>17}  {'PG CPU':>7}  {'pages':>6}  {'others':>6}  {'RSS MiB':>8}  {'PG MiB':>7}"
             f"  {'WAL MiB':>8}  {'ins':>7}  {'upd':>7}  {'ratio':>6}  {'by CPU':>6}"
         )
         lines += [_line(row, _times(rows, program)) for program, row in rows.items()]
@@ -209,6 +211,7 @@ def _line(row: Row, times: str) -> str:
         f"  {row['own_seconds'].middle:6.2f}"
         f"  {f'{cpu.middle:.2f} ({cpu.least:.2f}-{cpu.most:.2f})':>17}"
         f"  {row['database_seconds'].middle:7.2f}  {row['server_seconds'].middle:6.2f}"
+        f"  {row['others_seconds'].middle:6.1f}"
         f"  {row['peak_mib'].middle:8.1f}  {row['database_peak_mib'].middle:7.0f}"
         f"  {row['wal_mib'].middle:8.1f}"
         f"  {row['inserted'].middle:7.0f}  {row['updated'].middle:7.0f}  {times}"

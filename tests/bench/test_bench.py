@@ -171,7 +171,7 @@ def finished(program: str, phase: str, *, wall_seconds: float, **said: int) -> F
     load = Load("plain", 190_000, 1000, phase, program, 1)
     sizes = {
         name: said.get(name, 0)
-        for name in ("inserted", "updated", "dead", "wal_bytes", "peak_bytes")
+        for name in ("inserted", "updated", "dead", "rolled_back", "wal_bytes", "peak_bytes")
     }
     return Finished(
         load=load,
@@ -183,6 +183,7 @@ def finished(program: str, phase: str, *, wall_seconds: float, **said: int) -> F
         cpu_seconds=wall_seconds,
         database_seconds=1.0,
         server_seconds=0.1,
+        others_seconds=0.0,
         database_peak_bytes=0,
         page_server="nginx",
         database="PostgreSQL",
