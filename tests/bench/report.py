@@ -174,20 +174,23 @@ def _growth(table: Mapping[Group, Mapping[str, Row]]) -> Iterator[Bar]:
 
 
 def as_text(table: Mapping[Group, Mapping[str, Row]]) -> str:
-    """Write the table for a reader: median (least-most)."""
+    """Write the table for a reader: medians, and (least-most) where the spread matters."""
+    cells = {
+        group: [
+            [row.program, *_cells(row), *_times(rows, program)] for program, row in rows.items()
+        ]
+        for group, rows in table.items()
+    }
+    titles = ["program", "n", *_COLUMNS, "ratio", "by CPU"]
+    every = [titles, *(line for found in cells.values() for line in found)]
+    widths = [max(len(line[n]) for line in every) for n in range(len(titles))]
     lines = []
-    for group, rows in table.items():
-        lines += ["", _named(group)]
-        lines.append(
-            f"  {'program':<19}{'n':>2}  {'rows/s':>22}  {'wall s':>18}  {'own s':>6}"
-            f"  {'CPU s':>17}  {'PG CPU':>7}  {'pages':>6}  {'others':>6}  {'RSS MiB':>8}  {'PG MiB':>7}"
-            f"  {'WAL MiB':>8}  {'ins':>7}  {'upd':>7}  {'ratio':>6}  {'by CPU':>6}"
-        )
-        lines += [_line(row, _times(rows, program)) for program, row in rows.items()]
+    for group, found in cells.items():
+        lines += ["", _named(group), *(_aligned(line, widths) for line in [titles, *found])]
     reached = bars(table)
     if reached:
-        lines += ["", "to reach:"]
         width = max(len(bar.what) for bar in reached)
+        lines += ["", "to reach:"]
         lines += [
             f"  {'yes' if bar.met else 'NO':<4}{bar.what:<{width}}  {bar.wanted}: {bar.found}"
             for bar in reached
@@ -195,27 +198,43 @@ def as_text(table: Mapping[Group, Mapping[str, Row]]) -> str:
     return "\n".join(line.rstrip() for line in lines[1:])
 
 
-def _times(rows: Mapping[str, Row], program: str) -> str:
+def _spread(spread: Spread, digits: int) -> str:
+    least, most = f"{spread.least:,.{digits}f}", f"{spread.most:,.{digits}f}"
+    return f"{spread.middle:,.{digits}f} ({least}-{most})"
+
+
+_COLUMNS: Mapping[str, Callable[[Row], str]] = {
+    "rows/s": lambda row: _spread(row["rows_per_second"], 0),
+    "wall s": lambda row: _spread(row["wall_seconds"], 2),
+    "own s": lambda row: _spread(row["own_seconds"], 2),
+    "CPU s": lambda row: _spread(row["cpu_seconds"], 2),
+    "PG CPU": lambda row: _spread(row["database_seconds"], 2),
+    "pages": lambda row: f"{row['server_seconds'].middle:.2f}",
+    "others": lambda row: f"{row['others_seconds'].middle:.1f}",
+    "RSS MiB": lambda row: f"{row['peak_mib'].most:.0f}",
+    "PG MiB": lambda row: f"{row['database_peak_mib'].most:.0f}",
+    "WAL MiB": lambda row: f"{row['wal_mib'].middle:.1f}",
+    "ins": lambda row: f"{row['inserted'].middle:.0f}",
+    "upd": lambda row: f"{row['updated'].middle:.0f}",
+}
+"""Seconds of CPU are the program's, PostgreSQL's, the page server's and everybody else's."""
+
+
+def _cells(row: Row) -> list[str]:
+    return [str(row.repeats), *(written(row) for written in _COLUMNS.values())]
+
+
+def _times(rows: Mapping[str, Row], program: str) -> list[str]:
+    """Say how many times as fast as a program syncd is, and how many times as cheap."""
     by_rows, by_cpu = ratio(rows, program), cpu_ratio(rows, program)
     if by_rows is None or by_cpu is None or program == "syncd":
-        return ""
-    return f"{by_rows:5.2f}x  {by_cpu:5.2f}x"
+        return ["", ""]
+    return [f"{by_rows:.2f}x", f"{by_cpu:.2f}x"]
 
 
-def _line(row: Row, times: str) -> str:
-    rate, wall, cpu = row["rows_per_second"], row["wall_seconds"], row["cpu_seconds"]
-    return (
-        f"  {row.program:<19}{row.repeats:>2}"
-        f"  {f'{rate.middle:,.0f} ({rate.least:,.0f}-{rate.most:,.0f})':>22}"
-        f"  {f'{wall.middle:.2f} ({wall.least:.2f}-{wall.most:.2f})':>18}"
-        f"  {row['own_seconds'].middle:6.2f}"
-        f"  {f'{cpu.middle:.2f} ({cpu.least:.2f}-{cpu.most:.2f})':>17}"
-        f"  {row['database_seconds'].middle:7.2f}  {row['server_seconds'].middle:6.2f}"
-        f"  {row['others_seconds'].middle:6.1f}"
-        f"  {row['peak_mib'].middle:8.1f}  {row['database_peak_mib'].middle:7.0f}"
-        f"  {row['wal_mib'].middle:8.1f}"
-        f"  {row['inserted'].middle:7.0f}  {row['updated'].middle:7.0f}  {times}"
-    )
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return "  ".join([f"  {first.strip():<{widths[0]}}", *others])
 
 
 def _named(group: Group) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
 import databases
+import httpx
 import msgspec
 import page_server
 import pages
@@ -96,6 +98,21 @@ def test_a_program_that_fails_says_why(bench: Bench) -> None:
 
     with pytest.raises(Failed, match="404"):
         run(nowhere, plan("yardstick", phases="first", records=50))
+
+
+@pytest.mark.parametrize("nginx", [True, False])
+def test_pages_are_served_by_number_and_nothing_past_the_last(tmp_path: Path, nginx: bool) -> None:
+    served = Pages("plain", 30, 20, 0)
+    pages.truth_of(served, tmp_path / "pages")
+
+    with page_server.serving(tmp_path / "pages", tmp_path / "server", nginx=nginx) as server:
+        got = [
+            httpx.get(f"{server.url}/{served.name}/records", params={"page": number}).json()
+            for number in (1, 2, 3)
+        ]
+
+    assert [len(page["data"]) for page in got] == [20, 10, 0]
+    assert [page["links"]["next"] for page in got] == ["?page=2", None, None]
 
 
 # --- What is verified -----------------------------------------------------------------------------
