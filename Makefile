@@ -17,11 +17,13 @@ EQUIPPED := $(VENV)/.equipped
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types clean schemas
 .PHONY: ruff async-rules imports spelling tests over-server
+.PHONY: bench bench-all
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo 'PYTHON=... names the Python of .venv (3.11 or newer); ARGS=... goes to syncd demo.'
+	@echo 'PYTHON=... names the Python of .venv (3.11 or newer); ARGS=... goes to syncd demo,'
+	@echo 'and to the benchmark (--help lists what it takes).'
 
 # --- The environment ------------------------------------------------------------------------------
 
@@ -38,7 +40,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(PY)
 	@touch $@
 
 $(EQUIPPED): $(INSTALLED)
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,bench]'
 	@touch $@
 
 # --- To look at it --------------------------------------------------------------------------------
@@ -89,6 +91,14 @@ over-server: $(EQUIPPED)
 	    --junitxml=$(RESULTS)/over-server.xml \
 	    --ignore=tests/store/test_embedded.py --ignore=tests/runs/test_cli.py \
 	    --ignore=tests/runs/test_demo.py tests/store tests/runs
+
+# --- To measure it --------------------------------------------------------------------------------
+
+bench: $(EQUIPPED)  ## measure syncd beside a hand-written program (25 minutes at most)
+	$(PY) tests/bench/run.py --set bench $(ARGS)
+
+bench-all: $(EQUIPPED)  ## measure everything; goes on where it was interrupted
+	$(PY) tests/bench/run.py --set all --resume $(ARGS)
 
 # --- To keep it in order --------------------------------------------------------------------------
 
