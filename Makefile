@@ -17,7 +17,7 @@ EQUIPPED := $(VENV)/.equipped
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types clean schemas
 .PHONY: ruff async-rules imports spelling tests over-server
-.PHONY: bench bench-all
+.PHONY: bench bench-all bench-peers
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -99,6 +99,11 @@ bench: $(EQUIPPED)  ## measure syncd beside a hand-written program (25 minutes a
 
 bench-all: $(EQUIPPED)  ## measure everything; goes on where it was interrupted
 	$(PY) tests/bench/run.py --set all --resume $(ARGS)
+
+bench-peers: $(EQUIPPED)  ## measure syncd beside dlt, installed in .venv-peers
+	$(PY) -m venv .venv-peers
+	.venv-peers/bin/pip --disable-pip-version-check --quiet install -r tests/bench/peers.txt
+	$(PY) tests/bench/run.py --set peers --resume $(ARGS)
 
 # --- To keep it in order --------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import msgspec
 GENERATIONS = {"first": 0, "1%": 1, "0%": 1, "50%": 2, "100%": 3}
 """The phases in their order, and the generation of pages that each is served."""
 
-PROGRAMS = ("syncd", "yardstick", "yardstick-distinct")
+PROGRAMS = ("syncd", "yardstick", "yardstick-distinct", "dlt")
 
 
 class Load(msgspec.Struct, frozen=True):

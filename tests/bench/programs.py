@@ -18,6 +18,7 @@ from measure import Cost
 from page_server import PageServer
 
 HERE = Path(__file__).parent
+PEERS = HERE.parents[1] / ".venv-peers" / "bin" / "python"
 TIMEOUT_SECONDS = 1800.0  # 1,000,000 records at 600 a second
 TIMES_IN_FLIGHT = 8  # as many as the yardstick has
 PROFILE_SECONDS = 30.0  # for the profiler to write what it saw, once the program has ended
@@ -57,19 +58,21 @@ def run(bench: Bench, load: Load, pages_name: str, *, profile: Path | None = Non
     told.unlink(missing_ok=True)
     url = f"{bench.pages.url}/{pages_name}"
     order = folder / f"{load.program}.order"
+    python, program = sys.executable, HERE / "yardstick.py"
     if load.program == "syncd":
-        order = order.with_suffix(".toml")
+        order, program = order.with_suffix(".toml"), HERE / "syncd_program.py"
         order.write_text(configuration(load, url, bench.database.dsn(load.sequence)))
-        program = HERE / "syncd_program.py"
+    elif load.program == "dlt":
+        python, program = str(PEERS), HERE / "peer_dlt.py"
+        order.write_text(json.dumps(peer_order(load, url, bench)))
     else:
         order.write_text(json.dumps(yardstick_order(load, url, bench.database)))
-        program = HERE / "yardstick.py"
     with ExitStack() as stack:
         beside = None
         if profile is not None and load.program == "syncd":
             beside = stack.enter_context(Profiler(profile)).watch
         cost = measure.run(
-            [sys.executable, str(program), str(order), str(told)],
+            [python, str(program), str(order), str(told)],
             said=said,
             database=bench.database.postmaster,
             server=bench.pages.pid,
@@ -112,6 +115,14 @@ def yardstick_order(load: Load, url: str, database: Server) -> dict[str, Any]:
         "per_page": load.per_page,
         "dsn": database.options(load.sequence),
         "distinct": load.program.endswith("-distinct"),
+    }
+
+
+def peer_order(load: Load, url: str, bench: Bench) -> dict[str, Any]:
+    """Say what another program is to do, and where it may keep its state."""
+    return yardstick_order(load, url, bench.database) | {
+        "phase": load.phase,
+        "folder": str(bench.folder / "dlt" / load.sequence),
     }
 
 

@@ -8,12 +8,14 @@ is compared with what was served; a difference is an error.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -38,6 +40,10 @@ SETS = {
         Plan("viewed", RECORDS, 1000, ("first", "1%"), _PAIR, 3),
         Plan("cars", RECORDS, 1000, ("first", "1%", "0%"), _PAIR, 3),
         Plan("plain", 1_000_000, 1000, ("first",), ("syncd",), 3),
+    ),
+    "peers": (
+        Plan("plain", RECORDS, 1000, ("first", "1%"), ("syncd", "dlt"), 3),
+        Plan("plain", RECORDS, 50, ("first", "1%"), ("syncd", "dlt"), 3),
     ),
 }
 
@@ -67,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, folder: Path, results: Results) -> list[Finished]:
     say = progress(time.monotonic())
     with (
+        _alone(folder),
         databases.serving(folder / "postgresql") as database,
         page_server.serving(
             folder / "pages", folder / "nginx", nginx=not options.no_nginx
@@ -79,6 +86,17 @@ def _run(options: argparse.Namespace, folder: Path, results: Results) -> list[Fi
         bench = Bench(folder, database, pages)
         runner = Runner(bench, results, say, resume=options.resume, profile=options.py_spy)
         return runner.run(_plans(options))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second benchmark out of a folder, and the databases of the first one safe."""
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another benchmark runs in {folder}; wait for it, or name another --folder")
+        yield
 
 
 def _end(_: int, __: FrameType | None) -> None:
