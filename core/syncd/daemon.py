@@ -23,6 +23,7 @@ from uuid import uuid4
 import attrs
 import trio
 
+from syncd import collector
 from syncd.clock import DatabaseClock
 from syncd.config import Config
 from syncd.embedded.serving import serving
@@ -86,7 +87,8 @@ class Root:
         outcome: list[T] = []
         failure: list[SyncdError] = []
         # Armed before the first await: an early signal must drain, not kill.
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        receiver = trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
+        with receiver as signals, collector.tuned():
             async with trio.open_nursery() as root:
                 root.start_soon(self._watch_signals, signals, root.cancel_scope)
                 try:

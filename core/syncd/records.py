@@ -99,15 +99,16 @@ class RecordMaker:
         items = [(page, item) for page in pages for item in page.page.records.get(name, ())]
         if self.keys is None or self.hasher is None:
             return Sighted(items)
-        of = self.hasher.of_record
-        return Sighted(items, [of(item) if isinstance(item, Record) else None for _, item in items])
+        return Sighted(items, self.hasher.of_records(item for _, item in items))
 
     def known_by_bytes(self, sighted: Sighted) -> bulk.Candidates | None:
         """Return how to ask which of these records are known; `None` where bytes do not count."""
         keys, items = self.keys, sighted.items
         if keys is None:
             return None
-        return bulk.Candidates(self.table, sighted.hashes, lambda i: keys.read(items[i][1]))
+        return bulk.Candidates(
+            self.table, sighted.hashes, lambda places: keys.read([items[i][1] for i in places])
+        )
 
     def known_by_values(self, made: StreamRows) -> bulk.Candidates | None:
         """Return how to ask which of these rows are known; `None` where values do not count."""
@@ -115,11 +116,11 @@ class RecordMaker:
             return None
         table, rows = self.table, made.rows
 
-        def key_at(place: int) -> bulk.Key | None:
-            key = table.key_of(table.values(rows[place]))
-            return key if len(table.key) > 1 else (key,)
+        def keys_at(places: Sequence[int]) -> Sequence[bulk.Key]:
+            keys = [table.key_of(table.values(rows[place])) for place in places]
+            return keys if len(table.key) > 1 else [(key,) for key in keys]
 
-        return bulk.Candidates(table, made.hashes, key_at)
+        return bulk.Candidates(table, made.hashes, keys_at)
 
     def make(self, sighted: Sighted) -> StreamRows:
         """Decode and transform records.

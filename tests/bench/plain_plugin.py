@@ -93,13 +93,6 @@ class _Envelope(msgspec.Struct, gc=False):
     links: _Links
 
 
-def declared(record: type[Any], **wanted: Any) -> Stream:
-    """Declare a stream, with what this syncd's streams can say of `wanted`."""
-    known = {field.name for field in attrs.fields(Stream)}
-    said = {name: value for name, value in wanted.items() if name in known}
-    return Stream(name="records", record=record, key=("id",), **said)
-
-
 def upstream(settings: Settings, _: None) -> Upstream:
     quotas = (Quota("pages", concurrency=settings.in_flight),)
     return Upstream(base_url=settings.base_url, quotas=quotas)
@@ -118,8 +111,8 @@ def connector(name: str, stream: Stream) -> Connector:
 
 
 CONNECTORS = (
-    connector("plain", declared(Plain, shortcut="raw")),
-    connector("viewed", declared(Viewed, shortcut="raw", volatile=("views",))),
+    connector("plain", Stream("records", Plain, key=("id",), shortcut="raw")),
+    connector("viewed", Stream("records", Viewed, key=("id",), volatile=("views",))),
 )
 
 

@@ -135,7 +135,7 @@ class Profiler:
 
     def watch(self, pid: int) -> None:
         py_spy = str(Path(sys.executable).with_name("py-spy"))
-        command = [py_spy, "record", "--format", "raw", "--rate", "200", "--threads"]
+        command = [py_spy, "record", "--format", "raw", "--rate", "200", "--gil"]
         self._process = subprocess.Popen(
             [*command, "--output", str(self._file), "--pid", str(pid)],
             stdin=subprocess.DEVNULL,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import operator
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -34,36 +35,47 @@ class Hasher:
     """Makes the hashes of one stream's rows."""
 
     mark: bytes
-    salt: bytes
+    of_bytes: blake2b  # begun, each to be copied
+    of_columns: blake2b
     volatile: tuple[int, ...]  # places, among a row's values, that are left out
 
     @classmethod
     def of(cls, table: Table, fingerprint: str) -> Hasher:
         """`fingerprint` is the stream's row fingerprint, 16 bytes in hexadecimal."""
         salt = bytes.fromhex(fingerprint)
+        begun = partial(blake2b, digest_size=_CONTENT_BYTES, salt=salt)
         volatile = [i for i, c in enumerate(table.columns) if c.name in table.volatile]
-        return cls(salt[:HASH_MARK_BYTES], salt, tuple(volatile))
+        mark = salt[:HASH_MARK_BYTES]
+        return cls(mark, begun(person=b"raw"), begun(person=b"values"), tuple(volatile))
 
-    def of_record(self, record: Record) -> bytes:
-        """Hash what counts of a record's bytes, and the values its surroundings give.
+    def of_records(self, records: Iterable[Any]) -> list[bytes | None]:
+        """Hash what counts of records' bytes, and the values their surroundings give.
 
-        A JSON value and an object behind it cannot be read in two ways.
+        A JSON value and an object behind it cannot be read in two ways. `None` where a finished
+        object was handed over: it has no bytes.
         """
-        content = record.raw if record.content is None else record.content
-        digest = blake2b(content, digest_size=_CONTENT_BYTES, salt=self.salt, person=b"raw")
-        if record.parent:
-            digest.update(_parent(record.parent))
-        return self.mark + digest.digest()
+        begun, mark = self.of_bytes.copy, self.mark
+        hashes: list[bytes | None] = []
+        for record in records:
+            if not isinstance(record, Record):
+                hashes.append(None)
+                continue
+            digest = begun()
+            digest.update(record.raw if record.content is None else record.content)
+            if record.parent:
+                digest.update(_parent(record.parent))
+            hashes.append(mark + digest.digest())
+        return hashes
 
     def of_values(self, values: Sequence[Any]) -> bytes | None:
         """Hash a row's values; `None` where one cannot be encoded, so that it is compared."""
         if self.volatile:
             values = [value for i, value in enumerate(values) if i not in self.volatile]
+        digest = self.of_columns.copy()
         try:
-            content = _values(values)
+            digest.update(_values(values))
         except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
             return None
-        digest = blake2b(content, digest_size=_CONTENT_BYTES, salt=self.salt, person=b"values")
         return self.mark + digest.digest()
 
 
@@ -74,7 +86,7 @@ _parent = msgspec.json.Encoder(order="deterministic").encode
 
 @attrs.frozen
 class KeyReader:
-    """Reads the key off a record's bytes, and nothing else.
+    """Reads keys off records' bytes, and nothing else.
 
     `parents` names the key's fields as a record's surroundings may give them.
     """
@@ -84,22 +96,33 @@ class KeyReader:
     parents: tuple[str, ...]
     texts: tuple[bool, ...]  # which parts stand as text in the table
 
-    def read(self, record: Record) -> Key | None:
-        """Return the key; `None` where it cannot be read, or a part is missing."""
+    def read(self, records: Sequence[Record]) -> list[Key | None]:
+        """Return the keys; `None` for one that cannot be read, or lacks a part."""
+        decode, take = self.decode, self.take
         try:
-            taken = self.take(self.decode(record.raw))
-        except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+            taken = [take(decode(record.raw)) for record in records]
+        except _UNREADABLE:
+            taken = [self._taken(record) for record in records]
+        keys = taken if len(self.texts) > 1 else [(part,) for part in taken]
+        if any(self.texts) or any(record.parent for record in records):
+            pairs = zip(records, keys, strict=True)
+            keys = [key and self._as_in_the_table(record, key) for record, key in pairs]
+        return [None if key is None or None in key else key for key in keys]
+
+    def _taken(self, record: Record) -> Any:
+        try:
+            return self.take(self.decode(record.raw))
+        except _UNREADABLE:
             return None
-        key = taken if len(self.texts) > 1 else (taken,)
-        if record.parent:
-            given = record.parent
-            pairs = zip(self.parents, key, strict=True)
-            key = tuple([given.get(name, part) for name, part in pairs])
-        if None in key:
-            return None
-        # Where a transform makes text of a number, the record may say it either way.
-        pairs = zip(key, self.texts, strict=True)
-        return tuple([str(part) if text else part for part, text in pairs])
+
+    def _as_in_the_table(self, record: Record, key: Key) -> Key:
+        """A parent's values count; where a transform makes text of a number, it may come as one."""
+        given = zip(self.parents, key, self.texts, strict=True)
+        parts = ((record.parent.get(name, part), text) for name, part, text in given)
+        return tuple([str(part) if text and part is not None else part for part, text in parts])
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, AttributeError)
 
 
 def key_reader(stream: Stream, table: Table) -> KeyReader | None:

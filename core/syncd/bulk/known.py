@@ -22,14 +22,14 @@ _SAMPLE = 50
 
 @attrs.frozen
 class Candidates:
-    """One table's records that may be known: their hashes, and how to read the key of each.
+    """One table's records that may be known: their hashes, and how to read keys, by places.
 
-    A hash or a key that is `None` is not known.
+    What has no hash or no key is not known.
     """
 
     table: Table
     hashes: Sequence[bytes | None]
-    key_at: Callable[[int], Key | None]
+    keys_at: Callable[[Sequence[int]], Sequence[Key | None]]
 
 
 Known: TypeAlias = frozenset[int]
@@ -64,14 +64,15 @@ def _known(cursor: psycopg.Cursor[Any], among: Candidates, account: str) -> Know
 def _equal(
     cursor: psycopg.Cursor[Any], among: Candidates, places: Sequence[int], account: str
 ) -> Known:
-    keys = [(place, key) for place in places if (key := among.key_at(place)) is not None]
+    pairs = zip(places, among.keys_at(places), strict=True)
+    keys = {place: key for place, key in pairs if key is not None}
     if not keys:
         return frozenset()
     look: HashLook = hash_look_of(among.table)
     columns = [
-        [place for place, _ in keys],
-        *zip(*(key for _, key in keys), strict=True),
-        [among.hashes[place] for place, _ in keys],
+        list(keys),
+        *zip(*keys.values(), strict=True),
+        [among.hashes[place] for place in keys],
     ]
     (differing,) = run_from_arrays(
         cursor,
@@ -80,4 +81,4 @@ def _equal(
         columns=encoded(look.stage, columns),
         parameters={"account": account},
     )
-    return frozenset(columns[0]).difference(differing)
+    return frozenset(keys).difference(differing)
