@@ -12,18 +12,20 @@ ON CONFLICT (pass_id, cursor_key) DO NOTHING
 RETURNING cursor_key;
 
 -- name: raise_versions
--- Open items again that come with a higher version than they were walked at.
+-- Open items again that come with a higher version than they were walked at, where they were named last:
+-- whoever reads the table is told that place.
 WITH risen AS (
-    SELECT f.cursor_key, c.version
+    SELECT f.cursor_key, c.version, c.depth, c.ordinal
     FROM syncd.frontier f
-    JOIN unnest(%(keys)s::bytea[], %(versions)s::bigint[]) AS c (key, version) ON c.key = f.cursor_key
+    JOIN unnest(%(keys)s::bytea[], %(versions)s::bigint[], %(depths)s::int[], %(ordinals)s::bigint[])
+         AS c (key, version, depth, ordinal) ON c.key = f.cursor_key
     WHERE f.pass_id = %(pass)s AND f.kind = 'item'
       AND c.version > coalesce(f.version, -9223372036854775808)
     ORDER BY f.cursor_key
     FOR UPDATE OF f
 )
 UPDATE syncd.frontier f
-SET state = 'open', version = risen.version, attempts = 0, failing_since = NULL,
+SET state = 'open', version = risen.version, depth = risen.depth, ordinal = risen.ordinal, attempts = 0, failing_since = NULL,
     not_before = '-infinity', last_error = NULL
 FROM risen
 WHERE f.pass_id = %(pass)s AND f.cursor_key = risen.cursor_key
@@ -53,23 +55,23 @@ WHERE f.pass_id = %(pass)s AND f.cursor_key = held.cursor_key
 RETURNING held.fetched;
 
 -- name: next_cursors
--- The next cursors that may be fetched, deepest first. %(kind)s narrows them while too many stand open.
-SELECT cursor_key, cursor, number, kind, version, depth, ordinal, attempts, failing_since
+-- The next open cursors of a range of places: items first, then what leads on, the deepest first. Reads
+-- nothing outside of the range, where the index may be full of entries of closed cursors.
+SELECT cursor_key, cursor, number, kind, version, depth, ordinal, attempts, failing_since,
+       CASE WHEN not_before > syncd.clock(%(now)s)
+            THEN extract(epoch FROM not_before - syncd.clock(%(now)s))::float8 END AS wait_seconds
 FROM syncd.frontier
-WHERE pass_id = %(pass)s AND state = 'open' AND not_before <= syncd.clock(%(now)s)
-  AND (%(kind)s::text IS NULL OR kind = %(kind)s)
-ORDER BY depth DESC, ordinal
+WHERE pass_id = %(pass)s AND state = 'open'
+  AND (kind = 'chain', -depth, ordinal, cursor_key)
+      >= (%(leads_on)s::boolean, %(depth)s::int, %(ordinal)s::bigint, %(key)s::bytea)
+  AND (kind = 'chain', -depth, ordinal, cursor_key)
+      < (%(end_leads_on)s::boolean, %(end_depth)s::int, %(end_ordinal)s::bigint, %(end_key)s::bytea)
+ORDER BY kind = 'chain', -depth, ordinal, cursor_key
 LIMIT %(most)s;
 
--- name: open_count
--- How many stand open, counted up to a bound, and until when the first of those that wait must wait.
-SELECT (SELECT count(*) FROM (SELECT 1 FROM syncd.frontier
-                              WHERE pass_id = %(pass)s AND state = 'open' LIMIT %(most)s) AS bounded) AS open,
-       (SELECT extract(epoch FROM min(not_before) - syncd.clock(%(now)s))::float8 FROM syncd.frontier
-        WHERE pass_id = %(pass)s AND state = 'open' AND not_before > syncd.clock(%(now)s)) AS wait_seconds,
-       (SELECT last_error FROM syncd.frontier
-        WHERE pass_id = %(pass)s AND state = 'open' AND last_error IS NOT NULL
-        ORDER BY attempts DESC LIMIT 1) AS last_error;
+-- name: last_error
+-- What the last failure of a cursor said.
+SELECT last_error FROM syncd.frontier WHERE pass_id = %(pass)s AND cursor_key = %(key)s;
 
 -- name: highest_number
 -- Up to which page number pages stand in the table, and what the pages' cursors share.

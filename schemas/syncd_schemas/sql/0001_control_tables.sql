@@ -196,7 +196,9 @@ CREATE TABLE syncd.frontier (
     CONSTRAINT only_closed_pages_are_empty CHECK (NOT empty OR state = 'closed'),
     CONSTRAINT failing_has_a_start CHECK ((attempts > 0) = (failing_since IS NOT NULL))
 );
-CREATE INDEX frontier_next ON syncd.frontier (pass_id, depth DESC, ordinal) WHERE state = 'open';
+-- The order in which a walk reads, in one direction throughout: it goes on behind a place.
+CREATE INDEX frontier_next ON syncd.frontier (pass_id, (kind = 'chain'), (-depth), ordinal, cursor_key)
+    WHERE state = 'open';
 CREATE INDEX frontier_failed ON syncd.frontier (pass_id) WHERE state = 'failed';
 COMMENT ON TABLE syncd.frontier IS 'All cursors of a pass and their states: a cursor is walked once per pass, and closed only with its page''s records.';
 COMMENT ON COLUMN syncd.frontier.pass_id IS 'The pass.';
