@@ -106,7 +106,7 @@ COMMENT ON COLUMN syncd.partition.priority IS 'Seconds by which it is claimed ea
 COMMENT ON COLUMN syncd.partition.state IS 'ready; parked (waits for an operator). Leased follows from lease_until.';
 COMMENT ON COLUMN syncd.partition.parked_reason IS 'Why it was parked.';
 COMMENT ON COLUMN syncd.partition.due_at IS 'When it is to be run next.';
-COMMENT ON COLUMN syncd.partition.claim_at IS 'due_at less the priority''s bonus: the order of claims.';
+COMMENT ON COLUMN syncd.partition.claim_at IS 'Not claimed before, and the order of claims: due_at less the priority''s bonus; under a lease, when that would first run out.';
 COMMENT ON COLUMN syncd.partition.epoch IS 'Grows with every claim: orders the leases. Part of a unique index, so that taking a lease conflicts with the key-share lock of a commit.';
 COMMENT ON COLUMN syncd.partition.token IS 'Identifies the lease.';
 COMMENT ON COLUMN syncd.partition.owner IS 'The daemon that holds the lease.';
