@@ -28,6 +28,7 @@ OPENS_MAX = 100_000  # cursors one page may name
 DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
 PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
 IN_MEMORY_MAX = 1_000
+LOOK_MAX = 250  # cursors of one look at the table: 4 ms of one core, most of it in Python
 REMEMBERED = 10_000  # closed cursors of a run: so that short cycles cost no request
 AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
 

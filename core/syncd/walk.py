@@ -34,7 +34,7 @@ from syncd.errors import (
 from syncd.events import CommitLost, CursorFailed, PageFetched
 from syncd.frontier import (
     AHEAD_MIN,
-    IN_MEMORY_MAX,
+    LOOK_MAX,
     PAGES_MAX,
     Frontier,
     Node,
@@ -298,7 +298,7 @@ class Walker:
     async def _refill(self) -> None:
         """Take in the next cursors that the table holds open."""
         where = self._frontier.unread.take()
-        look = await self._work.hops.run(passes.look, self._pass.id, where, most=IN_MEMORY_MAX)
+        look = await self._work.hops.run(passes.look, self._pass.id, where, most=LOOK_MAX)
         self._frontier.refilled(look, now=trio.current_time())
 
     async def _find_the_end(self) -> None:

@@ -19,7 +19,7 @@ WITH risen AS (
     FROM syncd.frontier f
     JOIN unnest(%(keys)s::bytea[], %(versions)s::bigint[], %(depths)s::int[], %(ordinals)s::bigint[])
          AS c (key, version, depth, ordinal) ON c.key = f.cursor_key
-    WHERE f.pass_id = %(pass)s AND f.kind = 'item'
+    WHERE f.pass_id = %(pass)s AND f.kind = 'item' AND f.cursor_key = ANY (%(keys)s::bytea[])
       AND c.version > coalesce(f.version, -9223372036854775808)
     ORDER BY f.cursor_key
     FOR UPDATE OF f
@@ -34,15 +34,22 @@ RETURNING f.cursor_key;
 -- name: close_cursors
 -- Close the cursors of a batch's pages, and the numbered ones above the end marker, in key order. An item
 -- whose version has meanwhile risen above the fetched one stays open.
+-- Here and below "neither closed nor failed" is open, said so that only the primary key serves: the
+-- index of what is open would be read from its front, through all that was closed.
 WITH page AS (
     SELECT * FROM unnest(%(keys)s::bytea[], %(versions)s::bigint[], %(empties)s::boolean[])
            AS p (key, version, empty)
+), named AS (
+    SELECT key FROM page
+    UNION ALL
+    SELECT cursor_key FROM syncd.frontier
+    WHERE pass_id = %(pass)s AND state = 'open' AND number > %(end)s::int
 ), held AS (
     SELECT f.cursor_key, p.key IS NOT NULL AS fetched,
            coalesce(f.version > p.version, false) AS risen, coalesce(p.empty, true) AS empty
     FROM syncd.frontier f LEFT JOIN page p ON p.key = f.cursor_key
-    WHERE f.pass_id = %(pass)s AND f.state = 'open'
-      AND (f.cursor_key = ANY (%(keys)s::bytea[]) OR f.number > %(end)s::int)
+    WHERE f.pass_id = %(pass)s AND f.state NOT IN ('closed', 'failed')
+      AND f.cursor_key = ANY (ARRAY(SELECT key FROM named))
     ORDER BY f.cursor_key
     FOR UPDATE OF f
 )
@@ -82,7 +89,8 @@ ORDER BY number DESC LIMIT 1;
 -- name: still_open
 -- Which of these are open.
 SELECT cursor_key FROM syncd.frontier
-WHERE pass_id = %(pass)s AND cursor_key = ANY (%(keys)s::bytea[]) AND state = 'open';
+WHERE pass_id = %(pass)s AND cursor_key = ANY (%(keys)s::bytea[])
+  AND state NOT IN ('closed', 'failed');
 
 -- name: fail_cursor
 -- Note a failure: the cursor waits, or an item becomes debt.
@@ -92,5 +100,5 @@ SET attempts = attempts + 1,
     not_before = syncd.clock(%(now)s) + make_interval(secs => %(wait_seconds)s),
     last_error = %(error)s,
     state = CASE WHEN %(give_up)s AND kind = 'item' THEN 'failed' ELSE state END
-WHERE pass_id = %(pass)s AND cursor_key = %(key)s AND state = 'open'
+WHERE pass_id = %(pass)s AND cursor_key = %(key)s AND state NOT IN ('closed', 'failed')
 RETURNING attempts;
