@@ -19,7 +19,7 @@ from queue import Queue
 from uuid import uuid4
 
 import attrs
-from servers import connect, database, options, tell
+from store_bench import connect, database, options, tell
 
 from syncd.model import Account, Connector, Instance, Slice, Upstream
 from syncd.store import leases, registry

@@ -19,7 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
-from servers import connect, database, options, tell
+from store_bench import connect, database, options, tell
 
 from syncd.commit import close_cursors
 from syncd.frontier import LOOK_MAX, OPENS_MAX, Frontier, Node, Walked, roots
