@@ -21,13 +21,14 @@ import msgspec
 
 from syncd.errors import PagingLoop, PluginError, Unintelligible
 from syncd.model import Cursor, Page
+from syncd.unread import ALL, Place, Range, Unread, Waiter
 
 CURSOR_MAX_BYTES = 8 * 1024
 OPENS_MAX = 100_000  # cursors one page may name
 DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
 PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
 IN_MEMORY_MAX = 1_000
-OPEN_MAX = 10_000  # while more stand open, pages that only open others wait
+LOOK_MAX = 250  # cursors of one look at the table: 4 ms of one core, most of it in Python
 REMEMBERED = 10_000  # closed cursors of a run: so that short cycles cost no request
 AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
 
@@ -56,6 +57,11 @@ class Node:
     @classmethod
     def of(cls, cursor: Cursor, *, depth: int, ordinal: int) -> Node:
         return cls(cursor_key(cursor), cursor, depth, ordinal)
+
+    @property
+    def place(self) -> Place:
+        """Return where it stands in the order in which the table is read."""
+        return self.cursor.kind != "item", -self.depth, self.ordinal, self.key
 
     def __str__(self) -> str:
         if self.cursor.number is not None:
@@ -138,6 +144,15 @@ class Numbered:
         return high + self.ahead
 
 
+@attrs.frozen
+class Look:
+    """What a look at a range of the frontier table saw: its first open cursors."""
+
+    nodes: tuple[Node, ...]  # that may be fetched now
+    waiting: tuple[tuple[Node, float], ...] = ()  # that must wait, and for how many seconds
+    rest: Range | None = None  # of the range, that it did not come to
+
+
 @attrs.define
 class _Entry:
     node: Node
@@ -150,7 +165,7 @@ class Frontier:
 
     def __init__(self, nodes: Iterable[Node], *, more: bool, numbered: Numbered | None) -> None:
         self.numbered = numbered
-        self.more = more  # the table may hold open cursors that are not here
+        self.unread = Unread([ALL] if more else [])
         self._entries: dict[bytes, _Entry] = {}
         self._ready: list[tuple[int, int, bytes]] = []
         self._closed: OrderedDict[bytes, None] = OrderedDict()
@@ -167,6 +182,11 @@ class Frontier:
     @property
     def ready(self) -> int:
         return sum(1 for entry in self._entries.values() if not entry.taken)
+
+    @property
+    def more(self) -> bool:
+        """Return whether the table may hold open cursors that are due and not here."""
+        return bool(self.unread)
 
     @property
     def exhausted(self) -> bool:
@@ -186,7 +206,7 @@ class Frontier:
     def forget_orphans(self) -> None:
         """Forget the cursors whose openers are gone; the table says which are open after all."""
         self._entries.clear()
-        self.more = True
+        self.unread.everything()
 
     def admit(self, pages: Sequence[Walked]) -> tuple[list[Walked], list[Walked]]:
         """Divide fetched pages into those that may stand in one batch, and those that must wait.
@@ -290,6 +310,7 @@ class Frontier:
         for key, entry in list(self._entries.items()):
             if entry.node.cursor.number is not None and entry.node.cursor.number > number:
                 del self._entries[key]
+        self.unread.waiting.forget_above(number)
 
     def committed(
         self, batch: Sequence[Walked], openings: Sequence[Node], opened: Iterable[bytes]
@@ -300,54 +321,60 @@ class Frontier:
             self._entries.pop(key, None)
             self._remember(key)
         fresh = set(opened) - closed  # opened and closed by one transaction
+        beyond: list[Place] = []
         for node in openings:
             entry = self._entries.get(node.key)
             if node.key in fresh:
-                self._opened(node, entry)
+                self.unread.waiting.forget(node.key)  # a higher version re-opened it
+                self._closed.pop(node.key, None)
+                if not self._opened(node, entry):
+                    beyond.append(node.place)
             elif entry is not None and not entry.durable:
-                # Named before, by another page or run. If it is still open the table will say so
-                # at the next look; if it is being fetched, its close will find out.
-                self.more = True
+                # Named before, by another page or run: closed, or `unread` knows of it. If it is
+                # being fetched, its close will find out.
                 entry.durable = True
                 if not entry.taken:
                     del self._entries[node.key]
             if self.numbered is not None and node.cursor.number is not None:
                 self.numbered.opened = max(self.numbered.opened, node.cursor.number)
+        self.unread.opened(beyond)
 
     def durable(self, node: Node) -> bool:
         """Return whether a cursor is open in the table, so that a failure can be noted there."""
         entry = self._entries.get(node.key)
         return entry is not None and entry.durable
 
-    def _opened(self, node: Node, entry: _Entry | None) -> None:
+    def _opened(self, node: Node, entry: _Entry | None) -> bool:
+        """Take in a cursor that a commit opened, or answer that there is no room for it."""
         if entry is not None:
             entry.durable = True
-        elif self.numbered is not None and self._above_end(node):
-            return
         elif len(self._entries) >= IN_MEMORY_MAX:
-            self.more = True
-        else:
-            self._closed.pop(node.key, None)  # a higher version re-opened it
+            return False
+        elif not self._above_end(node):
             self._add(node, durable=True)
+        return True
 
     def _above_end(self, node: Node) -> bool:
-        assert self.numbered is not None
-        end, number = self.numbered.ends_at, node.cursor.number
-        return end is not None and number is not None and number > end
+        return self.ends_at is not None and (node.cursor.number or 0) > self.ends_at
 
-    def refilled(self, nodes: Iterable[Node], *, more: bool) -> None:
-        """Take in cursors that the table holds open."""
-        self.more = more
-        for node in nodes:
+    def refilled(self, look: Look, *, now: float) -> None:
+        """Take in what a look saw; `now` is the caller's clock, in seconds."""
+        if look.rest is not None:
+            self.unread.ranges.add(look.rest)
+        for node in look.nodes:
             entry = self._entries.get(node.key)
             if entry is None:
                 self._add(node, durable=True)
             else:
                 entry.durable = True
+        for node, seconds in look.waiting:
+            self.unread.waiting.add(Waiter(now + seconds, node.place, node.cursor.number))
 
-    def failed(self, node: Node) -> None:
-        """Forget a cursor whose failure the table has noted (or whose opener was dropped)."""
+    def failed(self, node: Node, *, until: float | None = None) -> None:
+        """Forget a cursor that failed; where it still stands open in the table it waits `until`."""
         self._entries.pop(node.key, None)
+        if until is not None:
+            self.unread.waiting.add(Waiter(until, node.place, node.cursor.number))
 
     def reconciled(self, asked: Iterable[bytes], still_open: Iterable[bytes]) -> None:
         """Drop, of the cursors asked about, those that the table no longer holds open."""
@@ -359,7 +386,7 @@ class Frontier:
             elif key not in remaining:
                 self._entries.pop(key, None)
                 self._remember(key)
-        self.more = True
+        self.unread.everything()
 
     def _add(self, node: Node, *, durable: bool) -> None:
         self._entries[node.key] = _Entry(node, durable=durable)
@@ -367,5 +394,6 @@ class Frontier:
 
     def _remember(self, key: bytes) -> None:
         self._closed[key] = None
+        self.unread.waiting.forget(key)
         if len(self._closed) > REMEMBERED:
             self._closed.popitem(last=False)

@@ -10,6 +10,7 @@ elsewhere, pure (`frontier`, `progress`); what is written stands in `commit`; he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ from syncd.errors import (
 from syncd.events import CommitLost, CursorFailed, PageFetched
 from syncd.frontier import (
     AHEAD_MIN,
-    IN_MEMORY_MAX,
+    LOOK_MAX,
     PAGES_MAX,
     Frontier,
     Node,
@@ -181,6 +182,7 @@ class Walker:
         """Keep as many fetches going as the quota and the frontier have use for."""
         async with to_batch, trio.open_nursery() as fetches:
             while self._ended is None:
+                self._frontier.unread.wake(trio.current_time())
                 node = self._frontier.take() if self._in_flight < self._allowed() else None
                 if node is not None:
                     self._in_flight += 1
@@ -192,7 +194,8 @@ class Walker:
                 elif self._frontier.exhausted:
                     await self._guarded(self._find_the_end)
                 else:
-                    await self._changed.wait()
+                    with trio.move_on_at(self._frontier.unread.waiting.until):
+                        await self._changed.wait()
 
     async def _guarded(self, step: Callable[..., Any], *args: Any) -> None:
         """Do a step; PostgreSQL's refusal ends the walk at once."""
@@ -270,8 +273,9 @@ class Walker:
             chance=work.random.random(),
         )
         given_up = isinstance(decided, GiveUp)
+        noted = 0
         if self._frontier.durable(node):
-            await work.hops.run(
+            noted = await work.hops.run(
                 passes.fail_cursor,
                 self._tenure.lease,
                 self._pass.id,
@@ -280,7 +284,8 @@ class Walker:
                 give_up=given_up,
                 error=message,
             )
-        self._frontier.failed(node)
+        until = trio.current_time() + decided.wait_seconds
+        self._frontier.failed(node, until=until if noted and not given_up else None)
         wait = None if given_up else round(decided.wait_seconds, 3)
         work.emit(CursorFailed(self._where, str(node), node.attempts + 1, wait, message))
         if given_up and node.cursor.kind == "chain":
@@ -291,39 +296,42 @@ class Walker:
     # -- what the table knows ------------------------------------------------------------------
 
     async def _refill(self) -> None:
-        """Take in what the table holds open and this walk has not in mind."""
-        most = IN_MEMORY_MAX + len(self._frontier)
-        look = await self._work.hops.run(passes.look, self._pass.id, most=most)
-        self._frontier.refilled(look.nodes, more=look.more)
+        """Take in the next cursors that the table holds open."""
+        where = self._frontier.unread.take()
+        look = await self._work.hops.run(passes.look, self._pass.id, where, most=LOOK_MAX)
+        self._frontier.refilled(look, now=trio.current_time())
 
     async def _find_the_end(self) -> None:
-        """Nothing is left here: end the pass, or wait for cursors that must wait."""
-        hops, lease = self._work.hops, self._tenure.lease
-        ending = await hops.run(passes.complete, lease, self._pass.id, self._wanted)
-        if ending is not None:
-            self._work.emit(ending.event(self._where))
-            self._wind_down(ending.ended)
+        """Nothing is left to fetch: wait for cursors that must wait, or end the pass."""
+        if self._frontier.unread.waiting.until < math.inf:
+            await self._wait_for_cursors(self._frontier.unread.waiting.until)
             return
-        look = await hops.run(passes.look, self._pass.id, most=IN_MEMORY_MAX)
-        if look.nodes:
-            self._frontier.refilled(look.nodes, more=look.more)
-        else:
-            await self._wait_for_cursors(look.wait_seconds or 0.0, look.last_error or "")
+        lease = self._tenure.lease
+        ending = await self._work.hops.run(passes.complete, lease, self._pass.id, self._wanted)
+        if ending is None:
+            self._frontier.unread.everything()
+            return
+        self._work.emit(ending.event(self._where))
+        self._wind_down(ending.ended)
 
-    async def _wait_for_cursors(self, wait_seconds: float, last_error: str) -> None:
+    async def _wait_for_cursors(self, until: float) -> None:
         """Wait here while it is worth it; else end the run and leave the pass open."""
         if self._idle_since is None:
             self._idle_since = trio.current_time()
-        idle = trio.current_time() - self._idle_since
-        if idle + wait_seconds > self._work.patience_seconds:
-            nothing = self._not_understood and not self._tally.pages
-            message = f"only cursors that must wait remain; the last said: {last_error}"
-            self._wind_down(OnlyWaiting(wait_seconds, nothing, message))
+        if until - self._idle_since > self._work.patience_seconds:
+            await self._leave_waiting(until)
             return
-        with trio.move_on_after(wait_seconds + 0.01):
+        with trio.move_on_at(until):
             while self._ended is None:
                 await self._changed.wait()
-        self._frontier.more = True
+
+    async def _leave_waiting(self, until: float) -> None:
+        waiter, said = self._frontier.unread.waiting.first, ""
+        if waiter is not None:
+            said = await self._work.hops.run(passes.last_error, self._pass.id, waiter.key)
+        nothing = self._not_understood and not self._tally.pages
+        message = f"only cursors that must wait remain; the last said: {said}"
+        self._wind_down(OnlyWaiting(max(0.0, until - trio.current_time()), nothing, message))
 
     # -- batching and writing ------------------------------------------------------------------
 

@@ -221,7 +221,7 @@ def test_cursors_whose_openers_are_gone_are_left_to_the_table() -> None:
     frontier.fetched(first, Page({}), (second,))
     frontier.take()
     frontier.reconciled([first.key], [])  # somebody else has closed the opener meanwhile
-    frontier.more = False
+    frontier.unread.take()
 
     assert frontier.orphaned
     frontier.forget_orphans()

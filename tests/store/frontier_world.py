@@ -7,6 +7,7 @@ closed under which epoch, so that afterwards the history can be checked against 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -350,13 +351,17 @@ class Walk:
         with self.lock:
             if self.over.is_set():
                 return True
+            self.frontier.unread.wake(time.monotonic())
             node = self.frontier.take()
             if node is None and self.frontier.more and not self.frontier.ready:
-                look = passes.look(connection, self.active.id, most=100)
+                where = self.frontier.unread.take()
+                look = passes.look(connection, self.active.id, where, most=3)
                 connection.commit()
-                self.frontier.refilled(look.nodes, more=look.more)
+                self.frontier.refilled(look, now=time.monotonic())
                 return True
-            if node is None and not self.pending and not self.busy and not len(self.frontier):
+            if node is None and not self.pending and not self.busy and self.frontier.exhausted:
+                if self.frontier.unread.waiting.until < math.inf:
+                    return False
                 return self._complete(connection)
             self.busy += node is not None
         if node is not None:
@@ -384,8 +389,8 @@ class Walk:
             try:
                 self.frontier.fetched(node, page, opens)
             except Unintelligible:
-                self.frontier.failed(node)  # and the table still holds it open
-                self.frontier.more = True
+                # And the table still holds it open.
+                self.frontier.failed(node, until=time.monotonic() + 0.001)
                 return
             if self.world.takes_an_empty_page_for_the_end and page.empty:
                 assert self.frontier.numbered is not None
@@ -436,7 +441,7 @@ class Walk:
         ending = passes.complete(connection, self.lease, self.active.id, WANTED)
         connection.commit()
         if ending is None:
-            self.frontier.more = True
+            self.frontier.unread.everything()
             return True
         self.over.set()
         self.world.done.set()

@@ -3,11 +3,13 @@
 Two daemons with two writers each share one partition. A commit runs in a thread of its own and
 stops inside its transaction until the machine lets it go on, or kills its connection; meanwhile
 others claim, renew, fetch, commit and end the pass. Time is the machine's: leases run out when it
-says so.
+says so. Memory holds one cursor and a look sees one, so that even these small feeds are read in
+many steps, and whatever stands open must be in memory, unread, or known to wait, at any time.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import unittest
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +21,13 @@ from uuid import uuid4
 
 import attrs
 import psycopg
+import pytest
 from database import connect
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from syncd import faults
+from syncd import faults, frontier
 from syncd.commit import Committed, Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost, StoreError, Unintelligible
 from syncd.frontier import AHEAD_MIN, Frontier, Node, Numbered, Walked, children, roots
@@ -34,8 +37,11 @@ from syncd.records import StreamRows
 from syncd.store import leases, passes
 from syncd.store.hops import Connection
 from syncd.store.leases import Lease
+from syncd.unread import Unread
 
 LEASE_SECONDS = 30.0
+WAIT_SECONDS = 10.0  # of a cursor that failed
+MEMORY = 1  # cursors
 RENEWAL_MAX_SECONDS = 2.0  # far above its milliseconds, far below waiting for a stopped commit
 WANTED = Wanted("full", "r", {}, "1", 1e9)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,10 +52,10 @@ Links = dict[int, tuple[int, ...]]
 @st.composite
 def feeds(draw: st.DrawFn) -> tuple[Links, int]:
     """Draw a finite feed: links between pages (cycles and double mentions too), or numbers."""
-    size = draw(st.integers(1, 8))
+    size = draw(st.integers(1, 12))
     if draw(st.booleans()):
         return {}, size
-    targets = st.lists(st.integers(0, size - 1), max_size=3).map(tuple)
+    targets = st.lists(st.integers(0, size - 1), max_size=6).map(tuple)
     return {page: draw(targets) for page in range(size)}, 0
 
 
@@ -107,9 +113,10 @@ class FrontierMachine(RuleBasedStateMachine):
     dsn: ClassVar[str]
     numbers: ClassVar[Iterator[int]] = count(1)
 
-    @initialize(feed=feeds(), lies=st.sets(st.integers(1, 8)))
-    def begin(self, feed: tuple[Links, int], lies: set[int]) -> None:
+    @initialize(feed=feeds(), lies=st.sets(st.integers(1, 8)), items=st.sets(st.integers(1, 8)))
+    def begin(self, feed: tuple[Links, int], lies: set[int], items: set[int]) -> None:
         self.links, self.size = feed
+        self.items = items  # pages that may fail alone
         # Two false empty pages side by side at the end could end a numbered pass with `ahead` 2.
         self.lies = {page for page in lies if page - 1 not in lies and page < self.size}
         self.now = START
@@ -170,7 +177,7 @@ class FrontierMachine(RuleBasedStateMachine):
     def _take_up(self, daemon: Daemon, lease: Lease) -> None:
         known = passes.open_pass(self.connection, lease)
         decided = choose_pass(known, WANTED, watermark=None, covered={}, now=self.now)
-        first = Cursor({}, number=1) if self.size else Cursor({"page": 0})
+        first = Cursor({}, number=1) if self.size else self._cursor(0)
         if isinstance(decided, Resume):
             active = passes.resume(self.connection, lease, decided.open_pass)
         else:
@@ -191,20 +198,71 @@ class FrontierMachine(RuleBasedStateMachine):
         daemon.frontier = Frontier((), more=True, numbered=numbered)
         daemon.pending = []
 
+    def _cursor(self, page: int) -> Cursor:
+        return Cursor({"page": page}, kind="item" if page in self.items else "chain")
+
+    def _seconds(self) -> float:
+        return (self.now - START).total_seconds()
+
+    @rule()
+    def wait(self) -> None:
+        self.now += timedelta(seconds=WAIT_SECONDS / 2)
+
     @rule(which=st.integers(0, 1), pages=st.integers(1, 4))
     def fetch(self, which: int, pages: int) -> None:
         daemon = self._pick(which, lambda each: each.frontier is not None)
         if daemon is None or daemon.frontier is None or daemon.active is None:
             return
         for _ in range(pages):
-            node = daemon.frontier.take()
-            if node is None and daemon.frontier.more:
-                look = passes.look(self.connection, daemon.active.id, most=100, now=self.now)
-                self.connection.commit()
-                daemon.frontier.refilled(look.nodes, more=look.more)
-                node = daemon.frontier.take()
+            node = self._next(daemon.frontier, daemon.active)
             if node is not None:
                 self._fetched(daemon, daemon.frontier, node)
+
+    def _next(self, frontier: Frontier, active: passes.ActivePass) -> Node | None:
+        frontier.unread.wake(self._seconds())
+        node = frontier.take()
+        while node is None and frontier.more:
+            where = frontier.unread.take()
+            look = passes.look(self.connection, active.id, where, most=MEMORY, now=self.now)
+            self.connection.commit()
+            frontier.refilled(look, now=self._seconds())
+            node = frontier.take()
+        return node
+
+    @rule(which=st.integers(0, 1))
+    def fetch_in_vain(self, which: int) -> None:
+        daemon = self._pick(which, lambda each: each.frontier is not None)
+        if daemon is None or daemon.frontier is None or daemon.active is None:
+            return
+        node = self._next(daemon.frontier, daemon.active)
+        if node is not None and daemon.frontier.durable(node):
+            self._failed(daemon, node)
+        elif node is not None:
+            self._fetched(daemon, daemon.frontier, node)
+
+    def _failed(self, daemon: Daemon, node: Node) -> None:
+        """Note a failure, as a walk does."""
+        assert daemon.lease is not None
+        assert daemon.active is not None
+        assert daemon.frontier is not None
+        try:
+            noted = passes.fail_cursor(
+                self.connection,
+                daemon.lease,
+                daemon.active.id,
+                node,
+                wait_seconds=WAIT_SECONDS,
+                give_up=False,
+                error="e",
+                now=self.now,
+            )
+            self.connection.commit()
+        except LeaseLost:
+            self.connection.rollback()
+            daemon.forget()
+            return
+        until = self._seconds() + WAIT_SECONDS
+        daemon.frontier.failed(node, until=until if noted else None)
 
     def _fetched(self, daemon: Daemon, frontier: Frontier, node: Node) -> None:
         page = self._answer(node)
@@ -212,8 +270,7 @@ class FrontierMachine(RuleBasedStateMachine):
         try:
             frontier.fetched(node, page, opens)
         except Unintelligible:
-            frontier.failed(node)
-            frontier.more = True
+            frontier.failed(node, until=self._seconds())  # and the table still holds it open
             return
         daemon.pending.append(Walked(node, page, START, opens))
 
@@ -224,7 +281,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self.lies.discard(number)
             return Page({"pages": [number] if number <= self.size and not lying else []})
         page = int(node.cursor.value["page"])  # type: ignore[index,call-overload,arg-type]
-        opens = tuple(Cursor({"page": each}) for each in self.links[page])
+        opens = tuple(self._cursor(each) for each in self.links[page])
         return Page({"pages": [page]}, opens=opens)
 
     @rule(which=st.integers(0, 1))
@@ -368,6 +425,8 @@ class FrontierMachine(RuleBasedStateMachine):
         frontier = daemon.frontier
         if frontier is None or frontier.more or len(frontier) or daemon.pending or daemon.commits:
             return
+        if frontier.unread.waiting.until < math.inf:
+            return  # it waits for them
         if any(each.commits for each in self.daemons):
             return  # a loser's open commit holds the row's lock; nobody waits for it in this test
         self._complete(daemon)
@@ -386,7 +445,7 @@ class FrontierMachine(RuleBasedStateMachine):
             daemon.forget()
             return
         if ending is None:
-            daemon.frontier.more = True
+            daemon.frontier.unread.everything()
         else:
             self.ended = True
             daemon.forget()
@@ -409,8 +468,39 @@ class FrontierMachine(RuleBasedStateMachine):
             {row["epoch"] for row in rows}
         ), "two daemons committed under one epoch"
 
+    @invariant()
+    def every_open_cursor_is_in_mind(self) -> None:
+        for daemon in self.daemons if hasattr(self, "partition") else ():
+            if daemon.frontier is None or daemon.commits or not self._holds_the_lease(daemon):
+                continue
+            forgotten = [
+                node.place
+                for node in self._open(daemon)
+                if node.key not in daemon.frontier._entries
+                and node.place not in daemon.frontier.unread.ranges
+                and node.key not in daemon.frontier.unread.waiting
+            ]
+            assert forgotten == [], "an open cursor is forgotten"
+
+    def _holds_the_lease(self, daemon: Daemon) -> bool:
+        row = self.connection.execute(
+            "SELECT token FROM syncd.partition WHERE id = %s", (self.partition,)
+        ).fetchone()
+        self.connection.commit()
+        assert row is not None
+        return daemon.lease is not None and row["token"] == daemon.lease.token
+
+    def _open(self, daemon: Daemon) -> list[Node]:
+        assert daemon.active is not None
+        look = passes.look(self.connection, daemon.active.id, most=1000, now=self.now)
+        self.connection.commit()
+        return [*look.nodes, *(node for node, _ in look.waiting)]
+
     def teardown(self) -> None:
-        """Heal: whatever stands open is let go, and one daemon walks the pass to its end."""
+        """Heal: whatever stands open is let go, and one daemon walks the pass to its end.
+
+        Most of the walking happens here, so the laws are looked at here, too.
+        """
         if not hasattr(self, "partition"):
             return
         try:
@@ -420,14 +510,19 @@ class FrontierMachine(RuleBasedStateMachine):
                 daemon.forget()
             self.now += timedelta(seconds=2 * LEASE_SECONDS)
             healer = self.daemons[0]
-            for _ in range(200):
+            for turn in range(200):
                 if self.ended:
                     break
-                self.claim(0, late=False)
+                if healer.lease is None:
+                    self.claim(0, late=True)
+                if turn % 3 == 0 and turn < 30:
+                    self.fetch_in_vain(0)
                 self.fetch(0, 4)
                 self.begin_commit(0)
                 while healer.commits:
                     self.finish_commit(0, first=True)
+                self.wait()
+                self.every_open_cursor_is_in_mind()
                 self.complete(0)
             self._check()
         finally:
@@ -454,19 +549,42 @@ class FrontierMachine(RuleBasedStateMachine):
         return found
 
 
-def test_no_interleaving_loses_or_repeats_a_page(dsn: str) -> None:
+def walked(dsn: str, *, examples: int) -> list[str]:
+    """Run the machine; answer with what it found."""
     machine = type("Machine", (FrontierMachine,), {"dsn": dsn})
     case = machine.TestCase  # type: ignore[attr-defined]  # Hypothesis adds it
     case.settings = settings(
-        max_examples=40,
+        max_examples=examples,
         stateful_step_count=30,
         deadline=None,
-        phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes minutes
+        database=None,
+        phases=(Phase.explicit, Phase.generate),  # shrinking takes minutes
         suppress_health_check=list(HealthCheck),
     )
     result = unittest.TestResult()
-
     case("runTest").run(result)
-
     assert result.testsRun == 1
-    assert [trace for _, trace in result.errors + result.failures] == []
+    return [trace for _, trace in result.errors + result.failures]
+
+
+def test_no_interleaving_loses_repeats_or_forgets_a_page(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frontier, "IN_MEMORY_MAX", MEMORY)
+
+    assert walked(dsn, examples=40) == []
+
+
+@pytest.mark.parametrize("forgets", ["opened", "wake"])
+def test_mutant_that_forgets_cursors_beyond_memory_is_caught(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, forgets: str
+) -> None:
+    monkeypatch.setattr(frontier, "IN_MEMORY_MAX", MEMORY)
+    if forgets == "opened":
+        monkeypatch.setattr(Unread, "opened", lambda *_: None)
+    else:
+        monkeypatch.setattr(Unread, "wake", lambda self, now: self.waiting.due(now))
+
+    (found,) = walked(dsn, examples=40)
+
+    assert "an open cursor is forgotten" in found

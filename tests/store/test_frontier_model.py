@@ -14,8 +14,10 @@ import psycopg
 import pytest
 from frontier_world import Feed, World, random_feed
 
-from syncd import commit
+from syncd import commit, frontier
 from syncd.store import leases
+
+Patch = pytest.MonkeyPatch
 
 # A commit may stall this long in the tests below; a renewal that waits for it has waited longer
 # than the bound.
@@ -24,7 +26,10 @@ RENEWAL_MAX_SECONDS = 0.5
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_finite_feed_is_walked_once_whatever_crashes(dsn: str, seed: int) -> None:
+def test_a_finite_feed_is_walked_once_whatever_crashes(
+    dsn: str, seed: int, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(frontier, "IN_MEMORY_MAX", 4)  # the rest is read from the table
     world = World(dsn, random_feed(Random(seed)), seed)
 
     world.run(seconds=20)
@@ -50,8 +55,6 @@ def stalling(dsn: str, seed: int) -> World:
 
 
 # --- Mutants --------------------------------------------------------------------------------------
-
-Patch = pytest.MonkeyPatch
 
 
 def forget_closed_cursors(patch: Patch) -> None:

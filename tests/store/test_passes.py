@@ -18,6 +18,7 @@ from syncd.store.hops import Connection
 from syncd.store.leases import Effort, Lease
 from syncd.store.passes import ActivePass
 from syncd.store.statements import load
+from syncd.unread import ALL, Range
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -292,7 +293,9 @@ def test_a_waiting_cursor_is_not_handed_out_before_its_time(connection: Connecti
     early = passes.look(connection, active.id, most=10, now=NOW + timedelta(seconds=9))
     late = passes.look(connection, active.id, most=10, now=NOW + timedelta(seconds=10))
 
-    assert (early.nodes, early.wait_seconds, early.last_error) == ((), 1.0, "e")
+    assert early.nodes == ()
+    assert [(n.key, seconds) for n, seconds in early.waiting] == [(node.key, 1.0)]
+    assert passes.last_error(connection, active.id, node.key) == "e"
     assert [(n.attempts, n.failing_since) for n in late.nodes] == [(1, NOW)]
 
 
@@ -338,20 +341,63 @@ def test_closed_cursors_of_ended_passes_are_forgotten_and_debt_is_not(
     assert state(connection, "frontier", "state") == ["failed"]
 
 
-def test_while_too_many_stand_open_items_go_before_what_opens_others(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(passes, "OPEN_MAX", 2)
+def test_items_go_before_what_opens_others(connection: Connection) -> None:
     known(connection)
     active = begun(connection, held(connection), Cursor("a"), item("b"), Cursor("c"))
 
-    crowded = passes.look(connection, active.id, most=10, now=NOW)
-    close(connection, active, item("b"))
-    roomy = passes.look(connection, active.id, most=10, now=NOW)
+    nodes = passes.look(connection, active.id, most=10, now=NOW).nodes
 
-    assert [node.cursor.kind for node in crowded.nodes] == ["item"]
-    assert crowded.more
-    assert [node.cursor.value for node in roomy.nodes] == ["a", "c"]
+    assert [node.cursor.value for node in nodes] == [{"item": "b"}, "a", "c"]
+
+
+def test_the_deepest_go_first_and_those_of_one_page_in_its_order(connection: Connection) -> None:
+    known(connection)
+    active = begun(connection, held(connection), item("root"))
+    made = [
+        Node.of(item(f"{depth}-{ordinal}"), depth=depth, ordinal=ordinal)
+        for depth in (1, 2)
+        for ordinal in (1, 0)
+    ]
+    passes.open_cursors(connection, active.id, made)
+
+    nodes = passes.look(connection, active.id, most=10, now=NOW).nodes
+
+    assert [str(node) for node in nodes] == [
+        str(Node.of(item(value), depth=0, ordinal=0))
+        for value in ("2-0", "2-1", "1-0", "1-1", "root")
+    ]
+    assert [node.place for node in nodes] == sorted(node.place for node in nodes)
+
+
+def test_looks_read_on_where_the_last_one_stopped(connection: Connection) -> None:
+    known(connection)
+    cursors = [item(str(n)) if n % 3 else Cursor(str(n)) for n in range(10)]
+    active = begun(connection, held(connection), *cursors)
+    whole = passes.look(connection, active.id, most=100, now=NOW)
+    seen: list[Node] = []
+    where: Range | None = ALL
+    while where is not None:
+        look = passes.look(connection, active.id, where, most=4, now=NOW)
+        seen += look.nodes
+        where = look.rest
+
+    assert whole.rest is None
+    assert seen == list(whole.nodes)
+    assert len(seen) == 10
+
+
+def test_an_item_that_is_opened_again_stands_where_it_was_named_last(
+    connection: Connection,
+) -> None:
+    known(connection)
+    active = begun(connection, held(connection), item("x", 1))
+    close(connection, active, item("x", 1))
+    again = Node.of(item("x", 2), depth=3, ordinal=7)
+
+    passes.open_cursors(connection, active.id, [again])
+
+    (node,) = passes.look(connection, active.id, most=10, now=NOW).nodes
+    assert node == again
 
 
 def test_a_page_past_the_end_marker_is_closed_with_it(connection: Connection) -> None:

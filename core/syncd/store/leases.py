@@ -73,6 +73,8 @@ def claim(
 
     `ids` narrows the choice; `early` takes them before they are due.
     """
+    if ids is None:
+        connection.execute(_SQL["read_in_order"])
     rows = connection.execute(
         _SQL["claim"],
         {

@@ -12,12 +12,13 @@ from psycopg.types.json import Jsonb
 
 from syncd import faults
 from syncd.events import PassFinished
-from syncd.frontier import OPEN_MAX, Node
+from syncd.frontier import Look, Node
 from syncd.model import JSON, Cursor, Mode, Pass
 from syncd.progress import Anew, OpenPass, PassEnded, Wanted, ended_pass, failed_pass
 from syncd.store.hops import Connection
 from syncd.store.leases import Lease, fence, fence_alone
 from syncd.store.statements import load
+from syncd.unread import ALL, Range, after
 
 _SQL = load("pass")
 _FRONTIER = load("frontier")
@@ -156,45 +157,46 @@ def open_cursors(connection: Connection, pass_id: int, nodes: Sequence[Node]) ->
                 "pass": pass_id,
                 "keys": [node.key for node in versioned],
                 "versions": [node.cursor.version for node in versioned],
+                "depths": [node.depth for node in versioned],
+                "ordinals": [node.ordinal for node in versioned],
             },
         )
         opened += [row["cursor_key"] for row in risen]
     return opened
 
 
-@attrs.frozen
-class Look:
-    """What the frontier table holds."""
-
-    nodes: tuple[Node, ...]  # that may be fetched now
-    more: bool  # than these stand open and are due
-    open: int  # all that stand open, counted up to a bound
-    wait_seconds: float | None  # until the first of those that must wait
-    last_error: str | None
-
-
-def look(connection: Connection, pass_id: int, *, most: int, now: datetime | None = None) -> Look:
-    """Look at the next cursors, deepest first.
-
-    While more than `OPEN_MAX` stand open, items go before what opens others.
-    """
-    asked = {"pass": pass_id, "most": OPEN_MAX + 1, "now": now}
-    state = connection.execute(_FRONTIER["open_count"], asked).fetchone()
-    assert state is not None
-    crowded = state["open"] > OPEN_MAX
-    rows: list[dict[str, Any]] = []
-    for kind in ("item", None) if crowded else (None,):
-        rows = connection.execute(
-            _FRONTIER["next_cursors"], {"pass": pass_id, "kind": kind, "most": most, "now": now}
-        ).fetchall()
-        if rows:
-            break
+def look(
+    connection: Connection,
+    pass_id: int,
+    where: Range = ALL,
+    *,
+    most: int,
+    now: datetime | None = None,
+) -> Look:
+    """Look at the next `most` open cursors of a range, in reading order."""
+    leads_on, depth, ordinal, key = where.first
+    end_leads_on, end_depth, end_ordinal, end_key = where.end
+    rows = connection.execute(
+        _FRONTIER["next_cursors"],
+        {
+            "pass": pass_id,
+            "leads_on": leads_on,
+            "depth": depth,
+            "ordinal": ordinal,
+            "key": key,
+            "end_leads_on": end_leads_on,
+            "end_depth": end_depth,
+            "end_ordinal": end_ordinal,
+            "end_key": end_key,
+            "most": most,
+            "now": now,
+        },
+    ).fetchall()
+    nodes = [(_node(row), row["wait_seconds"]) for row in rows]
     return Look(
-        nodes=tuple(_node(row) for row in rows),
-        more=len(rows) == most or crowded,
-        open=state["open"],
-        wait_seconds=state["wait_seconds"],
-        last_error=state["last_error"],
+        nodes=tuple(node for node, seconds in nodes if seconds is None),
+        waiting=tuple((node, seconds) for node, seconds in nodes if seconds is not None),
+        rest=Range(after(nodes[-1][0].place), where.end) if len(nodes) == most else None,
     )
 
 
@@ -207,6 +209,12 @@ def _node(row: dict[str, Any]) -> Node:
         attempts=row["attempts"],
         failing_since=row["failing_since"],
     )
+
+
+def last_error(connection: Connection, pass_id: int, key: bytes) -> str:
+    """Return what the last failure of a cursor said, nothing where there was none."""
+    row = connection.execute(_FRONTIER["last_error"], {"pass": pass_id, "key": key}).fetchone()
+    return (row["last_error"] if row else None) or ""
 
 
 def still_open(connection: Connection, pass_id: int, keys: Sequence[bytes]) -> list[bytes]:

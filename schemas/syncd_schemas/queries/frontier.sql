@@ -12,18 +12,20 @@ ON CONFLICT (pass_id, cursor_key) DO NOTHING
 RETURNING cursor_key;
 
 -- name: raise_versions
--- Open items again that come with a higher version than they were walked at.
+-- Open items again that come with a higher version than they were walked at, where they were named last:
+-- whoever reads the table is told that place.
 WITH risen AS (
-    SELECT f.cursor_key, c.version
+    SELECT f.cursor_key, c.version, c.depth, c.ordinal
     FROM syncd.frontier f
-    JOIN unnest(%(keys)s::bytea[], %(versions)s::bigint[]) AS c (key, version) ON c.key = f.cursor_key
-    WHERE f.pass_id = %(pass)s AND f.kind = 'item'
+    JOIN unnest(%(keys)s::bytea[], %(versions)s::bigint[], %(depths)s::int[], %(ordinals)s::bigint[])
+         AS c (key, version, depth, ordinal) ON c.key = f.cursor_key
+    WHERE f.pass_id = %(pass)s AND f.kind = 'item' AND f.cursor_key = ANY (%(keys)s::bytea[])
       AND c.version > coalesce(f.version, -9223372036854775808)
     ORDER BY f.cursor_key
     FOR UPDATE OF f
 )
 UPDATE syncd.frontier f
-SET state = 'open', version = risen.version, attempts = 0, failing_since = NULL,
+SET state = 'open', version = risen.version, depth = risen.depth, ordinal = risen.ordinal, attempts = 0, failing_since = NULL,
     not_before = '-infinity', last_error = NULL
 FROM risen
 WHERE f.pass_id = %(pass)s AND f.cursor_key = risen.cursor_key
@@ -32,15 +34,22 @@ RETURNING f.cursor_key;
 -- name: close_cursors
 -- Close the cursors of a batch's pages, and the numbered ones above the end marker, in key order. An item
 -- whose version has meanwhile risen above the fetched one stays open.
+-- Here and below "neither closed nor failed" is open, said so that only the primary key serves: the
+-- index of what is open would be read from its front, through all that was closed.
 WITH page AS (
     SELECT * FROM unnest(%(keys)s::bytea[], %(versions)s::bigint[], %(empties)s::boolean[])
            AS p (key, version, empty)
+), named AS (
+    SELECT key FROM page
+    UNION ALL
+    SELECT cursor_key FROM syncd.frontier
+    WHERE pass_id = %(pass)s AND state = 'open' AND number > %(end)s::int
 ), held AS (
     SELECT f.cursor_key, p.key IS NOT NULL AS fetched,
            coalesce(f.version > p.version, false) AS risen, coalesce(p.empty, true) AS empty
     FROM syncd.frontier f LEFT JOIN page p ON p.key = f.cursor_key
-    WHERE f.pass_id = %(pass)s AND f.state = 'open'
-      AND (f.cursor_key = ANY (%(keys)s::bytea[]) OR f.number > %(end)s::int)
+    WHERE f.pass_id = %(pass)s AND f.state NOT IN ('closed', 'failed')
+      AND f.cursor_key = ANY (ARRAY(SELECT key FROM named))
     ORDER BY f.cursor_key
     FOR UPDATE OF f
 )
@@ -53,23 +62,23 @@ WHERE f.pass_id = %(pass)s AND f.cursor_key = held.cursor_key
 RETURNING held.fetched;
 
 -- name: next_cursors
--- The next cursors that may be fetched, deepest first. %(kind)s narrows them while too many stand open.
-SELECT cursor_key, cursor, number, kind, version, depth, ordinal, attempts, failing_since
+-- The next open cursors of a range of places: items first, then what leads on, the deepest first. Reads
+-- nothing outside of the range, where the index may be full of entries of closed cursors.
+SELECT cursor_key, cursor, number, kind, version, depth, ordinal, attempts, failing_since,
+       CASE WHEN not_before > syncd.clock(%(now)s)
+            THEN extract(epoch FROM not_before - syncd.clock(%(now)s))::float8 END AS wait_seconds
 FROM syncd.frontier
-WHERE pass_id = %(pass)s AND state = 'open' AND not_before <= syncd.clock(%(now)s)
-  AND (%(kind)s::text IS NULL OR kind = %(kind)s)
-ORDER BY depth DESC, ordinal
+WHERE pass_id = %(pass)s AND state = 'open'
+  AND (kind = 'chain', -depth, ordinal, cursor_key)
+      >= (%(leads_on)s::boolean, %(depth)s::int, %(ordinal)s::bigint, %(key)s::bytea)
+  AND (kind = 'chain', -depth, ordinal, cursor_key)
+      < (%(end_leads_on)s::boolean, %(end_depth)s::int, %(end_ordinal)s::bigint, %(end_key)s::bytea)
+ORDER BY kind = 'chain', -depth, ordinal, cursor_key
 LIMIT %(most)s;
 
--- name: open_count
--- How many stand open, counted up to a bound, and until when the first of those that wait must wait.
-SELECT (SELECT count(*) FROM (SELECT 1 FROM syncd.frontier
-                              WHERE pass_id = %(pass)s AND state = 'open' LIMIT %(most)s) AS bounded) AS open,
-       (SELECT extract(epoch FROM min(not_before) - syncd.clock(%(now)s))::float8 FROM syncd.frontier
-        WHERE pass_id = %(pass)s AND state = 'open' AND not_before > syncd.clock(%(now)s)) AS wait_seconds,
-       (SELECT last_error FROM syncd.frontier
-        WHERE pass_id = %(pass)s AND state = 'open' AND last_error IS NOT NULL
-        ORDER BY attempts DESC LIMIT 1) AS last_error;
+-- name: last_error
+-- What the last failure of a cursor said.
+SELECT last_error FROM syncd.frontier WHERE pass_id = %(pass)s AND cursor_key = %(key)s;
 
 -- name: highest_number
 -- Up to which page number pages stand in the table, and what the pages' cursors share.
@@ -80,7 +89,8 @@ ORDER BY number DESC LIMIT 1;
 -- name: still_open
 -- Which of these are open.
 SELECT cursor_key FROM syncd.frontier
-WHERE pass_id = %(pass)s AND cursor_key = ANY (%(keys)s::bytea[]) AND state = 'open';
+WHERE pass_id = %(pass)s AND cursor_key = ANY (%(keys)s::bytea[])
+  AND state NOT IN ('closed', 'failed');
 
 -- name: fail_cursor
 -- Note a failure: the cursor waits, or an item becomes debt.
@@ -90,5 +100,5 @@ SET attempts = attempts + 1,
     not_before = syncd.clock(%(now)s) + make_interval(secs => %(wait_seconds)s),
     last_error = %(error)s,
     state = CASE WHEN %(give_up)s AND kind = 'item' THEN 'failed' ELSE state END
-WHERE pass_id = %(pass)s AND cursor_key = %(key)s AND state = 'open'
+WHERE pass_id = %(pass)s AND cursor_key = %(key)s AND state NOT IN ('closed', 'failed')
 RETURNING attempts;

@@ -1,38 +1,49 @@
+-- name: read_in_order
+-- For the rest of the transaction, have indexes read in their order where that is possible: what is due is
+-- the front of an index, but with no or old statistics the planner reads and sorts all of it.
+SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('enable_seqscan', 'off', true);
+
 -- name: claim
 -- Take the lease on up to %(free)s partitions, in the order of claim_at. A partition whose row is locked
 -- (a commit of its last owner may still hang) is passed over. A run row is opened with each lease, and one
--- that a lost owner left running is marked so.
-WITH due AS (
-    SELECT p.id
+-- that a lost owner left running is marked so. Until the lease runs out for the first time the partition
+-- stands behind all that is due: a claim reads what it takes, not what others have taken.
+WITH moment AS MATERIALIZED (
+    SELECT syncd.clock(%(now)s) AS now
+), due AS (
+    SELECT p.id, p.claim_at
     FROM syncd.partition p
-    JOIN syncd.account a ON a.instance = p.instance AND a.name = p.account
-    WHERE p.state = 'ready' AND a.state = 'ready'
+    WHERE p.state = 'ready'
+      -- No join: that may begin at the account, and read all of its partitions.
+      AND (SELECT a.state FROM syncd.account a WHERE a.instance = p.instance AND a.name = p.account) = 'ready'
       AND (%(ids)s::bigint[] IS NULL OR p.id = ANY (%(ids)s::bigint[]))
-      AND (%(early)s OR p.due_at <= syncd.clock(%(now)s))
-      AND (p.lease_until IS NULL OR p.lease_until <= syncd.clock(%(now)s))
+      AND (%(early)s OR (p.claim_at <= (SELECT now FROM moment) AND p.due_at <= (SELECT now FROM moment)))
+      AND (p.lease_until IS NULL OR p.lease_until <= (SELECT now FROM moment))
     ORDER BY p.claim_at, p.id
     LIMIT %(free)s
     FOR UPDATE OF p SKIP LOCKED
 ), claimed AS (
     UPDATE syncd.partition p
     SET epoch = p.epoch + 1, token = %(token)s, owner = %(owner)s,
-        lease_until = syncd.clock(%(now)s) + make_interval(secs => %(lease_seconds)s)
-    FROM due
+        lease_until = moment.now + make_interval(secs => %(lease_seconds)s),
+        claim_at = moment.now + make_interval(secs => %(lease_seconds)s)
+    FROM due, moment
     WHERE p.id = due.id
-    RETURNING p.*
+    RETURNING p.*, due.claim_at AS stood_at, moment.now AS clock
 ), lost AS (
     UPDATE syncd.run r
-    SET status = 'lost', finished_at = syncd.clock(%(now)s), message = 'its lease went to another process'
+    SET status = 'lost', finished_at = c.clock, message = 'its lease went to another process'
     FROM claimed c
-    WHERE r.partition_id = c.id AND r.status = 'running'
+    WHERE r.partition_id = c.id AND r.epoch = c.epoch - 1 AND r.status = 'running'
 ), opened AS (
     INSERT INTO syncd.run (job, partition_id, owner, epoch, started_at)
-    SELECT %(job)s, c.id, c.owner, c.epoch, syncd.clock(%(now)s) FROM claimed c
+    SELECT %(job)s, c.id, c.owner, c.epoch, c.clock FROM claimed c
     RETURNING id, partition_id
 )
-SELECT c.*, o.id AS run_id, syncd.clock(%(now)s) AS clock
+SELECT c.*, o.id AS run_id
 FROM claimed c JOIN opened o ON o.partition_id = c.id
-ORDER BY c.claim_at, c.id;
+ORDER BY c.stood_at, c.id;
 
 -- name: renew
 -- Lengthen leases. Touches only lease_until, which is in no index: neither waits for a commit's key-share
@@ -46,7 +57,7 @@ RETURNING p.id, p.epoch, syncd.clock(%(now)s) AS clock;
 -- name: expire
 -- Let a lease of ours run out at once. Like a renewal it does not wait for a commit that may still hang.
 UPDATE syncd.partition
-SET lease_until = syncd.clock(%(now)s)
+SET lease_until = syncd.clock(%(now)s), claim_at = syncd.clock(%(now)s)
 WHERE id = %(id)s AND epoch = %(epoch)s AND token = %(token)s;
 
 -- name: fence

@@ -106,7 +106,7 @@ COMMENT ON COLUMN syncd.partition.priority IS 'Seconds by which it is claimed ea
 COMMENT ON COLUMN syncd.partition.state IS 'ready; parked (waits for an operator). Leased follows from lease_until.';
 COMMENT ON COLUMN syncd.partition.parked_reason IS 'Why it was parked.';
 COMMENT ON COLUMN syncd.partition.due_at IS 'When it is to be run next.';
-COMMENT ON COLUMN syncd.partition.claim_at IS 'due_at less the priority''s bonus: the order of claims.';
+COMMENT ON COLUMN syncd.partition.claim_at IS 'Not claimed before, and the order of claims: due_at less the priority''s bonus; under a lease, when that would first run out.';
 COMMENT ON COLUMN syncd.partition.epoch IS 'Grows with every claim: orders the leases. Part of a unique index, so that taking a lease conflicts with the key-share lock of a commit.';
 COMMENT ON COLUMN syncd.partition.token IS 'Identifies the lease.';
 COMMENT ON COLUMN syncd.partition.owner IS 'The daemon that holds the lease.';
@@ -196,7 +196,9 @@ CREATE TABLE syncd.frontier (
     CONSTRAINT only_closed_pages_are_empty CHECK (NOT empty OR state = 'closed'),
     CONSTRAINT failing_has_a_start CHECK ((attempts > 0) = (failing_since IS NOT NULL))
 );
-CREATE INDEX frontier_next ON syncd.frontier (pass_id, depth DESC, ordinal) WHERE state = 'open';
+-- The order in which a walk reads, in one direction throughout: it goes on behind a place.
+CREATE INDEX frontier_next ON syncd.frontier (pass_id, (kind = 'chain'), (-depth), ordinal, cursor_key)
+    WHERE state = 'open';
 CREATE INDEX frontier_failed ON syncd.frontier (pass_id) WHERE state = 'failed';
 COMMENT ON TABLE syncd.frontier IS 'All cursors of a pass and their states: a cursor is walked once per pass, and closed only with its page''s records.';
 COMMENT ON COLUMN syncd.frontier.pass_id IS 'The pass.';
