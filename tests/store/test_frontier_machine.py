@@ -460,7 +460,6 @@ def test_no_interleaving_loses_or_repeats_a_page(dsn: str) -> None:
     case.settings = settings(
         max_examples=40,
         stateful_step_count=30,
-        deadline=None,
         phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes minutes
         suppress_health_check=list(HealthCheck),
     )
