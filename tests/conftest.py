@@ -14,11 +14,16 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from database import connect
+from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
 from syncd.embedded import throwaway
 from syncd.store.hops import Connection
 from syncd.store.migrations import migrate
+
+# How long an example takes tells how busy the machine is, not whether a law holds.
+settings.register_profile("syncd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("syncd")
 
 
 @pytest.fixture(scope="session")

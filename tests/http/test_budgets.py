@@ -156,7 +156,7 @@ async def test_a_body_over_its_decoded_budget_is_cut(upstream: Scripted, bench: 
     assert len(upstream.received) == 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(body=st.binary(max_size=3000), cut=st.integers(1, 700), members=st.integers(1, 3))
 def test_a_body_is_the_same_in_whatever_pieces_it_comes(
     body: bytes, cut: int, members: int
@@ -170,7 +170,7 @@ def test_a_body_is_the_same_in_whatever_pieces_it_comes(
     assert reader.finish() == body * members
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(size=st.integers(0, 100_000), budget=st.integers(0, 50_000), cut=st.integers(1, 300))
 def test_a_body_never_holds_more_than_its_budget(size: int, budget: int, cut: int) -> None:
     sent = gzip.compress(b"a" * size)
@@ -186,7 +186,7 @@ def test_a_body_never_holds_more_than_its_budget(size: int, budget: int, cut: in
     assert len(reader.so_far()) <= budget
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(junk=st.binary(min_size=1, max_size=200), raw_at=st.integers(0, 60))
 def test_damaged_data_are_never_taken_for_whole(junk: bytes, raw_at: int) -> None:
     sent = bytearray(gzip.compress(bytes(range(256)) * 4))

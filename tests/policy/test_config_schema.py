@@ -249,7 +249,7 @@ LIKELY = st.fixed_dictionaries(
 VALIDATOR = jsonschema.Draft202012Validator(generate(CONNECTORS))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TREES | LIKELY)
 def test_any_file_is_accepted_by_both_or_refused_with_its_problems(tree: dict[str, Any]) -> None:
     raw = RawConfig("f", Path("/nowhere"), tree)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.limits import (
@@ -45,7 +45,6 @@ def departures(rate: Rate, arrivals: list[float], *, began_at: float) -> list[fl
 arrival_lists = st.lists(st.one_of(st.just(0.0), st.floats(0, 500)), min_size=1, max_size=20)
 
 
-@settings(deadline=None)
 @given(rate=rates, arrivals=arrival_lists, began_at=st.floats(0, 1e6))
 def test_in_any_window_no_more_leave_than_the_burst_and_the_rate(
     rate: Rate, arrivals: list[float], began_at: float
@@ -59,7 +58,6 @@ def test_in_any_window_no_more_leave_than_the_burst_and_the_rate(
             assert last - first + 1 <= allowed + 1e-4
 
 
-@settings(deadline=None)
 @given(rate=rates, arrivals=arrival_lists, began_at=st.floats(0, 1e6))
 def test_nobody_waits_longer_than_the_burst_and_the_rate_need(
     rate: Rate, arrivals: list[float], began_at: float

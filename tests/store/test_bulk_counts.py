@@ -29,9 +29,7 @@ from syncd.model import Stream, Written
 from syncd.store.hops import Connection
 
 WAYS = pytest.mark.parametrize("way", [ARRAYS, COPY], ids=["arrays", "copy"])
-LAW = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+LAW = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @attrs.define

@@ -33,9 +33,7 @@ from syncd.model import Stream
 from syncd.store.hops import Connection
 
 WAYS = pytest.mark.parametrize("way", [ARRAYS, COPY], ids=["arrays", "copy"])
-LAW = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+LAW = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WEST, EAST = timezone(-timedelta(hours=1)), timezone(timedelta(hours=1))
 
 

@@ -138,9 +138,7 @@ def test_nothing_to_set_aside_costs_nothing(connection: Connection) -> None:
 ANYTHING = st.text(st.characters())
 
 
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.builds(

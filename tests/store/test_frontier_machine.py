@@ -556,7 +556,6 @@ def walked(dsn: str, *, examples: int) -> list[str]:
     case.settings = settings(
         max_examples=examples,
         stateful_step_count=30,
-        deadline=None,
         database=None,
         phases=(Phase.explicit, Phase.generate),  # shrinking takes minutes
         suppress_health_check=list(HealthCheck),

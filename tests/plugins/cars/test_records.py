@@ -371,7 +371,7 @@ def test_both_shapes_of_a_lot_are_one_row(
 
 
 @given(body=records_of(LotRecord))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_made_of_any_lot_is_written_or_refused_and_never_breaks_its_batch(
     body: bytes, lots_table: tuple[psycopg.Connection[Any], bulk.Table]
 ) -> None:
