@@ -31,6 +31,6 @@ async def gather(fetched: trio.MemoryReceiveChannel[Walked], pending: list[Walke
 
 def full(pages: Sequence[Walked]) -> bool:
     """Return whether a batch is large enough to be written."""
-    if sum(page.records for page in pages) >= BATCH_ROWS:
+    if sum(page.records for page in pages if not page.unchanged) >= BATCH_ROWS:
         return True
     return sum(page.size_bytes for page in pages) >= BATCH_BYTES

@@ -113,6 +113,7 @@ class PageFetched(Event):
     cursor: str
     records: int
     opens: int
+    not_modified: bool  # it was not sent: its rows are what they were (304)
     duration_seconds: float
 
 

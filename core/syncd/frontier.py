@@ -21,6 +21,7 @@ import msgspec
 
 from syncd.errors import PagingLoop, PluginError, Unintelligible
 from syncd.model import Cursor, Page
+from syncd.validators import Unchanged, Validator
 
 CURSOR_MAX_BYTES = 8 * 1024
 OPENS_MAX = 100_000  # cursors one page may name
@@ -72,6 +73,7 @@ class Walked:
     sent_at: datetime
     opens: tuple[Node, ...]
     size_bytes: int = 0  # as received
+    validator: Validator | None = None  # to be kept with it
 
     @property
     def number(self) -> int | None:
@@ -79,7 +81,12 @@ class Walked:
 
     @property
     def records(self) -> int:
-        return sum(len(records) for records in self.page.records.values())
+        return sum(self.page.counts.values())
+
+    @property
+    def unchanged(self) -> bool:
+        """Return whether it was not sent: its records are counted, and none is handed over."""
+        return isinstance(self.page, Unchanged)
 
 
 def roots(cursors: Sequence[Cursor]) -> tuple[Node, ...]:
@@ -187,6 +194,15 @@ class Frontier:
         """Forget the cursors whose openers are gone; the table says which are open after all."""
         self._entries.clear()
         self.more = True
+
+    def upcoming(self, most: int) -> list[Node]:
+        """Return what `take` will hand out next, as far as is known here, and page numbers on."""
+        waiting = (self._entries.get(key) for _, _, key in heapq.nsmallest(most, self._ready))
+        nodes = [entry.node for entry in waiting if entry is not None and not entry.taken]
+        if self.numbered is not None and not nodes:
+            following = range(self._numbered_next, self._numbered_next + most)
+            nodes = [self.numbered.node(number) for number in following]
+        return nodes
 
     def admit(self, pages: Sequence[Walked]) -> tuple[list[Walked], list[Walked]]:
         """Divide fetched pages into those that may stand in one batch, and those that must wait.

@@ -43,3 +43,4 @@ class Order:
     mode: Mode
     interval_seconds: float  # until the next run of a partition whose pass ended
     target: Target
+    verify: bool = False  # take nothing for granted: every page is fetched, every row compared
