@@ -197,7 +197,9 @@ async def _conditional(
     if may_keep(feed, active.mode):
         tables = [(table.schema, table.name) for table in order.target.tables.values()]
         files = await work.hops.run(validators.storage, tables)
-        under = validators.Under(lease.partition_id, fingerprint_of(wanted, files))
+        settings = repr((work.pipeline.instance.settings, work.account.settings))  # no secrets
+        fingerprint = fingerprint_of(wanted, files, settings=settings)
+        under = validators.Under(lease.partition_id, fingerprint)
     return Conditional(work.client, feed, work.hops, under, asks=not order.verify)
 
 

@@ -130,14 +130,15 @@ def condition_of(
     return Condition(key, etag, last_modified)
 
 
-def fingerprint_of(wanted: Wanted, storage: Mapping[str, int | None]) -> str:
+def fingerprint_of(wanted: Wanted, storage: Mapping[str, int | None], *, settings: str) -> str:
     """Return what a validator holds good under: how rows, cursors and requests are made, and where.
 
-    `storage` are the numbers of the files that the tables are kept in: a table that was emptied or
-    made anew has another, and no longer the rows that a 304 would stand for.
+    `settings`, without secrets: a plugin's fetch may read any of them. `storage` are the numbers of
+    the files that the tables are kept in: a table that was emptied or made anew has another, and no
+    longer the rows that a 304 would stand for.
     """
     made_by = [wanted.row_fingerprints, wanted.request_fingerprint, wanted.connector_version]
-    encoded = msgspec.json.encode([made_by, storage], order="sorted")
+    encoded = msgspec.json.encode([made_by, settings, storage], order="sorted")
     return blake2b(encoded, digest_size=16).hexdigest()
 
 

@@ -11,7 +11,7 @@ from syncd.http import NotModified
 from syncd.validators import Condition
 
 if TYPE_CHECKING:
-    from tests.http.conftest import Bench, Received, Scripted
+    from tests.http.conftest import Bench, Received, Script, Scripted
 
     from syncd.http import Client, FetchHttp
 
@@ -19,8 +19,8 @@ MODIFIED = "Sat, 31 Oct 2026 12:00:00 GMT"
 DATE = "Sun, 01 Nov 2026 12:00:00 GMT"
 
 
-def validated(upstream: Scripted, **fields: str | None) -> Any:
-    return upstream.says(ETag='"1"', Last_Modified=MODIFIED, Date=DATE, **fields)
+def validated(upstream: Scripted) -> Script:
+    return upstream.says(ETag='"1"', Last_Modified=MODIFIED, Date=DATE)
 
 
 async def told(client: Client, path: str = "cars", **asked: Any) -> Condition:

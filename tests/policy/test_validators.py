@@ -190,18 +190,19 @@ def test_only_full_passes_of_feeds_that_say_so_keep_validators() -> None:
 
 
 def test_a_validator_holds_good_as_long_as_rows_requests_and_tables_are_what_they_were() -> None:
-    files = {"s": 1}
-    others = [
-        (attrs.evolve(WANTED, row_fingerprints={"s": {"row": "b", "version_rule": "sent"}}), files),
-        (attrs.evolve(WANTED, request_fingerprint="other"), files),
-        (attrs.evolve(WANTED, connector_version="2"), files),
-        (WANTED, {"s": 2}),
-        (WANTED, {"s": None}),
-    ]
+    other_rows = {"s": {"row": "b", "version_rule": "sent"}}
+    prints = {
+        fingerprint_of(WANTED, {"s": 1}, settings="a"),
+        fingerprint_of(attrs.evolve(WANTED, row_fingerprints=other_rows), {"s": 1}, settings="a"),
+        fingerprint_of(attrs.evolve(WANTED, request_fingerprint="b"), {"s": 1}, settings="a"),
+        fingerprint_of(attrs.evolve(WANTED, connector_version="2"), {"s": 1}, settings="a"),
+        fingerprint_of(WANTED, {"s": 1}, settings="b"),
+        fingerprint_of(WANTED, {"s": 2}, settings="a"),
+        fingerprint_of(WANTED, {"s": None}, settings="a"),
+    }
 
-    prints = {fingerprint_of(*other) for other in [(WANTED, files), *others]}
-    assert len(prints) == len(others) + 1
-    assert fingerprint_of(attrs.evolve(WANTED, mode="incremental"), files) in prints
+    assert len(prints) == 7
+    assert fingerprint_of(attrs.evolve(WANTED, mode="backfill"), {"s": 1}, settings="a") in prints
 
 
 VALUES: st.SearchStrategy[JSON] = st.recursive(

@@ -27,7 +27,6 @@ from syncd import (
     Cursor,
     Feed,
     Fetch,
-    Instance,
     Page,
     Partition,
     Pass,
@@ -236,7 +235,7 @@ class Plugin:
         return first
 
     @hookimpl
-    def transform(self, instance: Instance[Any], stream: Stream) -> Transform | None:
+    def transform(self, stream: Stream) -> Transform | None:
         if stream.name != "books":
             return None
         return Transform("shout", self.edition, self._shouted)
