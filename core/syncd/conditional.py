@@ -22,7 +22,8 @@ from syncd.store.hops import Hops
 from syncd.store.validators import Under
 from syncd.validators import Unchanged, Validator, kept
 
-READ_AHEAD = 200  # cursors whose validators one query reads
+READ_AHEAD = 200  # cursors whose validators are read at once: 8 ms instead of 200 times 0.35
+READ_MAX = 2_000  # cursors in mind: those of pages that have changed may never be asked for
 
 
 @attrs.frozen
@@ -89,11 +90,12 @@ class Conditional:
         return Asking(node, self.feed, http, stored)
 
     async def _stored(self, under: Under, node: Node, frontier: Frontier) -> Validator | None:
-        """Return the validator of a cursor's page; one query reads those of the next ones too."""
+        """Return the validator of a cursor's page; those of the next ones are read with it."""
         async with self._reading:
             if node.key not in self._read:
+                if len(self._read) >= READ_MAX:
+                    self._read.clear()
                 ahead = [each.key for each in frontier.upcoming(READ_AHEAD)]
                 keys = [node.key, *(key for key in ahead if key not in self._read)]
-                found = await self.hops.run(store.stored, under, keys)
-                self._read |= {key: found.get(key) for key in keys}
+                self._read |= await self.hops.run(store.stored, under, keys, most=READ_AHEAD)
         return self._read.pop(node.key, None)

@@ -70,8 +70,9 @@ class Kept:
 
     def read(self, *numbers: int) -> dict[int, Validator]:
         keys = {node(number).key: number for number in numbers}
-        found = validators.stored(self.connection, self.under, list(keys))
-        return {keys[key]: each for key, each in found.items()}
+        found = validators.stored(self.connection, self.under, list(keys), most=len(keys))
+        assert found.keys() == keys.keys()
+        return {keys[key]: each for key, each in found.items() if each is not None}
 
 
 @pytest.fixture
@@ -87,6 +88,31 @@ def test_a_validator_is_read_as_it_was_written(kept: Kept) -> None:
 
     assert found == {1: known(condition(None, "a date"), page), 2: known(condition())}
     assert [type(each.value) for each in found[1].opens] == [dict, list]
+
+
+@pytest.mark.parametrize("length", [3, 5, 40, 300])
+def test_a_chain_is_read_ahead_as_far_as_is_known(kept: Kept, length: int) -> None:
+    def page(number: int) -> Page:
+        return attrs.evolve(PAGE, opens=(Cursor({}, number=number + 1), Cursor({}, number=1)))
+
+    kept.write(*(sent(number, condition(), page(number)) for number in range(1, length + 1)))
+
+    found = validators.stored(kept.connection, kept.under, [node(1).key], most=200)
+
+    followed = min(length + 1, validators.FOLLOWED_MAX)
+    assert found.keys() == {node(number).key for number in range(1, followed + 1)}
+    assert [key for key, each in found.items() if each is None] == [
+        node(number).key for number in range(length + 1, followed + 1)
+    ]
+
+
+def test_of_many_cursors_that_a_page_named_only_so_many_are_read(kept: Kept) -> None:
+    opens = tuple(Cursor({}, number=number) for number in range(2, 500))
+    kept.write(sent(1, condition(), attrs.evolve(PAGE, opens=opens)))
+
+    found = validators.stored(kept.connection, kept.under, [node(1).key], most=200)
+
+    assert len(found) == 200
 
 
 def test_a_validator_of_another_partition_or_fingerprint_is_not_there(
