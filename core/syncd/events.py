@@ -69,6 +69,7 @@ class RunFinished(Event):
     pages: int
     requests: int
     retries: int
+    not_modified: int  # of the requests, answered with 304
     records: int
     inserted: int
     updated: int

@@ -25,6 +25,7 @@ class Tally:
     quarantined: int = 0
     requests: int = 0
     retries: int = 0
+    not_modified: int = 0
     throttled_seconds: float = 0.0
     total: int | None = None
 

@@ -235,6 +235,7 @@ class Walker:
         finally:
             self._tally.requests += http.requests
             self._tally.retries += http.retries
+            self._tally.not_modified += http.not_modified
             self._tally.throttled_seconds += http.throttled_seconds
         self._unavailable = 0
         self._tally.total = page.total_records(self._first_stream) or self._tally.total

@@ -72,7 +72,7 @@ async def test_an_unchanged_upstream_is_neither_sent_nor_decoded_nor_written(
         assert world.titles() == shouted(TEN)
         assert partition["watermark"] == world.library.now - timedelta(minutes=1)  # a lag
         assert (finished(world).records, finished(world).unchanged) == (30, 30)
-        assert finished(world).pages == 10
+        assert (finished(world).pages, finished(world).not_modified) == (10, 10)
 
 
 def _targets(pages: int) -> set[str]:
@@ -293,14 +293,13 @@ async def test_a_commit_that_was_rolled_back_leaves_no_validator(dsn: str) -> No
     async with library(dsn) as world:
         faults.arm(broken)
         try:
-            with pytest.raises(BaseExceptionGroup) as caught:
+            with pytest.RaisesGroup(Broken, flatten_subgroups=True):
                 await world.run()
         finally:
             faults.arm(None)
         left = world.validators()
         result = await world.run()
 
-        assert caught.value.subgroup(Broken) is not None
         assert left == 0
         assert not any(each.conditional for each in world.library.asked)
         assert (result.verdict, world.titles()) == ("complete", shouted(TEN))
