@@ -122,10 +122,12 @@ class Feed:
     `pass_max_age_seconds`: how long a pass may be resumed (numbered pages shift: 1 h by default).
     `safety_lag_seconds` is taken off the upstream's clock before it becomes a watermark.
 
-    `conditional`: the upstream answers 304 to a request whose page has not changed (RFC 9110 13.1):
-    say so where its answers bear an ETag or a Last-Modified that covers all that the page holds.
-    Full passes then send the validators of the last one; a page that is one plain request and was
-    not changed is neither sent nor decoded. `fetch` does nothing for it, and never sees the 304.
+    `conditional`: the upstream answers 304 to a request whose answer has not changed (RFC 9110 13).
+    Say so where its ETag or Last-Modified changes with all that a page is made of. Beware of an
+    end or a next page that stands in a header field: an ETag covers the body only, so that a page
+    which was the last stays the last. Full passes then send the validators of the one before; a
+    page that is one plain request and was not changed is neither sent nor decoded. `fetch` has
+    nothing to do for it, and is left by the exception that the 304 is.
     `lasting_cursors`: chain cursors mean the same in every pass (an offset or a date, not an opaque
     token). Without it no validator is kept for a page that is, or names, a cursor of a chain.
     """
