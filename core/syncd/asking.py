@@ -7,8 +7,9 @@ from typing import Any
 import trio
 
 from syncd.errors import PluginError, SyncdError
-from syncd.frontier import Node
+from syncd.http import NotModified
 from syncd.model import Context, Page
+from syncd.nodes import Node
 from syncd.plugins import Pipeline
 
 FETCH_TIMEOUT_SECONDS = 900.0  # with every wait for the upstream's limit in it
@@ -17,15 +18,15 @@ FETCH_TIMEOUT_SECONDS = 900.0  # with every wait for the upstream's limit in it
 async def asked(pipeline: Pipeline, context: Context[Any, Any], node: Node) -> Page:
     """Call the plugin's fetch.
 
-    Raises: `SourceError` as the plugin says; `PluginError` for anything else that it raises, for
-    taking too long, and for answering with something that is no page.
+    Raises: `SourceError` as the plugin says; `NotModified`, which the client says; `PluginError`
+    for anything else that it raises, for taking too long, and for answering with no page.
     """
     where = f"{context.partition} {node}"
     plugin = f"fetch of plugin {pipeline.plugin}"
     try:
         with trio.fail_after(FETCH_TIMEOUT_SECONDS):
             page = await pipeline.fetch(context, node.cursor)
-    except SyncdError:
+    except (NotModified, SyncdError):
         raise
     except trio.TooSlowError as error:
         what = f"{plugin} took over {FETCH_TIMEOUT_SECONDS:.0f} s"

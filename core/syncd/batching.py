@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import trio
 
-from syncd.frontier import Walked
+from syncd.nodes import Walked
 
 BATCH_ROWS = 5_000  # past it a bigger batch writes no faster
 BATCH_BYTES = 16 * 2**20
@@ -31,6 +31,6 @@ async def gather(fetched: trio.MemoryReceiveChannel[Walked], pending: list[Walke
 
 def full(pages: Sequence[Walked]) -> bool:
     """Return whether a batch is large enough to be written."""
-    if sum(page.records for page in pages) >= BATCH_ROWS:
+    if sum(page.records for page in pages if not page.unchanged) >= BATCH_ROWS:
         return True
     return sum(page.size_bytes for page in pages) >= BATCH_BYTES

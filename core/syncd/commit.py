@@ -2,12 +2,13 @@
 
 Its order is part of the design. The fence comes first and fails early. Rows come stream by stream
 in declared order, each sorted by key, then cursors in key order: two writers wait for each other
-instead of deadlocking. The pass and run rows, which all writers share, come last.
+instead of deadlocking. Then what upstreams know those pages by. The pass and run rows, which all
+writers share, come last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -17,11 +18,12 @@ import trio
 from syncd import bulk, faults
 from syncd.errors import FrontierMoved, Rejected
 from syncd.events import BatchCommitted, Event, RecordsQuarantined
-from syncd.frontier import Node, Walked
 from syncd.model import Instance, Write, Written
+from syncd.nodes import Node, Walked
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
 from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
+from syncd.store import validators
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
 from syncd.store.passes import open_cursors
@@ -91,6 +93,7 @@ class Committer:
     guarded: bool  # false: without the version guard, after the version rule changed
     safety_lag_seconds: float
     verify: bool = False  # decode and compare every record, whatever the hashes say
+    under: validators.Under | None = None  # where validators of pages are kept, if they are
 
     async def commit(
         self, batch: Sequence[Walked], openings: Sequence[Node], ends_at: int | None
@@ -141,7 +144,7 @@ class Committer:
     ) -> tuple[Committed, list[Rejected]]:
         """Do the transaction's work; the hop commits it."""
         fence(connection, self.lease)
-        written, rejected = Written(), []
+        written, rejected = Written(unchanged=known_rows(batch, made)), []
         for name, rows in made.items():
             result = self._write_stream(connection, name, rows)
             written += result.written
@@ -157,6 +160,9 @@ class Committer:
         opened = open_cursors(connection, self.pass_id, openings)
         end = ends_at if ends_at in {page.number for page in batch} else None
         close_cursors(connection, self.pass_id, batch, end)
+        if self.under is not None:
+            doubtful = doubted(batch, rejected, stale=written.stale)
+            validators.write(connection, self.under, self.pass_id, batch=batch, doubtful=doubtful)
         faults.point("frontier_written")
         committed = Committed(
             opened=opened,
@@ -258,6 +264,24 @@ def close_cursors(
             f"{len(batch) - touched} of {len(batch)} cursors were no longer open",
             "the batch is rolled back, and those pages are dropped",
         )
+
+
+def known_rows(batch: Sequence[Walked], streams: Collection[str]) -> int:
+    """Return how many records, of these streams, stand in the tables by a 304's word."""
+    same = [page.page.counts for page in batch if page.unchanged]
+    return sum(counts.get(name, 0) for counts in same for name in streams)
+
+
+def doubted(batch: Sequence[Walked], rejected: Sequence[Rejected], *, stale: int) -> set[bytes]:
+    """Return the cursors of pages whose rows may not all stand in the tables as they came.
+
+    A record that was set aside may be mended. A row that was older than the one in the table does
+    not say whose page it was on.
+    """
+    aside = {each.cursor for each in rejected}
+    all_of_them = bool(stale) or None in aside
+    sent = [page.node for page in batch if not page.unchanged]
+    return {node.key for node in sent if all_of_them or str(node) in aside}
 
 
 def lowered(batch: Sequence[Walked], safety_lag_seconds: float) -> datetime | None:

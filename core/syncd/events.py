@@ -69,6 +69,7 @@ class RunFinished(Event):
     pages: int
     requests: int
     retries: int
+    not_modified: int  # of the requests, answered with 304
     records: int
     inserted: int
     updated: int
@@ -113,6 +114,7 @@ class PageFetched(Event):
     cursor: str
     records: int
     opens: int
+    not_modified: bool  # it was not sent: its rows are what they were (304)
     duration_seconds: float
 
 

@@ -13,111 +13,18 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from hashlib import blake2b
 
 import attrs
-import msgspec
 
-from syncd.errors import PagingLoop, PluginError, Unintelligible
+from syncd.errors import Unintelligible
 from syncd.model import Cursor, Page
-from syncd.unread import ALL, Place, Range, Unread, Waiter
+from syncd.nodes import Look, Node, Walked
+from syncd.unread import ALL, Place, Unread, Waiter
 
-CURSOR_MAX_BYTES = 8 * 1024
-OPENS_MAX = 100_000  # cursors one page may name
-DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
-PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
 IN_MEMORY_MAX = 1_000
 LOOK_MAX = 250  # cursors of one look at the table: 4 ms of one core, most of it in Python
 REMEMBERED = 10_000  # closed cursors of a run: so that short cycles cost no request
 AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
-
-
-def canonical(cursor: Cursor) -> bytes:
-    """Return the bytes that make a cursor the same cursor: its value and number, keys sorted."""
-    return msgspec.json.encode([cursor.value, cursor.number], order="sorted")
-
-
-def cursor_key(cursor: Cursor) -> bytes:
-    """Return the 16 bytes under which a cursor stands in the frontier."""
-    return blake2b(canonical(cursor), digest_size=16).digest()
-
-
-@attrs.frozen
-class Node:
-    """One cursor of a pass, as the frontier table knows it."""
-
-    key: bytes
-    cursor: Cursor
-    depth: int
-    ordinal: int
-    attempts: int = 0
-    failing_since: datetime | None = None
-
-    @classmethod
-    def of(cls, cursor: Cursor, *, depth: int, ordinal: int) -> Node:
-        return cls(cursor_key(cursor), cursor, depth, ordinal)
-
-    @property
-    def place(self) -> Place:
-        """Return where it stands in the order in which the table is read."""
-        return self.cursor.kind != "item", -self.depth, self.ordinal, self.key
-
-    def __str__(self) -> str:
-        if self.cursor.number is not None:
-            return f"page {self.cursor.number}"
-        return canonical(self.cursor).decode()[:200]
-
-
-@attrs.frozen
-class Walked:
-    """A page that was fetched, with what its commit needs. `sent_at`: when its request left."""
-
-    node: Node
-    page: Page
-    sent_at: datetime
-    opens: tuple[Node, ...]
-    size_bytes: int = 0  # as received
-
-    @property
-    def number(self) -> int | None:
-        return self.node.cursor.number
-
-    @property
-    def records(self) -> int:
-        return sum(len(records) for records in self.page.records.values())
-
-
-def roots(cursors: Sequence[Cursor]) -> tuple[Node, ...]:
-    """Return the nodes of a pass's first cursors; a numbered one stands at its number."""
-    return tuple(
-        Node.of(cursor, depth=0, ordinal=index if cursor.number is None else cursor.number)
-        for index, cursor in enumerate(cursors)
-    )
-
-
-def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:
-    """Return the nodes of the cursors a page names.
-
-    Raises: `PagingLoop` for a feed that never ends, `PluginError` for cursors that break the
-    contract (too large, too many).
-    """
-    if node.depth >= DEPTH_MAX and page.opens:
-        raise PagingLoop(
-            where,
-            f"{node.depth} pages follow one another and each names a next one",
-            "look at the upstream's paging",
-        )
-    if len(page.opens) > OPENS_MAX:
-        raise PluginError(where, f"a page opens {len(page.opens)} cursors, more than {OPENS_MAX}")
-    nodes = tuple(
-        Node.of(cursor, depth=node.depth + 1, ordinal=index)
-        for index, cursor in enumerate(page.opens)
-    )
-    for child in nodes:
-        if len(canonical(child.cursor)) > CURSOR_MAX_BYTES:
-            raise PluginError(where, f"a cursor is larger than {CURSOR_MAX_BYTES} bytes")
-    return nodes
 
 
 @attrs.define
@@ -142,15 +49,6 @@ class Numbered:
         if self.ends_at is not None:
             return min(self.ends_at, high + self.ahead)
         return high + self.ahead
-
-
-@attrs.frozen
-class Look:
-    """What a look at a range of the frontier table saw: its first open cursors."""
-
-    nodes: tuple[Node, ...]  # that may be fetched now
-    waiting: tuple[tuple[Node, float], ...] = ()  # that must wait, and for how many seconds
-    rest: Range | None = None  # of the range, that it did not come to
 
 
 @attrs.define
@@ -207,6 +105,15 @@ class Frontier:
         """Forget the cursors whose openers are gone; the table says which are open after all."""
         self._entries.clear()
         self.unread.everything()
+
+    def upcoming(self, most: int) -> list[Node]:
+        """Return what `take` will hand out next, as far as is known here, and page numbers on."""
+        waiting = (self._entries.get(key) for _, _, key in heapq.nsmallest(most, self._ready))
+        nodes = [entry.node for entry in waiting if entry is not None and not entry.taken]
+        if self.numbered is not None and not nodes:
+            following = range(self._numbered_next, self._numbered_next + most)
+            nodes = [self.numbered.node(number) for number in following]
+        return nodes
 
     def admit(self, pages: Sequence[Walked]) -> tuple[list[Walked], list[Walked]]:
         """Divide fetched pages into those that may stand in one batch, and those that must wait.

@@ -133,6 +133,15 @@ class Feed:
     `paging_version` is raised by the author when cursors of an older version mean something else.
     `pass_max_age_seconds`: how long a pass may be resumed (numbered pages shift: 1 h by default).
     `safety_lag_seconds` is taken off the upstream's clock before it becomes a watermark.
+
+    `conditional`: the upstream answers 304 to a request whose answer has not changed (RFC 9110 13).
+    Say so where its ETag or Last-Modified changes with all that a page is made of. Beware of an
+    end or a next page that stands in a header field: an ETag covers the body only, so that a page
+    which was the last stays the last. Full passes then send the validators of the one before; a
+    page that is one plain request and was not changed is neither sent nor decoded. `fetch` has
+    nothing to do for it, and is left by the exception that the 304 is.
+    `lasting_cursors`: chain cursors mean the same in every pass (an offset or a date, not an opaque
+    token). Without it no validator is kept for a page that is, or names, a cursor of a chain.
     """
 
     name: str
@@ -143,6 +152,8 @@ class Feed:
     incremental: bool = False
     pass_max_age_seconds: float | None = None
     safety_lag_seconds: float = 60.0
+    conditional: bool = False
+    lasting_cursors: bool = False
 
     @property
     def resumable_seconds(self) -> float:
@@ -289,15 +300,20 @@ class Page:
     total: int | None = None
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """Return how many records there are, by stream."""
+        return {stream: len(records) for stream, records in self.records.items()}
+
+    @property
     def empty(self) -> bool:
-        return not any(self.records.values())
+        return not any(self.counts.values())
 
     def total_records(self, first: str) -> int | None:
         """Estimate the pass's records of all streams, as if every page were like this one."""
-        counted = len(self.records.get(first, ()))
+        counted = self.counts.get(first, 0)
         if self.total is None or not counted:
             return None
-        return round(self.total * sum(map(len, self.records.values())) / counted)
+        return round(self.total * sum(self.counts.values()) / counted)
 
 
 @attrs.frozen

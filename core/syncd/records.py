@@ -16,8 +16,8 @@ import msgspec
 
 from syncd import bulk
 from syncd.errors import PluginError, RecordError, Rejected
-from syncd.frontier import Walked
 from syncd.model import Record, Stream, Transform
+from syncd.nodes import Walked
 
 
 @attrs.define

@@ -26,11 +26,12 @@ import trio
 
 from syncd import faults
 from syncd.commit import Committer
+from syncd.conditional import Conditional
 from syncd.errors import CursorExpired, LeaseLost, StoreError, SyncdError
 from syncd.events import LeaseLost as LeaseLostEvent
 from syncd.events import PartitionParked, PassSuperseded, RunFinished, RunStarted
-from syncd.frontier import roots
 from syncd.model import Mode, Request, Slice
+from syncd.nodes import roots
 from syncd.plugins import Pipeline
 from syncd.progress import (
     Anew,
@@ -41,16 +42,18 @@ from syncd.progress import (
     Leave,
     Next,
     OnlyWaiting,
+    PassEnded,
     Resume,
     Wanted,
     after,
     choose_pass,
 )
-from syncd.store import leases, passes
+from syncd.store import leases, passes, validators
 from syncd.store.keeper import LeaseKeeper, Tenure
 from syncd.store.leases import Lease
 from syncd.store.passes import ActivePass
 from syncd.tally import Tally
+from syncd.validators import fingerprint_of, may_keep
 from syncd.walk import Walker
 from syncd.work import Order, Work
 
@@ -160,6 +163,7 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
             epoch=lease.epoch,
         )
     )
+    conditional = await _conditional(work, order, lease, active=active, wanted=wanted)
     committer = Committer(
         hops=work.hops,
         emit=work.emit,
@@ -169,16 +173,47 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
         guarded=not version_rule_changed(lease.covered, wanted, active.mode),
         verify=order.verify,
         safety_lag_seconds=work.pipeline.feed.safety_lag_seconds,
+        under=conditional.under,
     )
     walker = Walker(
-        work, tenure, active, order=order, wanted=wanted, committer=committer, tally=tally
+        work,
+        tenure,
+        active,
+        order=order,
+        wanted=wanted,
+        committer=committer,
+        conditional=conditional,
+        tally=tally,
     )
     ended = await walker.go()
+    await _forget(work, lease, active, ended)
+    return ended
+
+
+async def _conditional(
+    work: Work, order: Order, lease: Lease, *, active: ActivePass, wanted: Wanted
+) -> Conditional:
+    """Return what a pass asks conditionally with, as far as it does."""
+    feed, under = work.pipeline.feed, None
+    if may_keep(feed, active.mode):
+        tables = [(table.schema, table.name) for table in order.target.tables.values()]
+        files = await work.hops.run(validators.storage, tables)
+        settings = repr((work.pipeline.instance.settings, work.account.settings))  # no secrets
+        fingerprint = fingerprint_of(wanted, files, settings=settings)
+        under = validators.Under(lease.partition_id, fingerprint)
+    return Conditional(work.client, feed, work.hops, under, asks=not order.verify)
+
+
+async def _forget(work: Work, lease: Lease, active: ActivePass, ended: Ended) -> None:
+    """Delete what no pass needs any more, some rows at a time."""
     if isinstance(ended, Broke) and isinstance(ended.error, CursorExpired):
         await work.hops.run(passes.supersede, lease)
     while await work.hops.run(passes.forget, lease) == passes.FORGET_AT_ONCE:
         pass
-    return ended
+    if active.mode == "full" and isinstance(ended, PassEnded) and ended.status != "failed":
+        forget, most = validators.forget, validators.FORGET_AT_ONCE
+        while await work.hops.run(forget, lease, active.id) == most:
+            pass
 
 
 def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:

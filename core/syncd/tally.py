@@ -1,4 +1,4 @@
-"""What a run has done so far, and how fast: the numbers behind `run.progress`."""
+"""What a run has done so far, and how fast: the numbers behind `run.progress`, and a page's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import attrs
 
-from syncd.events import RunProgress
+from syncd.events import PageFetched, RunProgress
 from syncd.model import Written
+from syncd.nodes import Walked
 from syncd.store.leases import Effort
 
 
@@ -24,6 +25,7 @@ class Tally:
     quarantined: int = 0
     requests: int = 0
     retries: int = 0
+    not_modified: int = 0
     throttled_seconds: float = 0.0
     total: int | None = None
 
@@ -80,4 +82,16 @@ def progress(
         pages=tally.pages,
         in_flight=in_flight,
         throttled_seconds=round(tally.throttled_seconds, 1),
+    )
+
+
+def page_fetched(walked: Walked, partition: str, *, seconds: float) -> PageFetched:
+    """Say that a page is here."""
+    return PageFetched(
+        partition=partition,
+        cursor=str(walked.node),
+        records=walked.records,
+        opens=len(walked.opens),
+        not_modified=walked.unchanged,
+        duration_seconds=round(seconds, 3),
     )

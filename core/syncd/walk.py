@@ -17,9 +17,9 @@ from typing import Any
 import trio
 
 from syncd import faults
-from syncd.asking import asked
 from syncd.batching import gather
 from syncd.commit import Committer
+from syncd.conditional import Conditional
 from syncd.errors import (
     CommitUnknown,
     FrontierMoved,
@@ -31,20 +31,12 @@ from syncd.errors import (
     Unavailable,
     Unintelligible,
 )
-from syncd.events import CommitLost, CursorFailed, PageFetched
-from syncd.frontier import (
-    AHEAD_MIN,
-    LOOK_MAX,
-    PAGES_MAX,
-    Frontier,
-    Node,
-    Numbered,
-    Walked,
-    children,
-)
+from syncd.events import CommitLost, CursorFailed
+from syncd.frontier import AHEAD_MIN, LOOK_MAX, Frontier, Numbered
 from syncd.http import FetchHttp
 from syncd.limits import pages_in_flight
 from syncd.model import Context, Cursor, Request
+from syncd.nodes import PAGES_MAX, Node, Walked, children
 from syncd.progress import (
     Broke,
     Drained,
@@ -58,7 +50,7 @@ from syncd.records import refuse_unknown
 from syncd.store import passes
 from syncd.store.keeper import Tenure
 from syncd.store.passes import ActivePass
-from syncd.tally import Meter, Tally, progress
+from syncd.tally import Meter, Tally, page_fetched, progress
 from syncd.work import Order, Work
 
 WRITERS = 2  # one decodes while the other waits for PostgreSQL
@@ -78,6 +70,7 @@ class Walker:
         order: Order,
         wanted: Wanted,
         committer: Committer,
+        conditional: Conditional,
         tally: Tally,
     ) -> None:
         tally.total = active.expected
@@ -88,6 +81,7 @@ class Walker:
         self._pass = active
         self._wanted = wanted
         self._committer = committer
+        self._conditional = conditional
         self._where = str(tenure.lease.partition)
         self._streams = frozenset(stream.name for stream in work.pipeline.feed.streams)
         self._first_stream = work.pipeline.feed.streams[0].name
@@ -217,10 +211,10 @@ class Walker:
                 self._notify()
 
     async def _fetch(self, node: Node, to_batch: trio.MemorySendChannel[Walked]) -> None:
-        http = self._work.client.for_fetch()
-        started = trio.current_time()
+        asking = await self._conditional.asking(node, self._frontier)
+        http, started = asking.http, trio.current_time()
         try:
-            page = await asked(self._work.pipeline, self._context(http), node)
+            page = await asking.page(self._work.pipeline, self._context(http))
             opens = children(node, page, self._where)
             refuse_unknown(self._where, page.records, self._streams)
             self._frontier.fetched(node, page, opens)
@@ -236,13 +230,15 @@ class Walker:
         finally:
             self._tally.requests += http.requests
             self._tally.retries += http.retries
+            self._tally.not_modified += http.not_modified
             self._tally.throttled_seconds += http.throttled_seconds
         self._unavailable = 0
         self._tally.total = page.total_records(self._first_stream) or self._tally.total
         sent_at = http.sent_at or self._work.clock.now()
-        walked = Walked(node, page, sent_at, opens, http.received_bytes)
-        seconds = round(trio.current_time() - started, 3)
-        self._work.emit(PageFetched(self._where, str(node), walked.records, len(opens), seconds))
+        validator = asking.validator(page)
+        walked = Walked(node, page, sent_at, opens, http.received_bytes, validator)
+        seconds = trio.current_time() - started
+        self._work.emit(page_fetched(walked, self._where, seconds=seconds))
         faults.point("page_fetched")
         await to_batch.send(walked)
 

@@ -43,4 +43,4 @@ class Order:
     mode: Mode
     interval_seconds: float  # until the next run of a partition whose pass ended
     target: Target
-    verify: bool = False  # compare every row: nothing is taken for unchanged by its hash
+    verify: bool = False  # take nothing for granted: every page is fetched, every row compared

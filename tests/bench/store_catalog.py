@@ -22,8 +22,8 @@ from store_bench import connect, database, options, tell
 from syncd import bulk
 from syncd.bulk.batch import COPY_FROM_ROWS, Batch
 from syncd.commit import Committer, Target
-from syncd.frontier import Node, Walked, roots
 from syncd.model import Account, Connector, Cursor, Instance, Page, Pass, Slice, Stream, Upstream
+from syncd.nodes import Node, Walked, roots
 from syncd.progress import Anew, Wanted
 from syncd.records import StreamRows
 from syncd.store import leases, passes, registry

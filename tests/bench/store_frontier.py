@@ -22,8 +22,9 @@ import psycopg
 from store_bench import connect, database, options, tell
 
 from syncd.commit import close_cursors
-from syncd.frontier import LOOK_MAX, OPENS_MAX, Frontier, Node, Walked, roots
+from syncd.frontier import LOOK_MAX, Frontier
 from syncd.model import Account, Connector, Cursor, Instance, Page, Pass, Slice, Upstream
+from syncd.nodes import OPENS_MAX, Node, Walked, roots
 from syncd.progress import Anew, Wanted
 from syncd.store import leases, passes, registry
 from syncd.store.hops import Connection

@@ -54,6 +54,7 @@ def finished(partition: str = CARS, **more: Any) -> events.RunFinished:
         "pages": 190,
         "requests": 195,
         "retries": 5,
+        "not_modified": 0,
         "records": 190_000,
         "inserted": 1000,
         "updated": 900,

@@ -10,19 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import PagingLoop, PluginError, Unintelligible
-from syncd.frontier import (
-    DEPTH_MAX,
-    IN_MEMORY_MAX,
-    OPENS_MAX,
-    Frontier,
-    Node,
-    Numbered,
-    Walked,
-    children,
-    cursor_key,
-    roots,
-)
+from syncd.frontier import IN_MEMORY_MAX, Frontier, Numbered
 from syncd.model import JSON, Cursor, Page
+from syncd.nodes import DEPTH_MAX, OPENS_MAX, Node, Walked, children, cursor_key, roots
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -27,7 +27,7 @@ def test_levels_below_the_configured_one_are_not_written_but_are_heard() -> None
     heard: list[Event] = []
     observer = Observer(stream=stream, level="info")
     observer.listen(heard.append)
-    event = PageFetched("p", "page 1", 1, 0, 0.1)
+    event = PageFetched("p", "page 1", 1, 0, False, 0.1)
 
     observer.emit(event)
 

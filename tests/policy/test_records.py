@@ -11,8 +11,8 @@ import pytest
 
 from syncd import bulk
 from syncd.errors import PluginError
-from syncd.frontier import Node, Walked
 from syncd.model import Cursor, Page, Record, Stream, Transform
+from syncd.nodes import Node, Walked
 from syncd.records import RecordMaker, make_all, refuse_unknown, sight_all
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

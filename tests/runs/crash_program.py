@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import attrs
+import library
 import msgspec
 import sightings
 import trio
@@ -56,7 +57,7 @@ class Engine:
     def of(cls, file: Path) -> Engine:
         """Read a configuration; the plugins it enables are the bundled one and the tests' own."""
         raw = config.read(file)
-        known = {"cars": cars, "sightings": sightings}
+        known = {"cars": cars, "library": library.PLUGIN, "sightings": sightings}
         plugins = Plugins({name: known[name] for name in raw.plugins})
         return cls(config.structure(raw, plugins.connectors, environment={}), plugins)
 

@@ -24,9 +24,10 @@ from syncd.events import (
     RunProgress,
     RunStarted,
 )
-from syncd.frontier import Frontier, Node, Numbered, Walked
+from syncd.frontier import Frontier, Numbered
 from syncd.jobs import exit_code
 from syncd.model import Cursor, Page, Transform
+from syncd.nodes import Node, Walked
 from syncd_cars import plugin
 from syncd_cars.simulator import Fault, FaultKind
 

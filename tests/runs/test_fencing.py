@@ -24,8 +24,8 @@ from syncd import bulk
 from syncd.commit import Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost
 from syncd.events import Event
-from syncd.frontier import Node, Walked, children, roots
 from syncd.model import Account, Cursor, Instance, Page, Pass, Secret, Slice
+from syncd.nodes import Node, Walked, children, roots
 from syncd.plugins import Plugins
 from syncd.progress import Anew, Next, Wanted
 from syncd.store import leases, passes, registry

@@ -42,7 +42,7 @@ def test_no_default_trigger_or_statement_reads_a_clock_or_draws_randomness(
         """
     ).fetchall()
     texts = [row["text"] for row in defaults]
-    for file in ("lease", "pass", "frontier", "registry"):
+    for file in ("lease", "pass", "frontier", "registry", "validator"):
         texts += load(file).values()
 
     assert len(texts) > 30

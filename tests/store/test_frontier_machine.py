@@ -30,8 +30,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from syncd import faults, frontier
 from syncd.commit import Committed, Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost, StoreError, Unintelligible
-from syncd.frontier import AHEAD_MIN, Frontier, Node, Numbered, Walked, children, roots
+from syncd.frontier import AHEAD_MIN, Frontier, Numbered
 from syncd.model import Cursor, Page, Pass, Written
+from syncd.nodes import Node, Walked, children, roots
 from syncd.progress import Anew, Resume, Wanted, choose_pass
 from syncd.records import StreamRows
 from syncd.store import leases, passes

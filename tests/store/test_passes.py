@@ -10,8 +10,8 @@ import pytest
 
 from syncd.commit import close_cursors
 from syncd.errors import FrontierMoved, LeaseLost
-from syncd.frontier import Node, Walked, roots
 from syncd.model import Account, Connector, Cursor, Instance, Page, Pass, Slice, Upstream
+from syncd.nodes import Node, Walked, roots
 from syncd.progress import Anew, Next, Wanted
 from syncd.store import leases, passes, registry
 from syncd.store.hops import Connection

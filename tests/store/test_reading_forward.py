@@ -13,8 +13,8 @@ from database import connect
 from test_passes import NOW, begun, held, item, known
 
 from syncd import commit
-from syncd.frontier import Node, roots
 from syncd.model import Slice
+from syncd.nodes import Node, roots
 from syncd.store import leases, passes, registry
 from syncd.store.hops import Connection
 from syncd.unread import ALL, Range

@@ -1,9 +1,19 @@
 """The HTTP edge: the client that plugins fetch with, and the gate that keeps to quotas."""
 
-from syncd.http.client import Client, FetchHttp
+from syncd.http.client import Client
 from syncd.http.decoding import decode
+from syncd.http.fetching import FetchHttp, NotModified
 from syncd.http.limiter import Limiter, Limiters
 from syncd.http.statistics import Statistics
 from syncd.http.wire import Wire
 
-__all__ = ["Client", "FetchHttp", "Limiter", "Limiters", "Statistics", "Wire", "decode"]
+__all__ = [
+    "Client",
+    "FetchHttp",
+    "Limiter",
+    "Limiters",
+    "NotModified",
+    "Statistics",
+    "Wire",
+    "decode",
+]

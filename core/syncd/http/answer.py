@@ -23,7 +23,10 @@ from syncd.http.wire import Fault
 
 # data: the body is wanted. moved: a redirect. throttled: wait and ask again. unavailable: it may be
 # better later. unauthorized, refused: it will not. unfit: it says it is no data of ours.
-Kind = Literal["data", "moved", "throttled", "unavailable", "unauthorized", "refused", "unfit"]
+# unmodified: the data is what it was when the request's condition was told.
+Kind = Literal[
+    "data", "moved", "throttled", "unavailable", "unauthorized", "refused", "unfit", "unmodified"
+]
 
 Reason = Literal["unavailable", "unauthorized", "unintelligible"]
 
@@ -50,6 +53,13 @@ class Expected:
     wire_max_bytes: int
     body_max_bytes: int
     secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
+    unmodified: bool = False  # a condition was sent, so that 304 is an answer
+
+
+@attrs.frozen
+class Unmodified:
+    headers: Mapping[str, str]
+    date: datetime | None
 
 
 @attrs.frozen
@@ -82,12 +92,14 @@ class Failure:
     again: bool
 
 
-Outcome: TypeAlias = Data | Moved | Throttling | Failure
+Outcome: TypeAlias = Data | Unmodified | Moved | Throttling | Failure
 
 
 def is_answer(outcome: Outcome) -> bool:
     """Say whether a request was answered for good: with data, or with a refusal that will stay."""
-    return isinstance(outcome, Data) or (isinstance(outcome, Failure) and not outcome.again)
+    return isinstance(outcome, Data | Unmodified) or (
+        isinstance(outcome, Failure) and not outcome.again
+    )
 
 
 def kind_of(status: int, headers: Mapping[str, str], also: frozenset[int]) -> Kind:
@@ -172,6 +184,8 @@ class Reading:
         self._kind = kind_of(status, headers, self._expected.also)
         if self._kind == "data" and (why := unfit(status, headers, self._expected)):
             self._kind, self._unfit = "unfit", why
+        if status == 304 and self._expected.unmodified:
+            self._kind = "unmodified"
         if self._kind == "throttled":
             return 0.0  # whatever is here already; nobody waits for the rest
         encoding = headers.get("content-encoding", "").lower()
@@ -205,6 +219,8 @@ class Reading:
             return throttling
         if self._kind == "moved":
             return Moved(self._status, self._headers["location"])
+        if self._kind == "unmodified":
+            return Unmodified(self._headers, self._date)  # RFC 9110 15.4.5: it has no body to lose
         if self._kind == "data":
             return self._failure or self._data(self._status, fault)
         return self._refusal(self._status)

@@ -28,15 +28,19 @@ from syncd.http.answer import (
     Reading,
     Reason,
     Throttling,
+    Unmodified,
     is_answer,
 )
+from syncd.http.call import Again, Call
+from syncd.http.fetching import FetchHttp
 from syncd.http.headers import is_sendable, request_fields
 from syncd.http.limiter import Limiter, Limiters, Patience
 from syncd.http.masking import longest_first, masked, secrets_in, secrets_of
 from syncd.http.origin import REDIRECTS_MAX, Origins, origin_of, path_of, query_of, where
 from syncd.http.statistics import Statistics, Tally
-from syncd.http.wire import URL, Fault, HttpxWire, Wire
+from syncd.http.wire import Fault, HttpxWire, Wire
 from syncd.model import Response, Upstream
+from syncd.validators import Condition
 
 THROTTLE_PATIENCE_SECONDS = 120.0
 
@@ -54,66 +58,6 @@ _ERRORS: Mapping[Reason, tuple[type[SourceError], str]] = {
     "unauthorized": (Unauthorized, "renew the credential, then resume the account"),
     "unintelligible": (Unintelligible, "compare with the API's documentation and the settings"),
 }
-
-
-@attrs.frozen
-class _Again:
-    """Why a request is about to be sent again."""
-
-    reason: str
-    status: int | None
-    since: float
-
-
-@attrs.define(repr=False)  # its headers and its query hold secrets
-class _Call:
-    """One request through all its sendings."""
-
-    url: URL
-    where: str
-    expected: Expected
-    headers: Mapping[str, str]
-    limiter: Limiter
-    patience: Patience
-    sendings: int = 0
-    failures: int = 0
-    redirects: int = 0
-    again: _Again | None = None
-    sent_at: datetime | None = None  # of the sending that was answered
-
-
-class FetchHttp(Tally):
-    """The client as one fetch sees it (`model.Http`), and what that fetch cost.
-
-    `sent_at`: the earliest moment, by the database's clock, at which a request of this fetch left
-    that was answered for good; `None` while there is none.
-    """
-
-    def __init__(self, client: Client) -> None:
-        super().__init__()
-        self._client = client
-        self.sent_at: datetime | None = None
-        self.received_bytes = 0  # of answers that were data, decoded
-
-    def now(self) -> datetime:
-        """Return the moment, by the database's clock."""
-        return self._client.now()
-
-    async def get(
-        self,
-        url: str,
-        *,
-        params: Mapping[str, str | int] | None = None,
-        quota: str | None = None,
-        accept: str = "application/json",
-        also: frozenset[int] = frozenset(),
-    ) -> Response:
-        """Get one resource: see `model.Http.get`."""
-        response = await self._client.get(
-            self, url, params=params, quota=quota, accept=accept, also=also
-        )
-        self.received_bytes += len(response.content)
-        return response
 
 
 class Client:
@@ -190,9 +134,14 @@ class Client:
         """Return the moment, by the database's clock."""
         return self._clock()
 
-    def for_fetch(self) -> FetchHttp:
-        """Return the client for one fetch."""
-        return FetchHttp(self)
+    def for_fetch(
+        self, *, conditional: bool = False, condition: Condition | None = None
+    ) -> FetchHttp:
+        """Return the client for one fetch; `conditional`: note the validators of its answer.
+
+        Its first request is sent with `condition`, if that was told about the same request.
+        """
+        return FetchHttp(self, conditional=conditional, condition=condition)
 
     async def get(
         self,
@@ -204,17 +153,26 @@ class Client:
         accept: str,
         also: frozenset[int],
     ) -> Response:
-        """Get one resource on behalf of a fetch."""
+        """Get one resource on behalf of a fetch.
+
+        Raises: as `model.Http.get`, and `NotModified` where a condition was sent and holds.
+        """
         call = self._call(url, params=params, quota=quota, accept=accept, also=also)
+        if fetch.conditional:
+            call.impose(fetch.offered())
         self._budget = backoff.earn(self._budget)
         try:
             while True:
                 outcome = await self._send(call, fetch)
                 match outcome:
-                    case Data():
+                    case Data(status=status, headers=headers, date=date):
+                        if fetch.conditional and status == 200 and not call.redirects:
+                            fetch.answered(call.told(headers, date))
                         return _response(call, outcome)
+                    case Unmodified(headers=headers, date=date):
+                        raise fetch.stands(date, call.told(headers, date))
                     case Throttling(status=status):
-                        call.again = _Again("throttled", status, trio.current_time())
+                        call.again = Again("throttled", status, trio.current_time())
                     case Moved(location=location):
                         self._follow(call, location)
                     case Failure():
@@ -231,7 +189,7 @@ class Client:
         quota: str | None,
         accept: str,
         also: frozenset[int],
-    ) -> _Call:
+    ) -> Call:
         limiter = self._limiters.get(quota or self._upstream.quotas[0].key)
         if limiter is None or not is_sendable("accept", accept):
             raise ValueError(  # a bug of the plugin, and treated as one
@@ -242,7 +200,7 @@ class Client:
         target = self._origins.target(url, params)
         secrets = longest_first(self._secrets + secrets_in(query_of(target)))
         place = where(self.name, target, secrets)
-        return _Call(
+        return Call(
             url=target,
             where=place,
             expected=Expected(
@@ -257,7 +215,7 @@ class Client:
             patience=Patience(place, self._patience_seconds),
         )
 
-    async def _send(self, call: _Call, fetch: FetchHttp) -> Outcome:
+    async def _send(self, call: Call, fetch: FetchHttp) -> Outcome:
         """Send once, when the limiter lets it pass, and read the answer."""
         async with call.limiter.admitted(call.patience):
             left_at, sent_at = trio.current_time(), self._clock()
@@ -269,11 +227,11 @@ class Client:
             call.limiter.answered(left_at=left_at)
             call.sent_at = sent_at
             fetch.sent_at = min(sent_at, fetch.sent_at or sent_at)
-        if isinstance(outcome, Data):
+        if isinstance(outcome, Data | Unmodified):
             self._note_latency(trio.current_time() - left_at)
         return outcome
 
-    async def _exchange(self, call: _Call, reading: Reading, left_at: float) -> Fault | None:
+    async def _exchange(self, call: Call, reading: Reading, left_at: float) -> Fault | None:
         def head(status: int, headers: Mapping[str, str]) -> float:
             wanted_seconds = reading.head(status, headers)
             if reading.throttling is not None:
@@ -285,7 +243,7 @@ class Client:
         try:
             with trio.move_on_after(self._upstream.timeout_seconds):
                 return await self._wire.exchange(
-                    call.url, call.headers, head=head, chunk=reading.chunk
+                    call.url, call.fields, head=head, chunk=reading.chunk
                 )
         finally:
             self._in_flight -= 1
@@ -298,7 +256,7 @@ class Client:
         if seconds is not None:
             self._emit(LimitLocked(limiter.key, seconds, announced=bool(told.asked_seconds)))
 
-    def _follow(self, call: _Call, location: str) -> None:
+    def _follow(self, call: Call, location: str) -> None:
         call.redirects += 1
         if call.redirects > REDIRECTS_MAX:
             raise Unintelligible(
@@ -307,10 +265,11 @@ class Client:
                 "compare the path with the API's documentation",
             )
         call.url = self._origins.moved(call.url, location)
+        call.impose(None)  # it was told about another address
         secrets = longest_first(call.expected.secrets + secrets_in(query_of(call.url)))
         call.expected = attrs.evolve(call.expected, secrets=secrets)
 
-    async def _back_off(self, call: _Call, failure: Failure) -> None:
+    async def _back_off(self, call: Call, failure: Failure) -> None:
         """Wait before another attempt.
 
         Raises: the failure's error, where another attempt is not worth it or not allowed.
@@ -322,7 +281,7 @@ class Client:
         if budget is None:
             raise _error(call, failure, "; no retry, the upstream's retry budget is spent")
         self._budget = budget
-        call.again = _Again(failure.reason, failure.status, trio.current_time())
+        call.again = Again(failure.reason, failure.status, trio.current_time())
         await trio.sleep(
             backoff.full_jitter(
                 call.failures,
@@ -332,7 +291,7 @@ class Client:
             )
         )
 
-    def _note_sending(self, call: _Call, fetch: FetchHttp, now: float) -> None:
+    def _note_sending(self, call: Call, fetch: FetchHttp, now: float) -> None:
         call.sendings += 1
         again, call.again = call.again, None
         for tally in (fetch, self._total):
@@ -357,7 +316,7 @@ class Client:
         )
 
 
-def _response(call: _Call, data: Data) -> Response:
+def _response(call: Call, data: Data) -> Response:
     assert call.sent_at is not None  # set by the sending that was answered
     return Response(
         status=data.status,
@@ -369,7 +328,7 @@ def _response(call: _Call, data: Data) -> Response:
     )
 
 
-def _error(call: _Call, failure: Failure, note: str = "") -> SourceError:
+def _error(call: Call, failure: Failure, note: str = "") -> SourceError:
     kind, do = _ERRORS[failure.reason]
     what = masked(failure.what, call.expected.secrets)[:_MESSAGE_CHARACTERS_MAX]
     attempts = f" ({call.failures} attempts)" if call.failures > 1 else ""

@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 
 from syncd import faults
 from syncd.events import PassFinished
-from syncd.frontier import Look, Node
 from syncd.model import JSON, Cursor, Mode, Pass
+from syncd.nodes import Look, Node
 from syncd.progress import Anew, OpenPass, PassEnded, Wanted, ended_pass, failed_pass
 from syncd.store.hops import Connection
 from syncd.store.leases import Lease, fence, fence_alone

@@ -1,0 +1,80 @@
+"""One fetch of a plugin: what it is given to ask with, and what its answers told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from syncd.http.statistics import Tally
+from syncd.model import Response
+from syncd.validators import Condition
+
+if TYPE_CHECKING:
+    from syncd.http.client import Client
+
+
+class NotModified(Exception):
+    """A 304 on its way through the plugin's fetch, which has nothing to do for it."""
+
+
+class FetchHttp(Tally):
+    """The client as one fetch sees it (`model.Http`), and what that fetch cost.
+
+    `sent_at`: the earliest moment, by the database's clock, at which a request of this fetch left
+    that was answered for good; `None` while there is none. `conditional`: its validators are
+    wanted, and its first request goes out with `condition` if that was told about the same one.
+    """
+
+    def __init__(
+        self, client: Client, *, conditional: bool = False, condition: Condition | None = None
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._condition = condition
+        self._gets = 0
+        self._told: Condition | None = None
+        self.conditional = conditional
+        self.sent_at: datetime | None = None
+        self.received_bytes = 0  # of answers that were data, decoded
+        self.not_modified = False
+        self.date: datetime | None = None  # of the answer that said so
+
+    @property
+    def told(self) -> Condition | None:
+        """Return the validators of the one answer that the fetch was made of."""
+        return self._told if self._gets == 1 else None
+
+    def offered(self) -> Condition | None:
+        """Return the condition for the request that is about to be sent: of the first only."""
+        return self._condition if self._gets == 1 else None
+
+    def answered(self, told: Condition | None) -> None:
+        """Take note of the validators of an answer."""
+        self._told = told
+
+    def stands(self, date: datetime | None, told: Condition | None) -> NotModified:
+        """Take note of a 304; answer with what is to be raised."""
+        self.not_modified, self.date, self._told = True, date, told
+        return NotModified()
+
+    def now(self) -> datetime:
+        """Return the moment, by the database's clock."""
+        return self._client.now()
+
+    async def get(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        quota: str | None = None,
+        accept: str = "application/json",
+        also: frozenset[int] = frozenset(),
+    ) -> Response:
+        """Get one resource: see `model.Http.get`."""
+        self._gets += 1
+        response = await self._client.get(
+            self, url, params=params, quota=quota, accept=accept, also=also
+        )
+        self.received_bytes += len(response.content)
+        return response

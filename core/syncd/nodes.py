@@ -1,0 +1,122 @@
+"""Cursors of a pass as its frontier knows them, and pages that were fetched. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import blake2b
+
+import attrs
+import msgspec
+
+from syncd.errors import PagingLoop, PluginError
+from syncd.model import Cursor, Page
+from syncd.unread import Place, Range
+from syncd.validators import Unchanged, Validator
+
+CURSOR_MAX_BYTES = 8 * 1024
+OPENS_MAX = 100_000  # cursors one page may name
+DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
+PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
+
+
+def canonical(cursor: Cursor) -> bytes:
+    """Return the bytes that make a cursor the same cursor: its value and number, keys sorted."""
+    return msgspec.json.encode([cursor.value, cursor.number], order="sorted")
+
+
+def cursor_key(cursor: Cursor) -> bytes:
+    """Return the 16 bytes under which a cursor stands in the frontier."""
+    return blake2b(canonical(cursor), digest_size=16).digest()
+
+
+@attrs.frozen
+class Node:
+    """One cursor of a pass, as the frontier table knows it."""
+
+    key: bytes
+    cursor: Cursor
+    depth: int
+    ordinal: int
+    attempts: int = 0
+    failing_since: datetime | None = None
+
+    @classmethod
+    def of(cls, cursor: Cursor, *, depth: int, ordinal: int) -> Node:
+        return cls(cursor_key(cursor), cursor, depth, ordinal)
+
+    @property
+    def place(self) -> Place:
+        """Return where it stands in the order in which the table is read."""
+        return self.cursor.kind != "item", -self.depth, self.ordinal, self.key
+
+    def __str__(self) -> str:
+        if self.cursor.number is not None:
+            return f"page {self.cursor.number}"
+        return canonical(self.cursor).decode()[:200]
+
+
+@attrs.frozen
+class Walked:
+    """A page that was fetched, with what its commit needs. `sent_at`: when its request left."""
+
+    node: Node
+    page: Page
+    sent_at: datetime
+    opens: tuple[Node, ...]
+    size_bytes: int = 0  # as received
+    validator: Validator | None = None  # to be kept with it
+
+    @property
+    def number(self) -> int | None:
+        return self.node.cursor.number
+
+    @property
+    def records(self) -> int:
+        return sum(self.page.counts.values())
+
+    @property
+    def unchanged(self) -> bool:
+        """Return whether it was not sent: its records are counted, and none is handed over."""
+        return isinstance(self.page, Unchanged)
+
+
+def roots(cursors: Sequence[Cursor]) -> tuple[Node, ...]:
+    """Return the nodes of a pass's first cursors; a numbered one stands at its number."""
+    return tuple(
+        Node.of(cursor, depth=0, ordinal=index if cursor.number is None else cursor.number)
+        for index, cursor in enumerate(cursors)
+    )
+
+
+def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:
+    """Return the nodes of the cursors a page names.
+
+    Raises: `PagingLoop` for a feed that never ends, `PluginError` for cursors that break the
+    contract (too large, too many).
+    """
+    if node.depth >= DEPTH_MAX and page.opens:
+        raise PagingLoop(
+            where,
+            f"{node.depth} pages follow one another and each names a next one",
+            "look at the upstream's paging",
+        )
+    if len(page.opens) > OPENS_MAX:
+        raise PluginError(where, f"a page opens {len(page.opens)} cursors, more than {OPENS_MAX}")
+    nodes = tuple(
+        Node.of(cursor, depth=node.depth + 1, ordinal=index)
+        for index, cursor in enumerate(page.opens)
+    )
+    for child in nodes:
+        if len(canonical(child.cursor)) > CURSOR_MAX_BYTES:
+            raise PluginError(where, f"a cursor is larger than {CURSOR_MAX_BYTES} bytes")
+    return nodes
+
+
+@attrs.frozen
+class Look:
+    """What a look at a range of the frontier table saw: its first open cursors."""
+
+    nodes: tuple[Node, ...]  # that may be fetched now
+    waiting: tuple[tuple[Node, float], ...] = ()  # that must wait, and for how many seconds
+    rest: Range | None = None  # of the range, that it did not come to
