@@ -24,7 +24,6 @@ from syncd.unread import ALL, Place, Unread, Waiter
 IN_MEMORY_MAX = 1_000
 LOOK_MAX = 250  # cursors of one look at the table: 4 ms of one core, most of it in Python
 REMEMBERED = 10_000  # closed cursors of a run: so that short cycles cost no request
-AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
 
 
 @attrs.define

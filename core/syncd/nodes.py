@@ -18,6 +18,7 @@ CURSOR_MAX_BYTES = 8 * 1024
 OPENS_MAX = 100_000  # cursors one page may name
 DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
 PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
+AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
 
 
 def canonical(cursor: Cursor) -> bytes:
@@ -82,11 +83,21 @@ class Walked:
 
 
 def roots(cursors: Sequence[Cursor]) -> tuple[Node, ...]:
-    """Return the nodes of a pass's first cursors; a numbered one stands at its number."""
-    return tuple(
+    """Return the nodes of a pass's first cursors; a numbered one stands at its number.
+
+    With a first page number stand open those that a single false empty page would need beside it:
+    it opens nothing itself, and if the next one failed meanwhile nobody would ask for that again.
+    """
+    opened = list(cursors)
+    for cursor in cursors:
+        if cursor.number is not None:
+            following = range(cursor.number + 1, cursor.number + AHEAD_MIN)
+            opened += [attrs.evolve(cursor, number=number) for number in following]
+    nodes = (
         Node.of(cursor, depth=0, ordinal=index if cursor.number is None else cursor.number)
-        for index, cursor in enumerate(cursors)
+        for index, cursor in enumerate(opened)
     )
+    return tuple({node.key: node for node in nodes}.values())
 
 
 def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:

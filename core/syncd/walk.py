@@ -32,11 +32,11 @@ from syncd.errors import (
     Unintelligible,
 )
 from syncd.events import CommitLost, CursorFailed
-from syncd.frontier import AHEAD_MIN, LOOK_MAX, Frontier, Numbered
+from syncd.frontier import LOOK_MAX, Frontier, Numbered
 from syncd.http import FetchHttp
 from syncd.limits import pages_in_flight
 from syncd.model import Context, Cursor, Request
-from syncd.nodes import PAGES_MAX, Node, Walked, children
+from syncd.nodes import AHEAD_MIN, PAGES_MAX, Node, Walked, children
 from syncd.progress import (
     Broke,
     Drained,

@@ -178,15 +178,11 @@ async def test_a_connector_that_does_not_say_so_is_asked_for_everything(dsn: str
         assert world.validators() == 0
 
 
-async def test_verifying_takes_nothing_for_granted(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_verifying_takes_nothing_for_granted(dsn: str) -> None:
     async with library(dsn) as world:
         await world.run()
         world.execute("UPDATE library.books SET title = 'edited by hand' WHERE id = 100")
-        with monkeypatch.context() as patched:
-            patched.setattr(jobs, "Order", partial(Order, verify=True))
-            await world.run()
+        await world.run(verify=True)
         asked = list(world.library.asked)
         await world.run()
 

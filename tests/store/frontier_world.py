@@ -23,9 +23,9 @@ import psycopg
 from syncd import faults
 from syncd.commit import Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost, StoreError, Unintelligible
-from syncd.frontier import AHEAD_MIN, Frontier, Numbered
+from syncd.frontier import Frontier, Numbered
 from syncd.model import Cursor, Page, Pass, Written
-from syncd.nodes import Node, Walked, children, roots
+from syncd.nodes import AHEAD_MIN, Node, Walked, children, roots
 from syncd.progress import Anew, Next, Resume, Wanted, choose_pass
 from syncd.records import StreamRows
 from syncd.store import leases, passes

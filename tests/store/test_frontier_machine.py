@@ -30,9 +30,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from syncd import faults, frontier
 from syncd.commit import Committed, Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost, StoreError, Unintelligible
-from syncd.frontier import AHEAD_MIN, Frontier, Numbered
+from syncd.frontier import Frontier, Numbered
 from syncd.model import Cursor, Page, Pass, Written
-from syncd.nodes import Node, Walked, children, roots
+from syncd.nodes import AHEAD_MIN, Node, Walked, children, roots
 from syncd.progress import Anew, Resume, Wanted, choose_pass
 from syncd.records import StreamRows
 from syncd.store import leases, passes
@@ -239,7 +239,7 @@ class FrontierMachine(RuleBasedStateMachine):
         if node is not None and daemon.frontier.durable(node):
             self._failed(daemon, node)
         elif node is not None:
-            self._fetched(daemon, daemon.frontier, node)
+            daemon.frontier.failed(node)
 
     def _failed(self, daemon: Daemon, node: Node) -> None:
         """Note a failure, as a walk does."""
