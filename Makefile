@@ -127,6 +127,6 @@ schemas: $(EQUIPPED)  ## write the generated JSON Schemas anew
 	$(PY) -m syncd.event_schema > schemas/syncd_schemas/events.schema.json
 
 clean:  ## remove .venv and whatever the tools keep
-	rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers build dist .coverage .coverage.* .hypothesis .import_linter_cache
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -63,6 +63,8 @@ def run(bench: Bench, load: Load, pages_name: str, *, profile: Path | None = Non
         order, program = order.with_suffix(".toml"), HERE / "syncd_program.py"
         order.write_text(configuration(load, url, bench.database.dsn(load.sequence)))
     elif load.program == "dlt":
+        if not PEERS.exists():
+            raise Failed(f"{PEERS} is missing; `make bench-peers` makes it")
         python, program = str(PEERS), HERE / "peer_dlt.py"
         order.write_text(json.dumps(peer_order(load, url, bench)))
     else:
@@ -135,6 +137,8 @@ class Profiler:
 
     def watch(self, pid: int) -> None:
         py_spy = str(Path(sys.executable).with_name("py-spy"))
+        if not Path(py_spy).exists():
+            raise Failed(f"{py_spy} is missing; install the group bench")
         command = [py_spy, "record", "--format", "raw", "--rate", "200", "--gil"]
         self._process = subprocess.Popen(
             [*command, "--output", str(self._file), "--pid", str(pid)],

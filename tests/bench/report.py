@@ -187,6 +187,8 @@ def as_text(table: Mapping[Group, Mapping[str, Row]]) -> str:
     lines = []
     for group, found in cells.items():
         lines += ["", _named(group), *(_aligned(line, widths) for line in [titles, *found])]
+    if disturbed := _disturbed(table):
+        lines += ["", disturbed]
     reached = bars(table)
     if reached:
         width = max(len(bar.what) for bar in reached)
@@ -196,6 +198,22 @@ def as_text(table: Mapping[Group, Mapping[str, Row]]) -> str:
             for bar in reached
         ]
     return "\n".join(line.rstrip() for line in lines[1:])
+
+
+def _disturbed(table: Mapping[Group, Mapping[str, Row]]) -> str:
+    """Warn where the machine was not ours."""
+    rows = [row for found in table.values() for row in found.values()]
+    shares = [row["others_seconds"].middle / row["wall_seconds"].middle for row in rows]
+    many = sum(share > _OTHERS_SHARE for share in shares)
+    if not many:
+        return ""
+    return (
+        f"others took up to {max(shares):.1f} cores meanwhile, in {many} of {len(rows)} rows more "
+        f"than {_OTHERS_SHARE}: go by CPU, or repeat on a quiet machine"
+    )
+
+
+_OTHERS_SHARE = 0.2  # of a core: what a desktop does by itself is less
 
 
 def _spread(spread: Spread, digits: int) -> str:

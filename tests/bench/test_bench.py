@@ -170,6 +170,17 @@ def test_one_wrong_value_is_found(
             totals.verify(connection, TABLES["plain"], truth)
 
 
+def test_a_volatile_value_may_differ_but_not_be_missing(loaded: Loaded) -> None:
+    connection, truth = loaded
+
+    with connection.transaction(force_rollback=True):
+        connection.execute(f"UPDATE {PLAIN} SET stock = stock + 1".encode())
+        totals.verify(connection, TABLES["plain"], truth, volatile=("stock",))
+        connection.execute(f"UPDATE {PLAIN} SET stock = NULL WHERE id = 1000003".encode())
+        with pytest.raises(totals.Wrong, match=r"\bstock has"):
+            totals.verify(connection, TABLES["plain"], truth, volatile=("stock",))
+
+
 def test_a_missing_row_is_found(
     loaded: Loaded,
 ) -> None:

@@ -127,6 +127,8 @@ class Load:
         self._order = order
         self._pool = pool
         self._http = http
+        distinct = order["distinct"]
+        self._upserts = {t.name: upsert(t, distinct=distinct) for t in TABLES[order["shape"]]}
         self._numbers = count(1)
         self._last: int | None = None
         self.first_request = 0.0
@@ -158,7 +160,7 @@ class Load:
                 await connection.copy_records_to_table(
                     f"incoming_{table.name}", records=records, columns=table.names
                 )
-                await connection.execute(upsert(table, distinct=self._order["distinct"]))
+                await connection.execute(self._upserts[table.name])
         self.last_commit = time.monotonic()
 
 

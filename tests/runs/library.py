@@ -314,7 +314,7 @@ class Reading:
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, {"library": self.plugin.announced}, environment={})
 
-    async def run(self, job: str = "books", *, mode: Mode = "full") -> Result:
+    async def run(self, job: str = "books", *, mode: Mode = "full", verify: bool = False) -> Result:
         """Run a job once."""
         self.events.clear()
         self.plugin.read.clear()
@@ -324,7 +324,9 @@ class Reading:
         observer.listen(self.events.append)
 
         async def main(process: Process) -> list[Result]:
-            return await run_job(process, config.jobs[job], mode=mode, wait_seconds=1.0)
+            return await run_job(
+                process, config.jobs[job], mode=mode, wait_seconds=1.0, verify=verify
+            )
 
         (result,) = await Root(config, Plugins({"library": self.plugin}), observer).run(main)
         return result

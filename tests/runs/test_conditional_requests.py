@@ -6,7 +6,6 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import database_facts as facts
@@ -16,9 +15,8 @@ from library import Library, Plugin, Reading, configuration, connector
 from processes import Programs
 from traps import Step
 
-from syncd import faults, jobs
+from syncd import faults
 from syncd.events import PageFetched, RunFinished
-from syncd.work import Order
 
 DEADLINE_SECONDS = 30.0
 
