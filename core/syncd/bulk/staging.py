@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias, cast
 
 import attrs
@@ -11,12 +12,16 @@ import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+from psycopg.types.string import BytesBinaryDumper
 
 from syncd import faults
 from syncd.bulk.kinds import Kind
 from syncd.bulk.statements import Statements
 
 Columns: TypeAlias = Sequence[Sequence[Any]]
+
+# Registered last, it is the dumper of `bytea` by its number, and compiled; psycopg's last one is
+# that of the DB-API's `Binary`, in Python (0.23 us a value against 0.06).
 
 # What a value raises that must not, or cannot, be sent. None of these is a psycopg.Error.
 UNSENDABLE = (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
@@ -35,6 +40,7 @@ def run_from_arrays(
     Raises: one of `UNSENDABLE` before anything is sent; else what psycopg raises.
     """
     cursor.adapters.register_dumper(_Array, _ArrayDumper)
+    cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
     arrays = {
         f"s{place}": _array(kind, dumper_of(cursor, kind), column)
         for place, ((_, kind), column) in enumerate(zip(stage, columns, strict=True))
@@ -54,6 +60,7 @@ def run_from_copy(
 
     Raises: as `run_from_arrays`, but an `UNSENDABLE` leaves the transaction to be rolled back.
     """
+    cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
     cursor.execute(statements.create, prepare=False)
     with cursor.copy(statements.copy) as copy:
         copy.set_types([kind.wire for _, kind in statements.stage])
@@ -105,7 +112,12 @@ _NULL = _LENGTH(-1)
 
 
 def _array(kind: Kind, dump: Callable[[Any], Buffer], values: Sequence[Any]) -> _Array:
-    parts: list[Buffer] = [_HEAD(1, 1, kind.oid, len(values), 1)]
+    head = _HEAD(1, 1, kind.oid, len(values), 1)
+    if None not in values:  # the loop below in C: a third of the time
+        dumped = list(map(dump, values))
+        lengths = map(_LENGTH, map(len, dumped))
+        return _Array(head + b"".join(chain.from_iterable(zip(lengths, dumped, strict=True))))
+    parts: list[Buffer] = [head]
     add = parts.append
     for value in values:
         if value is None:

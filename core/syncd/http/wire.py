@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from ssl import SSLContext
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import httpcore
@@ -28,6 +28,9 @@ TakeChunk: TypeAlias = Callable[[bytes], bool]
 
 # Upstreams and their balancers close idle connections after 60 s or more; ours go before.
 IDLE_SECONDS = 30.0
+
+# Of one read: httpcore's own 64 KiB make four times as many steps of a large body.
+READ_BYTES = 256 * 2**10
 
 # Closing a socket talks to nobody; this only bounds what a TLS library might add.
 CLOSE_SECONDS = 2.0
@@ -59,7 +62,7 @@ class Wire(Protocol):
 
 @cache
 def _trust() -> SSLContext:
-    # Reading the root certificates takes some 20 ms and a megabyte: once, not once per account.
+    # Reading the root certificates takes up to 160 ms and a megabyte: once, and only if needed.
     return httpx.create_ssl_context(trust_env=False)
 
 
@@ -88,6 +91,33 @@ def _reason(error: BaseException) -> str:
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__
     return str(cause) if cause is not None else "no reason given"
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """httpcore's stream, with larger reads."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+        self.write, self.aclose = inner.write, inner.aclose  # type: ignore[method-assign]
+        self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._inner.read(max(max_bytes, READ_BYTES), timeout)
+
+    async def start_tls(
+        self,
+        ssl_context: SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's own
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+
+class _Network(httpcore.TrioBackend):
+    """httpcore's network on Trio, with streams that read more at once."""
+
+    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        return _Stream(await super().connect_tcp(*args, **options))
 
 
 @attrs.frozen(eq=False)
@@ -155,7 +185,8 @@ class HttpxWire:
             if not connection.has_expired():  # closed by the peer meanwhile
                 return connection
             await _close(connection)
-        return httpcore.AsyncHTTPConnection(origin, ssl_context=_trust())
+        trust = _trust() if origin.scheme == b"https" else None
+        return httpcore.AsyncHTTPConnection(origin, ssl_context=trust, network_backend=_Network())
 
     async def _close_stale(self) -> None:
         while self._idle and self._idle[0].since < trio.current_time() - IDLE_SECONDS:
