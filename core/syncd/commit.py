@@ -189,6 +189,7 @@ class Committer:
                 cursors=rows.cursors,
                 account=self.lease.partition.account,
                 guarded=self.guarded,
+                fresh=rows.fresh,
             ),
         )
         return attrs.evolve(result, written=result.written + Written(unchanged=rows.unchanged))

@@ -7,7 +7,7 @@ does not know, and leave out of these again, by their values, what it does know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,12 +31,13 @@ class StreamRows:
     cursors: list[str] = attrs.field(factory=list)
     rejected: list[Rejected] = attrs.field(factory=list)
     unchanged: int = 0  # records that the table knew already, by their hashes
+    fresh: bool = False  # as far as was looked, the table has none of their rows
 
-    def without(self, known: Collection[int]) -> StreamRows:
-        """Return the same but for the rows in these places, which are unchanged."""
-        if not known:
-            return self
-        left = [place for place in range(len(self.rows)) if place not in known]
+    def without(self, known: bulk.Known) -> StreamRows:
+        """Return the same but for the rows that are known, which are unchanged."""
+        if not known.places:
+            return attrs.evolve(self, fresh=known.fresh)
+        left = [place for place in range(len(self.rows)) if place not in known.places]
         return StreamRows(
             rows=[self.rows[i] for i in left],
             sent_at=[self.sent_at[i] for i in left],
@@ -44,7 +45,7 @@ class StreamRows:
             raws=[self.raws[i] for i in left],
             cursors=[self.cursors[i] for i in left],
             rejected=self.rejected,
-            unchanged=self.unchanged + len(known),
+            unchanged=self.unchanged + len(known.places),
         )
 
 
@@ -55,14 +56,15 @@ class Sighted:
     items: Sequence[tuple[Walked, Any]]
     hashes: Sequence[bytes | None] = ()
     unchanged: int = 0
+    fresh: bool = False
 
-    def without(self, known: Collection[int]) -> Sighted:
-        """Return the same but for the records in these places, which are unchanged."""
-        if not known:
-            return self
-        left = [place for place in range(len(self.items)) if place not in known]
+    def without(self, known: bulk.Known) -> Sighted:
+        """Return the same but for the records that are known, which are unchanged."""
+        if not known.places:
+            return attrs.evolve(self, fresh=known.fresh)
+        left = [place for place in range(len(self.items)) if place not in known.places]
         items, hashes = [self.items[i] for i in left], [self.hashes[i] for i in left]
-        return Sighted(items, hashes, self.unchanged + len(known))
+        return Sighted(items, hashes, self.unchanged + len(known.places))
 
 
 @attrs.frozen
@@ -127,7 +129,7 @@ class RecordMaker:
 
         What cannot be decoded or transformed is rejected by itself; the others go on.
         """
-        made = StreamRows(unchanged=sighted.unchanged)
+        made = StreamRows(unchanged=sighted.unchanged, fresh=sighted.fresh)
         page, cursor, hashes = None, "", sighted.hashes
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:

@@ -27,13 +27,13 @@ class Batch:
     """What one call writes into one table; the sequences are parallel.
 
     `rows` are objects of the stream's row class, `sent_at` the moments their requests left.
-    `hashes`, of a table that is hashed, are what they are known by the next time; empty, or `None`
-    for one of them: it is not. `raws`
-    (the records as they came) and `cursors` (the pages that held them) may be empty: they are used
-    only for rows that are rejected. `account` is the `account_id` of all rows where the table is
-    per account. Without the guard (`guarded`) a row replaces a newer one: after a change of the
-    version rule. `now` takes the place of the server's clock. `copy_from_rows` is the number of
-    rows from which on they are copied.
+    `hashes`, of a table that is hashed, are what they are known by the next time; a row without one
+    is compared each time. `raws` (the records as they came) and `cursors` (the pages that held
+    them) may be empty: they are used only for rows that are rejected. `account` is the `account_id`
+    of all rows where the table is per account. Without the guard (`guarded`) a row replaces a newer
+    one: after a change of the version rule. `now` takes the place of the server's clock.
+    `copy_from_rows` is the number of rows from which on they are copied. `fresh`: most likely none
+    of them is in the table, so that they are not looked for first; all counts are exact even so.
     """
 
     rows: Sequence[Any]
@@ -45,6 +45,7 @@ class Batch:
     guarded: bool = True
     now: datetime | None = None
     copy_from_rows: int = COPY_FROM_ROWS
+    fresh: bool = False
 
     def __attrs_post_init__(self) -> None:
         # A sequence that is too short would lose rows without a word.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import psycopg
@@ -32,13 +32,21 @@ class Candidates:
     keys_at: Callable[[Sequence[int]], Sequence[Key | None]]
 
 
-Known: TypeAlias = frozenset[int]
+@attrs.frozen
+class Known:
+    """The places of the records whose row is there with that hash.
+
+    `fresh`: of all that were looked up, no row was there.
+    """
+
+    places: frozenset[int] = frozenset()
+    fresh: bool = False
 
 
 def known(
     conn: psycopg.Connection[Any], among: Sequence[Candidates], *, account: str
 ) -> list[Known]:
-    """Answer, for each table, the places of the records whose row is there with that hash.
+    """Answer, for each table, which of its records are known.
 
     In a transaction of its own: what a server or a dumper refuses is known as little as a new
     record, and the transaction is then to be ended.
@@ -49,15 +57,15 @@ def known(
             found.extend(_known(cursor, each, account) for each in among)
     except (*UNSENDABLE, psycopg.DataError):
         pass  # an integer of more than 64 bits, text with a NUL: its row says so by itself
-    return found + [frozenset()] * (len(among) - len(found))
+    return found + [Known()] * (len(among) - len(found))
 
 
 def _known(cursor: psycopg.Cursor[Any], among: Candidates, account: str) -> Known:
     places = [i for i, digest in enumerate(among.hashes) if digest is not None]
     if len(places) > 4 * _SAMPLE:
-        sample = places[:: len(places) // _SAMPLE]
-        if not _equal(cursor, among, sample, account):
-            return frozenset()
+        sample = _equal(cursor, among, places[:: len(places) // _SAMPLE], account)
+        if not sample.places:
+            return sample
     return _equal(cursor, among, places, account)
 
 
@@ -67,18 +75,18 @@ def _equal(
     pairs = zip(places, among.keys_at(places), strict=True)
     keys = {place: key for place, key in pairs if key is not None}
     if not keys:
-        return frozenset()
+        return Known()
     look: HashLook = hash_look_of(among.table)
     columns = [
         list(keys),
         *zip(*keys.values(), strict=True),
         [among.hashes[place] for place in keys],
     ]
-    (differing,) = run_from_arrays(
+    differing, there = run_from_arrays(
         cursor,
         look.query,
         stage=look.stage,
         columns=encoded(look.stage, columns),
         parameters={"account": account},
     )
-    return frozenset(keys).difference(differing)
+    return Known(frozenset(keys).difference(differing), fresh=not there)

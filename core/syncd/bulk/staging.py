@@ -55,6 +55,7 @@ def run_from_copy(
     *,
     columns: Columns,
     parameters: Mapping[str, Any],
+    fresh: bool,
 ) -> tuple[Any, ...]:
     """Copy rows into a temporary table, and run the statement that reads it.
 
@@ -67,7 +68,8 @@ def run_from_copy(
         for row in zip(*columns, strict=True):
             copy.write_row(row)
     faults.point("rows_copied")
-    cursor.execute(statements.from_copy, parameters, prepare=False)
+    query = statements.fresh_from_copy if fresh else statements.from_copy
+    cursor.execute(query, parameters, prepare=False)
     return _only(cursor)
 
 

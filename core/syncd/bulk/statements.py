@@ -40,13 +40,15 @@ class Statements:
     its version. `from_arrays` takes one array for each of them (`s0`, `s1`, ...), `from_copy` reads
     them from the temporary table. Both answer with one row of counts (inserted, updated, unchanged,
     stale) and the places of the rows that another writer got ahead of; `look` says whether those
-    are unchanged.
+    are unchanged. `fresh_from_copy` is for rows that are most likely new: it looks for none of them
+    beforehand, and answers with how many it inserted and updated.
     """
 
     stage: tuple[tuple[str, Kind], ...]
     create: str
     copy: str
     from_copy: str
+    fresh_from_copy: str
     from_arrays: str
     look: str
 
@@ -55,7 +57,8 @@ class Statements:
 class HashLook:
     """What is executed to learn which records are known: `stage` as in `Statements`.
 
-    Answers with the places of those whose row is not there, or has another hash.
+    Answers with the places of those whose row is not there, or has another hash, and with the
+    number of rows that are there.
     """
 
     stage: tuple[tuple[str, Kind], ...]
@@ -108,6 +111,7 @@ def statements_of(table: Table, *, guarded: bool) -> Statements:
         create=create.as_string(),
         copy=SQL("COPY {} FROM STDIN (FORMAT binary)").format(temporary).as_string(),
         from_copy=_write(table, copied, guarded=guarded).as_string(),
+        fresh_from_copy=_write(table, copied, guarded=guarded, fresh=True).as_string(),
         from_arrays=_write(table, arrays, guarded=guarded).as_string(),
         look=_look(table, arrays, guarded=guarded).as_string(),
     )
@@ -146,12 +150,20 @@ _SEEN = SQL(
 )
 
 _HASH_LOOK = SQL(
-    "WITH stage AS MATERIALIZED ({stage}) SELECT coalesce(array_agg(stage.{order}), '{{}}') "
-    "FROM stage LEFT JOIN LATERAL (SELECT t.{hash} FROM {table} AS t WHERE {match} OFFSET 0) AS t "
-    "ON true WHERE t.{hash} IS DISTINCT FROM stage.{hash}"
+    "WITH stage AS MATERIALIZED ({stage}) SELECT coalesce(array_agg(stage.{order}) "
+    "FILTER (WHERE t.{hash} IS DISTINCT FROM stage.{hash}), '{{}}'), count(t.there) "
+    "FROM stage LEFT JOIN LATERAL (SELECT t.{hash}, true AS there FROM {table} AS t "
+    "WHERE {match} OFFSET 0) AS t ON true"
 )
 
 _LOOK = SQL("{seen} SELECT count(*) FILTER (WHERE fate = 'unchanged') FROM seen")
+
+_FRESH = SQL(
+    "WITH stage AS {stage}, written AS ("
+    "INSERT INTO {table} AS t ({columns}) SELECT {selected} FROM stage "
+    "ORDER BY {order} ON CONFLICT ({key}) {conflict} RETURNING t.xmax = 0 AS inserted) "
+    "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM written"
+)
 
 _WRITE = SQL(
     "{seen}, written AS ("
@@ -170,13 +182,13 @@ _WRITE = SQL(
 )
 
 
-def _write(table: Table, staged: Composed, *, guarded: bool) -> Composed:
+def _write(table: Table, staged: Composed, *, guarded: bool, fresh: bool = False) -> Composed:
     columns = [
         *((ACCOUNT,) if table.per_account else ()),
         *(column.name for column in table.columns),
         *system_columns(table),
     ]
-    parts = {
+    parts: dict[str, Composable] = {
         "table": _table(table),
         "columns": _listed(map(_name, [*columns, WRITTEN_AT])),
         "selected": SQL("{}, (SELECT syncd.clock(%(now)s::timestamptz))").format(
@@ -185,13 +197,17 @@ def _write(table: Table, staged: Composed, *, guarded: bool) -> Composed:
     }
     if table.mode == "append":
         return _APPEND.format(stage=staged, **parts)
+    parts |= {
+        "order": _name(ORDER),
+        "key": _listed(map(_name, table.primary_key)),
+        "conflict": _conflict(table, guarded=guarded),
+    }
+    if fresh:
+        return _FRESH.format(stage=staged, **parts)
     return _WRITE.format(
         seen=_seen(table, staged, guarded=guarded),
-        order=_name(ORDER),
-        key=_listed(map(_name, table.primary_key)),
         returned=_listed(_of("t", name) for name in table.primary_key),
         match=_match(table),
-        conflict=_conflict(table, guarded=guarded),
         **parts,
     )
 

@@ -53,6 +53,10 @@ class _Job:
     batch: Batch
     statements: Statements
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"account": self.batch.account, "now": self.batch.now}
+
     def cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
         return psycopg.Cursor(self.conn, row_factory=tuple_row)
 
@@ -95,7 +99,12 @@ def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
     stage = job.statements.stage
     columns = encoded(stage, staged_columns(job.table, rows))
     with _savepoint(job.conn), job.cursor() as cursor:
-        *written, overtaken = _run(job, cursor, columns)
+        if len(rows) < job.batch.copy_from_rows:
+            *written, overtaken = _run_from_arrays(job, cursor, columns)
+        elif job.batch.fresh and job.table.mode == "upsert":
+            return _run_fresh(job, cursor, columns)
+        else:
+            *written, overtaken = _run_from_copy(job, cursor, columns, fresh=False)
         looked_at = _look(job, cursor, columns, overtaken) if overtaken else Written()
     return Written(*written) + looked_at
 
@@ -116,17 +125,37 @@ def _savepoint(conn: psycopg.Connection[Any]) -> Iterator[None]:
     conn.execute("RELEASE syncd_bulk", prepare=False)
 
 
-def _run(job: _Job, cursor: psycopg.Cursor[Any], columns: Columns) -> tuple[Any, ...]:
-    parameters = {"account": job.batch.account, "now": job.batch.now}
-    if len(columns[0]) >= job.batch.copy_from_rows:
-        return run_from_copy(cursor, job.statements, columns=columns, parameters=parameters)
+def _run_from_copy(
+    job: _Job, cursor: psycopg.Cursor[Any], columns: Columns, *, fresh: bool
+) -> tuple[Any, ...]:
+    return run_from_copy(
+        cursor, job.statements, columns=columns, parameters=job.parameters, fresh=fresh
+    )
+
+
+def _run_from_arrays(job: _Job, cursor: psycopg.Cursor[Any], columns: Columns) -> tuple[Any, ...]:
     return run_from_arrays(
         cursor,
         job.statements.from_arrays,
         stage=job.statements.stage,
         columns=columns,
-        parameters=parameters,
+        parameters=job.parameters,
     )
+
+
+def _run_fresh(job: _Job, cursor: psycopg.Cursor[Any], columns: Columns) -> Written:
+    """Write rows without looking for them first, and look only if some were there after all.
+
+    Whatever was written compares equal by then, and whatever was not is locked.
+    """
+    inserted, updated = _run_from_copy(job, cursor, columns, fresh=True)
+    done = Written(inserted, updated)
+    left = len(columns[0]) - inserted - updated
+    if not left:
+        return done
+    looked_at = _look(job, cursor, columns, range(len(columns[0])))
+    unchanged = looked_at.unchanged - inserted - updated
+    return done + Written(unchanged=unchanged, stale=left - unchanged)
 
 
 def _look(
