@@ -123,8 +123,16 @@ async def test_a_wait_beyond_patience_is_handed_on_at_once(
 
 
 async def test_answers_that_come_together_lock_once(upstream: Scripted, bench: Bench) -> None:
+    all_asked = trio.Event()
+
+    async def refused_together(stream: trio.SocketStream) -> bool:
+        await all_asked.wait()
+        return await upstream.says(429)(stream)
+
     def judge(_request: Received) -> Script:
-        return upstream.says(*(() if len(upstream.received) > 5 else (429,)))
+        if len(upstream.received) == 5:
+            all_asked.set()
+        return upstream.says() if len(upstream.received) > 5 else refused_together
 
     upstream.judge = judge
     client = await bench.client(upstream.url, quotas=(Quota("app", concurrency=5),))

@@ -6,11 +6,10 @@ are told without the engine, and the commands that only ask without an HTTP clie
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -59,25 +58,14 @@ def invoke(arguments: Sequence[str]) -> int:
 
 def _ended(invocation: Invocation, error: BaseException) -> int:
     end = ending.ending_of(error)
-    click.echo(invocation.redact(end.text), err=True)
+    invocation.print(end.text, err=True)
     return end.code
-
-
-def _echo_json(value: Any, invocation: Invocation) -> None:
-    import msgspec
-
-    text = msgspec.json.encode(value).decode()
-    click.echo(invocation.redact(msgspec.json.format(text, indent=2)))
 
 
 def _configuration(invocation: Invocation) -> Config:
     from syncd.cli.loading import load
 
     return load(invocation).config
-
-
-def _width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 @click.group(
@@ -194,9 +182,9 @@ def check(invocation: Invocation, as_json: bool) -> int:
 
     result = checking.check(invocation)
     if as_json:
-        _echo_json(findings.as_json(result), invocation)
+        invocation.print_json(findings.as_json(result))
     else:
-        click.echo(invocation.redact(findings.as_text(result)))
+        invocation.print(findings.as_text(result))
     return findings.exit_code(result)
 
 
@@ -222,7 +210,7 @@ def migrate(invocation: Invocation, as_json: bool) -> int:
 
     names = history.migrate(_configuration(invocation))
     if as_json:
-        _echo_json({"applied": names}, invocation)
+        invocation.print_json({"applied": names})
         return ending.FINE
     for name in names:
         click.echo(f"applied {name}")
@@ -249,9 +237,9 @@ def runs(invocation: Invocation, job: str | None, limit: int, as_json: bool) -> 
 
     rows = history.runs(_configuration(invocation), job=job, most=limit)
     if as_json:
-        _echo_json(rows, invocation)
+        invocation.print_json(rows)
     elif rows:
-        click.echo(invocation.redact(history.as_table(rows, width=_width())))
+        invocation.print(history.as_table(rows, width=invocation.width))
     else:
         click.echo("no runs yet")
     return ending.FINE
@@ -284,7 +272,7 @@ def resume(invocation: Invocation, instance: str, account: str | None, as_json: 
         history.refuse_unknown("--account", account, accounts)
     resumed = history.resume(config, instance, account=account)
     if as_json:
-        _echo_json({"resumed": resumed}, invocation)
+        invocation.print_json({"resumed": resumed})
     else:
         click.echo(f"resumed: {resumed}" if resumed else "nothing was parked")
     return ending.FINE
@@ -312,7 +300,7 @@ def plugins(ctx: click.Context, as_json: bool) -> int:
     missing = by_default and not invocation.file.exists()
     rows = listing.plugins(() if missing else listing.enabled_by(invocation.file))
     if as_json:
-        _echo_json(rows, invocation)
+        invocation.print_json(rows)
     else:
         click.echo(listing.as_table(rows))
     return ending.FINE

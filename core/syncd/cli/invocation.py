@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
+import click
 
 
 @attrs.define
@@ -14,3 +18,17 @@ class Invocation:
 
     file: Path = Path("syncd.toml")
     redact: Callable[[str], str] = str  # takes secrets out of a text, once they are known
+
+    @property
+    def width(self) -> int | None:
+        """Return how wide tables may be; whoever reads from a pipe gets them whole."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def print(self, text: str, *, err: bool = False) -> None:
+        click.echo(self.redact(text), err=err)
+
+    def print_json(self, value: Any) -> None:
+        import msgspec  # noqa: PLC0415  # `--help` does without
+
+        text = msgspec.json.encode(value).decode()
+        self.print(msgspec.json.format(text, indent=2))

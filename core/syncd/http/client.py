@@ -38,7 +38,7 @@ from syncd.http.limiter import Limiter, Limiters, Patience
 from syncd.http.masking import longest_first, masked, secrets_in, secrets_of
 from syncd.http.origin import REDIRECTS_MAX, Origins, origin_of, path_of, query_of, where
 from syncd.http.statistics import Statistics, Tally
-from syncd.http.wire import Fault, HttpxWire, Wire
+from syncd.http.wire import Fault, KeptConnections, Wire
 from syncd.model import Response, Upstream
 from syncd.validators import Condition
 
@@ -92,7 +92,7 @@ class Client:
         self._clock = clock
         self._random = random
         self._patience_seconds = throttle_patience_seconds
-        self._wire = wire or HttpxWire()
+        self._wire = wire or KeptConnections()
         self._secrets = secrets_of(upstream.headers)
         self._headers = request_fields(
             name, upstream.headers, version=version or metadata.version("syncd")
