@@ -77,8 +77,9 @@ class Frontier:
         return len(self._entries)
 
     @property
-    def ready(self) -> int:
-        return sum(1 for entry in self._entries.values() if not entry.taken)
+    def ready(self) -> bool:
+        """Return whether there is something here to hand out."""
+        return any(not entry.taken for entry in self._entries.values())
 
     @property
     def more(self) -> bool:

@@ -5,6 +5,7 @@ Everything here is a frozen value. The words are those of the glossary in `core/
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -99,11 +100,10 @@ class Stream:
     `volatile` names fields of `row` that differ at every look without the record having changed (a
     counter, a signed address): they are stored when something else changes, and are no change.
 
-    `shortcut` says by what an unchanged record is known before it is written: ``"values"``, by the
-    row's values (all but the volatile ones); ``"raw"``, by its bytes, so that it is not even
-    decoded, where one record makes at most one row and no field is volatile; ``"off"``, not at all.
-    With ``"raw"`` the key's fields are read off the bytes as `record` has them, under the names of
-    the columns they become (``domain.id`` for ``domain_id``).
+    `shortcut` says by what an unchanged record is known: ``"values"``, by its row's values (all but
+    the volatile ones); ``"raw"``, by its bytes, so that it is not even decoded, where one record
+    makes at most one row, none volatile, and the key's fields stand in `record` under the names of
+    the columns they become (``domain.id`` for ``domain_id``); ``"off"``, not at all.
     """
 
     name: str
@@ -134,14 +134,11 @@ class Feed:
     `pass_max_age_seconds`: how long a pass may be resumed (numbered pages shift: 1 h by default).
     `safety_lag_seconds` is taken off the upstream's clock before it becomes a watermark.
 
-    `conditional`: the upstream answers 304 to a request whose answer has not changed (RFC 9110 13).
-    Say so where its ETag or Last-Modified changes with all that a page is made of. Beware of an
-    end or a next page that stands in a header field: an ETag covers the body only, so that a page
-    which was the last stays the last. Full passes then send the validators of the one before; a
-    page that is one plain request and was not changed is neither sent nor decoded. `fetch` has
-    nothing to do for it, and is left by the exception that the 304 is.
-    `lasting_cursors`: chain cursors mean the same in every pass (an offset or a date, not an opaque
-    token). Without it no validator is kept for a page that is, or names, a cursor of a chain.
+    `conditional`: the upstream answers 304 where nothing changed (RFC 9110 13), and its ETag or
+    Last-Modified changes with all that a page is made of (not with an end or a next page that
+    stands in a header). Full passes then send the validators of the one before, and an unchanged
+    page of one plain request is neither sent nor decoded. `lasting_cursors`: chain cursors mean the
+    same in every pass (an offset, no token); without it no validator is kept where there are any.
     """
 
     name: str
@@ -273,10 +270,8 @@ class Pass:
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One item of a page as it came: its bytes, and the values its surroundings give.
 
-    `content` is what of the bytes says whether the record changed, where that is not all of them:
-    a car's bytes hold its lots, which are records of their own.
-
-    There is one for every record: a Struct is made in a tenth of the time of an attrs class.
+    `content` is what of the bytes says whether the record changed, where that is not all of them
+    (a car's bytes hold its lots). A Struct: ten times as fast to make.
     """
 
     raw: msgspec.Raw
@@ -402,9 +397,4 @@ class Written:
     stale: int = 0
 
     def __add__(self, other: Written) -> Written:
-        return Written(
-            self.inserted + other.inserted,
-            self.updated + other.updated,
-            self.unchanged + other.unchanged,
-            self.stale + other.stale,
-        )
+        return Written(*map(operator.add, attrs.astuple(self), attrs.astuple(other)))
