@@ -199,9 +199,13 @@ def test_a_feed_that_always_names_a_next_page_is_a_paging_loop() -> None:
 
 
 def test_roots_of_a_numbered_feed_stand_at_their_number() -> None:
-    (node,) = roots([Cursor({}, number=1)])
+    """The second one stands beside the first: a false empty page 1 opens nothing."""
+    nodes = roots([Cursor({}, number=1)])
 
-    assert (node.ordinal, node.depth) == (1, 0)
+    assert [(node.cursor.number, node.ordinal, node.depth) for node in nodes] == [
+        (1, 1, 0),
+        (2, 2, 0),
+    ]
 
 
 def test_cursors_whose_openers_are_gone_are_left_to_the_table() -> None:

@@ -163,7 +163,7 @@ UNINTELLIGIBLE = {
     "html": Bad("text/html", Fault(kind=FaultKind.HTML)),
     "half_json": Bad("the body ends too early", Fault(kind=FaultKind.HALF_JSON)),
     "broken_json": Bad("JSON is malformed", Fault(kind=FaultKind.BROKEN_JSON)),
-    "cut_body": Bad("RemoteProtocolError", Fault(kind=FaultKind.CUT_BODY)),
+    "cut_body": Bad("peer closed connection", Fault(kind=FaultKind.CUT_BODY)),
     "gzip_bomb": Bad("over", Fault(kind=FaultKind.GZIP_BOMB, size_bytes=2**28)),
     "another_shape": Bad("missing required field", answer=Answer.json({"message": "hello"})),
     "not_found": Bad("answered 404", answer=Answer.json({"message": "Not Found"}, 404)),

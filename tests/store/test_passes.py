@@ -418,9 +418,9 @@ def test_an_empty_page_below_one_with_records_is_opened_again_at_the_end(
     lease = held(connection)
     pages = [Cursor({}, number=number) for number in (1, 2, 3)]
     active = begun(connection, lease, *pages)
-    first, second, third = roots(pages)
+    first, second, third, fourth = roots(pages)
     close_cursors(connection, active.id, [walked(first), walked(second, empty=True)], None)
-    close_cursors(connection, active.id, [walked(third)], None)
+    close_cursors(connection, active.id, [walked(third), walked(fourth, empty=True)], None)
     connection.execute("UPDATE syncd.pass SET high = 3")
 
     assert passes.complete(connection, lease, active.id, WANTED, now=NOW) is None
