@@ -149,11 +149,16 @@ def values_of(columns: Sequence[TableColumn]) -> Values:
     Where a nested object is `None`, so are its columns. Raises (from the function):
     `AttributeError` for an object of another class.
     """
-    if len(columns) > 1 and all(len(column.path) == 1 for column in columns):
-        return operator.attrgetter(*(column.path[0] for column in columns))
+    return values_at([column.path for column in columns])
+
+
+def values_at(paths: Sequence[tuple[str, ...]]) -> Values:
+    """Make the function that takes what lies on these paths off an object, as `values_of`."""
+    if len(paths) > 1 and all(len(path) == 1 for path in paths):
+        return operator.attrgetter(*(path[0] for path in paths))
     # Nested objects: generated, as attrs generates __init__, because it runs for every row
     # (twice as fast as calling a getter for each column). The names are Python identifiers.
-    takes = ", ".join(_take(column.path) for column in columns)
+    takes = ", ".join(map(_take, paths))
     values: Values = eval(f"lambda row: ({takes},)", {"__builtins__": {}})  # noqa: S307
     return values
 

@@ -7,7 +7,6 @@ only finds that row: one that is read wrongly finds another row, whose hash diff
 
 from __future__ import annotations
 
-import operator
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 
-from syncd.bulk.columns import annotations_of, plain_of
+from syncd.bulk.columns import Values, annotations_of, plain_of, values_at
 from syncd.bulk.statements import HASH_MARK_BYTES
 from syncd.bulk.tables import Table
 from syncd.errors import ConfigError
@@ -92,24 +91,24 @@ class KeyReader:
     """
 
     decode: Callable[[msgspec.Raw], Any]
-    take: Callable[[Any], Any]
+    take: Values
     parents: tuple[str, ...]
     texts: tuple[bool, ...]  # which parts stand as text in the table
 
     def read(self, records: Sequence[Record]) -> list[Key | None]:
         """Return the keys; `None` for one that cannot be read, or lacks a part."""
         decode, take = self.decode, self.take
+        keys: list[Key | None]
         try:
-            taken = [take(decode(record.raw)) for record in records]
+            keys = [take(decode(record.raw)) for record in records]
         except _UNREADABLE:
-            taken = [self._taken(record) for record in records]
-        keys = taken if len(self.texts) > 1 else [(part,) for part in taken]
+            keys = [self._taken(record) for record in records]
         if any(self.texts) or any(record.parent for record in records):
             pairs = zip(records, keys, strict=True)
             keys = [key and self._as_in_the_table(record, key) for record, key in pairs]
         return [None if key is None or None in key else key for key in keys]
 
-    def _taken(self, record: Record) -> Any:
+    def _taken(self, record: Record) -> Key | None:
         try:
             return self.take(self.decode(record.raw))
         except _UNREADABLE:
@@ -122,7 +121,7 @@ class KeyReader:
         return tuple([str(part) if text and part is not None else part for part, text in parts])
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, AttributeError)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 def key_reader(stream: Stream, table: Table) -> KeyReader | None:
@@ -145,7 +144,7 @@ def key_reader(stream: Stream, table: Table) -> KeyReader | None:
     kinds = {column.name: column.kind.sql for column in table.columns}
     return KeyReader(
         decode=msgspec.json.Decoder(_only(stream.record, paths)).decode,
-        take=operator.attrgetter(*(".".join(path) for path in paths)),
+        take=values_at(paths),
         parents=tuple(path[0] for path in paths),
         texts=tuple(kinds[name] == "text" for name in table.key),
     )
