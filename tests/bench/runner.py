@@ -133,7 +133,7 @@ class Runner:
             again = load.program == "syncd" and load.phase != "first"
             volatile = VOLATILE.get(load.shape, ()) if again else ()
             totals.verify(connection, tables, truth.totals, volatile=volatile)
-        database.settle(load.sequence)  # or autovacuum works on it while another program is measured
+        database.settle(load.sequence)  # or autovacuum does while another program is measured
         return Finished(
             load=load,
             code=self.code,
