@@ -309,7 +309,7 @@ async def test_one_known_record_among_many_new_ones_is_counted_right(dsn: str) -
         (attrs.evolve(RAW, mode="append", key=()), "append"),
         (attrs.evolve(RAW, record=Place, row=Thing, key=("name",)), "no field for name"),
         (attrs.evolve(VALUES, volatile=("id",)), "part of the key"),
-        (attrs.evolve(VALUES, volatile=("vews",)), "vews"),
+        (attrs.evolve(VALUES, volatile=("sights",)), "sights"),
     ],
 )
 def test_a_shortcut_that_cannot_be_is_refused(stream: Stream, says: str) -> None:

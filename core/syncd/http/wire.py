@@ -98,7 +98,8 @@ class KeptConnections:
             if connection is not None and connection.is_reusable:
                 self._idle.append(_Idle(connection, trio.current_time()))
             elif connection is not None:
-                await _close(connection)
+                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await connection.aclose()
         return found[0] if found else None
 
     async def aclose(self) -> None:
