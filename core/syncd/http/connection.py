@@ -77,11 +77,9 @@ class Connection:
         sent = self._sent(request) + self._sent(h11.EndOfMessage())
         await self._stream.send_all(sent)
         with trio.CancelScope() as wanted:
-            while True:  # noqa: ASYNC913  # what has come is bounded, and the rest is awaited
-                event = self._h11.next_event()
-                if event is h11.NEED_DATA:
-                    self._h11.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
-                elif isinstance(event, h11.Data):
+            while True:
+                event = await self._event()
+                if isinstance(event, h11.Data):
                     if not chunk(bytes(event.data)):
                         return
                 elif isinstance(event, h11.Response):
@@ -93,6 +91,12 @@ class Connection:
                     return
                 elif not isinstance(event, h11.InformationalResponse):
                     raise h11.RemoteProtocolError("the peer left HTTP")
+
+    async def _event(self) -> Any:
+        """Return what comes next, as far as it has not come already."""
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            self._h11.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
+        return event
 
     async def aclose(self) -> None:
         """Close without a word: whatever is still on its way is not wanted."""
