@@ -119,9 +119,12 @@ class Frontier:
         """Divide fetched pages into those that may stand in one batch, and those that must wait.
 
         A page may stand in a batch when its cursor is open in the database, or its opener stands
-        in the same batch. Pages that nobody waits for any more are in neither list.
+        in the same batch. Pages that nobody waits for any more are in neither list; of a page that
+        was fetched twice, because its first opener was gone, the later one counts: a batch closes
+        each cursor once.
         """
-        waiting = [page for page in pages if page.node.key in self._entries]
+        latest = {page.node.key: page for page in pages}
+        waiting = [page for key, page in latest.items() if key in self._entries]
         batch: list[Walked] = []
         opened: set[bytes] = set()
         high = 0

@@ -54,6 +54,7 @@ from syncd.tally import Meter, Tally, page_fetched, progress
 from syncd.work import Order, Work
 
 WRITERS = 2  # one decodes while the other waits for PostgreSQL
+MOVED_MAX = 5  # commits of one batch, each without the pages that others closed meanwhile
 PLUGIN_BUGS_MAX = 5  # distinct cursors a plugin may break before its partition is parked
 UNAVAILABLE_MAX = 3  # pages in a row: one is that page's trouble, three are the upstream's
 
@@ -362,7 +363,9 @@ class Walker:
 
     async def _write(self, batch: list[Walked]) -> None:
         """Write one batch; pages whose cursors somebody else closed meanwhile are dropped."""
-        while batch:
+        for _ in range(MOVED_MAX):
+            if not batch:
+                break
             openings = self._frontier.openings(batch)
             try:
                 committed = await self._committer.commit(batch, openings, self._frontier.ends_at)
@@ -376,5 +379,7 @@ class Walker:
             committed.add_to(self._tally)
             self._idle_since = None
             break
+        else:  # what moves each time is fetched again, as the table then says
+            self._frontier.reconciled([page.node.key for page in batch], ())
         if self._pass.pages + self._tally.pages > PAGES_MAX and self._ended is None:
             await self._fail_pass(f"more than {PAGES_MAX} pages in one pass")

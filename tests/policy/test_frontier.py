@@ -208,6 +208,16 @@ def test_roots_of_a_numbered_feed_stand_at_their_number() -> None:
     ]
 
 
+def test_a_page_that_was_fetched_twice_stands_in_a_batch_once() -> None:
+    """Its close would touch one row for two pages, each time anew."""
+    first = chain(1)
+    frontier = Frontier([first], more=False, numbered=None)
+    frontier.take()
+    again = walked(first, records=2)
+
+    assert frontier.admit([walked(first), again]) == ([again], [])
+
+
 def test_cursors_whose_openers_are_gone_are_left_to_the_table() -> None:
     first, second = chain(1), chain(2)
     frontier = Frontier([first], more=False, numbered=None)
