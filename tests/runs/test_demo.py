@@ -114,7 +114,7 @@ async def test_a_second_demo_begins_anew_and_keeps_its_server_up(data_dir: Path)
 async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path) -> None:
     with tempfile.TemporaryFile() as err:
         program = await trio.lowlevel.open_process(
-            [SYNCD, "demo", "--cars", str(CARS), "--rate", "1", "--data-dir", str(data_dir)],
+            [SYNCD, "demo", "--cars", str(CARS), "--rate", "0.5", "--data-dir", str(data_dir)],
             stdout=subprocess.DEVNULL,
             stderr=err,
             env=ENVIRONMENT,
