@@ -120,7 +120,7 @@ def test_mutant_without_fence_guards_is_caught(dsn: str, monkeypatch: Patch) -> 
         made.stall_share = 0.3
         return made
 
-    assert goes_red(world, tries=8, seconds=6)
+    assert goes_red(world, tries=24, seconds=6)  # a matter of chance: mostly one of the first
 
 
 def test_mutant_that_locks_for_share_is_caught(dsn: str, monkeypatch: Patch) -> None:
