@@ -48,7 +48,7 @@ def test_renewals_do_not_wait_for_commits(dsn: str) -> None:
 
 def stalling(dsn: str, seed: int) -> World:
     """A world whose commits often stall much longer than a lease, and never crash."""
-    world = World(dsn, Feed({page: (page + 1,) for page in range(8)}), seed)
+    world = World(dsn, Feed({page: (page + 1,) for page in range(20)}), seed)
     world.crash_share, world.stall_share, world.stall_seconds = 0.0, 0.3, STALL_SECONDS
     world.spared = frozenset({"pass_completed"})  # it locks the row alone, on purpose
     return world
