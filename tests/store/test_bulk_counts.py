@@ -337,3 +337,15 @@ def test_names_may_hold_anything(connection: Connection) -> None:
 
     rows = connection.execute('SELECT id FROM "x\'y %(z)s"."a ""b"" %s %% ; --"').fetchall()
     assert rows == [{"id": 1}]
+
+
+def test_rows_taken_for_new_are_counted_exactly_when_they_are_not(connection: Connection) -> None:
+    table = made(connection, ITEMS)
+    put(connection, table, [Item(1, "a"), Item(2, "b"), Item(3, "c")], at=10)
+
+    again = [Item(1, "a"), Item(2, "changed"), Item(3, "older"), Item(4, "new")]
+    result = put(connection, table, again, at=[20, 20, 0, 20], fresh=True, copy_from_rows=COPY)
+
+    assert result.written == Written(inserted=1, updated=1, unchanged=1, stale=1)
+    found = connection.execute("SELECT value FROM shop.items ORDER BY id").fetchall()
+    assert [row["value"] for row in found] == ["a", "changed", "c", "new"]
