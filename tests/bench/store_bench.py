@@ -15,8 +15,14 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from syncd.embedded import start
+from syncd.model import Account, Connector, Cursor, Instance, Pass, Slice, Upstream
+from syncd.nodes import roots
+from syncd.progress import Anew, Wanted
+from syncd.store import leases, passes, registry
 from syncd.store.hops import Connection, Timeouts, connection_options
+from syncd.store.leases import Lease
 from syncd.store.migrations import migrate
+from syncd.store.passes import ActivePass
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -27,6 +33,29 @@ def options(description: str) -> argparse.ArgumentParser:
         "--data", type=Path, help="folder of the embedded server (default: a temporary one)"
     )
     return parser
+
+
+def begun(connection: Connection) -> tuple[Lease, ActivePass]:
+    """Register a partition, take its lease, and begin a pass with one cursor."""
+    connector = Connector("bench", "1", object, (), lambda *_: Upstream("http://127.0.0.1", ()))
+    tenants = (Account("default", None),)
+    registry.register_instance(connection, Instance("bench", connector, None, tenants))
+    registry.register_partitions(connection, "bench", account="default", feed="f", slices=[Slice()])
+    (lease,) = leases.claim(
+        connection, owner=uuid4(), token=uuid4(), job="bench", lease_seconds=3600.0, free=1
+    )
+    first = Cursor({"page": 0})
+    active = passes.begin(
+        connection,
+        lease,
+        Anew("full", None, None, "bench"),
+        answered=Pass("full", (first,)),
+        wanted=Wanted("full", "r", {}, "1", 1e9),
+        nodes=roots([first]),
+        until=lease.claimed_at,
+    )
+    connection.commit()
+    return lease, active
 
 
 @contextmanager

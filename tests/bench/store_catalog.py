@@ -14,19 +14,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import attrs
-from store_bench import connect, database, options, tell
+from store_bench import begun, connect, database, options, tell
 
 from syncd import bulk
 from syncd.bulk.batch import COPY_FROM_ROWS, Batch
 from syncd.commit import Committer, Target
-from syncd.model import Account, Connector, Cursor, Instance, Page, Pass, Slice, Stream, Upstream
-from syncd.nodes import Node, Walked, roots
-from syncd.progress import Anew, Wanted
+from syncd.model import Cursor, Page, Stream
+from syncd.nodes import Node, Walked
 from syncd.records import StreamRows
-from syncd.store import leases, passes, registry
 from syncd.store.hops import Connection
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,23 +45,7 @@ ROWS_OF = Stream("rows", Row, key=("id",))
 
 def committer(connection: Connection, table: bulk.Table) -> Committer:
     """Begin a pass, and return what writes its batches."""
-    connector = Connector("bench", "1", object, (), lambda *_: Upstream("http://127.0.0.1", ()))
-    tenants = (Account("default", None),)
-    registry.register_instance(connection, Instance("bench", connector, None, tenants))
-    registry.register_partitions(connection, "bench", account="default", feed="f", slices=[Slice()])
-    (lease,) = leases.claim(
-        connection, owner=uuid4(), token=uuid4(), job="bench", lease_seconds=3600.0, free=1
-    )
-    first = Cursor({"page": 0})
-    active = passes.begin(
-        connection,
-        lease,
-        Anew("full", None, None, "bench"),
-        answered=Pass("full", (first,)),
-        wanted=Wanted("full", "r", {}, "1", 1e9),
-        nodes=roots([first]),
-        until=lease.claimed_at,
-    )
+    lease, active = begun(connection)
     bulk.apply(connection, [table], lock_timeout_seconds=5)
     connection.commit()
     return Committer(

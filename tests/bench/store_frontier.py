@@ -16,44 +16,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
-from store_bench import connect, database, options, tell
+from store_bench import begun, connect, database, options, tell
 
 from syncd.commit import close_cursors
 from syncd.frontier import LOOK_MAX, Frontier
-from syncd.model import Account, Connector, Cursor, Instance, Page, Pass, Slice, Upstream
-from syncd.nodes import OPENS_MAX, Node, Walked, roots
-from syncd.progress import Anew, Wanted
-from syncd.store import leases, passes, registry
+from syncd.model import Cursor, Page
+from syncd.nodes import OPENS_MAX, Node, Walked
+from syncd.store import passes
 from syncd.store.hops import Connection
 from syncd.store.passes import ActivePass
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def begun(connection: Connection) -> ActivePass:
-    """Register a partition, take its lease, and begin a pass with one cursor."""
-    connector = Connector("bench", "1", object, (), lambda *_: Upstream("http://127.0.0.1", ()))
-    tenants = (Account("default", None),)
-    registry.register_instance(connection, Instance("bench", connector, None, tenants))
-    registry.register_partitions(connection, "bench", account="default", feed="f", slices=[Slice()])
-    (lease,) = leases.claim(
-        connection, owner=uuid4(), token=uuid4(), job="bench", lease_seconds=3600.0, free=1
-    )
-    first = Cursor({"page": 0})
-    active = passes.begin(
-        connection,
-        lease,
-        Anew("full", None, None, "bench"),
-        answered=Pass("full", (first,)),
-        wanted=Wanted("full", "r", {}, "1", 1e9),
-        nodes=roots([first]),
-        until=lease.claimed_at,
-    )
-    connection.commit()
-    return active
 
 
 @contextmanager
@@ -113,7 +88,7 @@ def measure(folder: Path | None, *, cursors: int) -> dict[str, object]:
     """Open cursors, walk them all, and answer with the figures."""
     with database(folder) as dsn, connect(dsn) as connection:
         began = time.monotonic()
-        active = begun(connection)
+        _, active = begun(connection)
         with old_snapshot(dsn):
             opened = open_all(connection, active, cursors)
             looks, closes, closed = walk(connection, active)
