@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 
 from syncd.bulk.hashes import Key
 from syncd.bulk.staging import UNSENDABLE, encoded, run_from_arrays
-from syncd.bulk.statements import HashLook, hash_look_of
+from syncd.bulk.statements import hash_look_of
 from syncd.bulk.tables import Table
 
 # First so many records of a batch are looked up, spread evenly: where none of them is known, as in
@@ -76,7 +76,7 @@ def _equal(
     keys = {place: key for place, key in pairs if key is not None}
     if not keys:
         return Known()
-    look: HashLook = hash_look_of(among.table)
+    look = hash_look_of(among.table)
     columns = [
         list(keys),
         *zip(*keys.values(), strict=True),
