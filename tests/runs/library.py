@@ -293,7 +293,7 @@ PLUGIN = Plugin()  # for processes of their own
 def configuration(dsn: str, base_url: str, *, job: str, rate: float = 1000.0) -> str:
     return (
         f"[database]\nurl = '''{dsn}'''\npool_max = 4\n"
-        '[daemon]\nlease = "1s"\n'
+        '[daemon]\nlease = "3s"\n'
         f'[connectors.library]\nbase_url = "{base_url}"\nrequests_per_second = {rate}\n'
         f'[jobs.{job}]\nconnector = "library"\nstreams = ["{job}"]\nmode = "full"\n'
     )

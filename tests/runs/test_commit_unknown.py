@@ -175,7 +175,7 @@ async def test_a_commit_in_doubt_keeps_others_out_until_the_server_has_decided(
         assert facts.closed_pages(dsn) > closed
         closed = facts.closed_pages(dsn)
 
-        config = after.configuration(tmp_path, dsn, connector="sightings", lease="1s")
+        config = after.configuration(tmp_path, dsn, connector="sightings", lease="1h")
         following = programs.start(config)
 
         assert await following.ended() == 0, following.said()
