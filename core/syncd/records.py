@@ -89,7 +89,10 @@ class RecordMaker:
         return cls(
             stream=stream,
             transforms=tuple(transforms),
-            decode=msgspec.json.Decoder(stream.record).decode,
+            # What no transform looks at is seen by the bulk writer alone.
+            decode=msgspec.json.Decoder(
+                stream.record if transforms else bulk.stand_in(stream.record)
+            ).decode,
             table=table,
             hasher=bulk.Hasher.of(table, fingerprint) if table.hashed else None,
             keys=bulk.key_reader(stream, table),
@@ -181,8 +184,7 @@ class RecordMaker:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RecordError("decode", str(error)) from error
         for name, value in item.parent.items():
-            # Around a frozen class too: the record is new, nobody else has seen it yet.
-            object.__setattr__(record, name, value)
+            bulk.set_field(record, name, value)
         return record
 
     def _transformed(self, record: Any) -> list[Any]:

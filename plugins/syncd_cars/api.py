@@ -21,6 +21,8 @@ from syncd import CursorExpired, Page, Record, Response
 MINUTES_MAX = 4320  # 72 h: the API refuses more
 MARGIN_MINUTES = 15  # so that nothing falls between two windows
 
+_LOTS = b'"lots":'
+
 
 class _Car(msgspec.Struct, gc=False):
     """As much of a car as is needed to cut its lots out of it."""
@@ -107,16 +109,19 @@ def cars_page(response: Response) -> Page:
         except msgspec.DecodeError:
             cars.append(Record(raw))  # set aside when its row is made, with the reason
             continue
-        cars.append(Record(raw, content=_without_lots(raw, car.lots)))
+        cars.append(Record(raw, content=_without_lots(raw, car.lots), key=(car.id,)))
         lots += _lots_of(car)
     return _page({"cars": cars, "lots": lots}, envelope, response)
 
 
-def _without_lots(raw: msgspec.Raw, lots: msgspec.Raw) -> bytes | None:
-    """Return a car's bytes but for its lots: a new bid changes a lot, and not its car."""
-    head, name, tail = bytes(raw).partition(b'"lots":')
-    tail = tail.lstrip()
-    return head + tail.removeprefix(lots) if name and tail.startswith(lots) else None
+def _without_lots(raw: msgspec.Raw, lots: msgspec.Raw) -> bytes:
+    """Return a car's bytes but for its lots: a new bid changes a lot, and not its car.
+
+    Where blanks stand between the name and the lots, it changes both.
+    """
+    whole, text = bytes(raw), bytes(lots)
+    begin = whole.find(_LOTS) + len(_LOTS)
+    return whole[:begin] + whole[begin + len(text) :] if whole.startswith(text, begin) else whole
 
 
 def _lots_of(car: _Car) -> list[Record]:

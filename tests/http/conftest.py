@@ -203,6 +203,11 @@ class Bench:
         """The database's clock, which runs as Trio's does."""
         return datetime(2026, 11, 1, 12, tzinfo=UTC) + timedelta(seconds=at)
 
+    async def until_emitted(self, kind: type[Event]) -> None:
+        """Wait until an event of this kind was emitted."""
+        while not self.emitted(kind):  # noqa: ASYNC110  # events are told to functions, not tasks
+            await trio.sleep(0.001)
+
     def emitted(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 

@@ -242,14 +242,14 @@ async def test_sent_at_is_when_the_answered_request_left_the_earliest_of_a_fetch
 async def test_a_connection_idle_for_long_is_closed(
     upstream: Scripted, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "IDLE_SECONDS", 0.3)
     client = await bench.client(upstream.url)
 
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(client.for_fetch().get, "cars")
     assert upstream.open_connections == 3
-    await trio.sleep(0.1)
+    await trio.sleep(0.4)
     await client.for_fetch().get("cars")
 
     await upstream.until_open(1)

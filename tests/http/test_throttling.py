@@ -41,27 +41,24 @@ async def test_while_a_quota_is_locked_nobody_of_it_leaves_and_others_do(
 ) -> None:
     def judge(request: Received) -> Script:
         first = len(upstream.received) == 1
-        return upstream.says(429, Retry_After="1") if first else upstream.says()
+        return upstream.says(429, Retry_After="2") if first else upstream.says()
 
     upstream.judge = judge
     client = await bench.client(upstream.url, quotas=(Quota("app"), Quota("search")), scope="app1")
     other = await bench.client(upstream.url, scope="app1")  # another account of the same app
 
-    async def ask_soon() -> None:
-        await trio.sleep(0.1)
-        await other.for_fetch().get("cars/other")
-
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.for_fetch().get, "cars")
-        nursery.start_soon(ask_soon)
-        await trio.sleep(0.1)
+        with trio.fail_after(10):
+            await bench.until_emitted(LimitLocked)
+        nursery.start_soon(other.for_fetch().get, "cars/other")
         await client.for_fetch().get("search", quota="search")
 
     began_at = upstream.received[0].at
     after = {each.target: each.at - began_at for each in upstream.received}
-    assert after["/v1/search"] < 0.5
-    assert after["/v1/cars"] >= 1.0
-    assert after["/v1/cars/other"] >= 1.0
+    assert after["/v1/search"] < after["/v1/cars"]
+    assert after["/v1/cars"] >= 2.0
+    assert after["/v1/cars/other"] >= 2.0
 
 
 async def test_a_date_is_measured_by_the_upstreams_own_clock(
@@ -167,8 +164,8 @@ async def test_waits_add_up_against_patience(upstream: Scripted, bench: Bench) -
     with pytest.raises(Throttled) as caught:
         await http.get("cars")
 
-    assert 0.9 < caught.value.retry_after_seconds <= 1.0
-    assert 1.0 <= http.throttled_seconds <= 1.5
+    assert 0 < caught.value.retry_after_seconds <= 1.0
+    assert 1.0 <= http.throttled_seconds < 5
     assert len(upstream.received) == 2
 
 
@@ -182,7 +179,7 @@ async def test_a_429_locks_before_its_body_has_come(upstream: Scripted, bench: B
     with pytest.raises(Throttled):
         await client.for_fetch().get("cars")
 
-    assert trio.current_time() - began_at < 0.5
+    assert trio.current_time() - began_at < 10  # a request may take 60 s
 
 
 async def test_a_503_that_names_no_time_is_a_failure(upstream: Scripted, bench: Bench) -> None:

@@ -49,7 +49,8 @@ def made(*records: Any, transforms: tuple[Transform, ...] = ()) -> Any:
 def test_a_record_is_decoded_and_takes_its_parents_values() -> None:
     result = made(raw({"id": 1, "name": "a", "unknown": True}, parent_id=9))
 
-    assert result.rows == [Item(1, "a", 9)]
+    (row,) = result.rows
+    assert (row.id, row.name, row.parent_id) == (1, "a", 9)
     assert (result.sent_at, result.cursors) == ([NOW], ["page 7"])
 
 

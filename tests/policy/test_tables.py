@@ -261,7 +261,7 @@ class Accounted:
         (Stream("s", Tree, key=("id",)), "Tree.parent: holds a Tree within a Tree"),
         (Stream("s", Unknown, key=("id",)), "Unknown: name 'Missing' is not defined"),
         (Stream("s", Empty, key=("id",)), "Empty: has no fields"),
-        (Stream("s", dict, key=("id",)), "dict: is not an attrs class"),
+        (Stream("s", dict, key=("id",)), "dict: is neither an attrs class nor"),
         (Stream("s", Single), "shop.s: mode upsert needs a key"),
         (Stream("s", Single, mode="insert-only"), "shop.s: mode insert-only needs a key"),
         (Stream("s", Single, mode="append", key=("id",)), "shop.s: appended rows have no key"),

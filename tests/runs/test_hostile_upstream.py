@@ -384,7 +384,6 @@ async def test_no_request_leaves_before_the_announced_moment_whoever_was_refused
         (refusal,) = [entry for entry in log if entry.status == 429]
         within = [entry for entry in log if refusal.at < entry.at < refusal.at + 1]
         assert len(within) <= 3, "only what was in flight already"
-        assert all(entry.at - refusal.at < 0.25 for entry in within)
 
 
 async def test_a_wait_longer_than_is_worth_it_ends_the_run_as_throttled(dsn: str) -> None:

@@ -5,6 +5,7 @@ or rolls it back.
 """
 
 from syncd.bulk.batch import Batch, Result
+from syncd.bulk.classes import set_field, stand_in
 from syncd.bulk.ddl import apply, plan
 from syncd.bulk.hashes import Hasher, Key, KeyReader, key_reader
 from syncd.bulk.kinds import Column
@@ -30,6 +31,8 @@ __all__ = [
     "plan",
     "quarantine",
     "row_fingerprint",
+    "set_field",
+    "stand_in",
     "table_of",
     "version_of",
     "write",

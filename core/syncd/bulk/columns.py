@@ -1,19 +1,17 @@
-"""Columns from attrs classes: which there are, and how to take them off an object. Pure."""
+"""Columns from record classes: which there are, and how to take them off an object. Pure."""
 
 from __future__ import annotations
 
 import operator
-import sys
-import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Annotated, Any, Literal, NewType, TypeAlias, Union
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from syncd.bulk.kinds import SCALARS, Column, Kind, kind_of, spelled_out
+from syncd.bulk.classes import Plain, annotations_of, is_record_class, plain_of
+from syncd.bulk.kinds import SCALARS, Kind, kind_of, spelled_out
 from syncd.errors import ConfigError
-from syncd.model import JSON
 
 # PostgreSQL, "Identifiers and Key Words": NAMEDATALEN - 1; longer names are cut in silence.
 NAME_MAX_BYTES = 63
@@ -33,17 +31,8 @@ class TableColumn:
     path: tuple[str, ...]
 
 
-@attrs.frozen
-class Plain:
-    """An annotation without `Annotated`, `None` and `NewType` around it."""
-
-    type: Any
-    column: Column | None
-    optional: bool
-
-
 def columns_of(cls: type[Any]) -> tuple[TableColumn, ...]:
-    """Answer the columns of an attrs class, nested attrs classes flattened, in declared order.
+    """Answer the columns of a record class, nested ones flattened, in declared order.
 
     Raises: `ConfigError` naming class and field for unsupported types and clashing names.
     """
@@ -70,7 +59,7 @@ def _flattened(
     for name, annotation in annotations_of(cls).items():
         path = (*prefix, name)
         plain = plain_of(annotation)
-        nested = plain.type if isinstance(plain.type, type) and attrs.has(plain.type) else None
+        nested = plain.type if is_record_class(plain.type) else None
         if nested and not plain.column:
             if nested in around:
                 said = f"holds a {nested.__name__} within a {nested.__name__}"
@@ -84,45 +73,6 @@ def _flattened(
                 do = 'change the type, or say Annotated[..., Column("jsonb")]'
                 raise ConfigError(f"{cls.__qualname__}.{name}", str(wrong), do) from wrong
             yield TableColumn("_".join(path), kind, path)
-
-
-def annotations_of(cls: type[Any]) -> dict[str, Any]:
-    """Answer the annotations of an attrs class's fields, resolved, in declared order.
-
-    Raises: `ConfigError` if it is no attrs class, or names a type that its module does not know.
-    """
-    if not attrs.has(cls):
-        said = "is not an attrs class"
-        raise ConfigError(cls.__qualname__, said, "decorate it with @attrs.frozen")
-    names = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
-    # `JSON` is a recursive alias in a string: resolving it would need its own module's names.
-    anything = {name: Any for name, value in names.items() if value is JSON}
-    try:
-        hints = typing.get_type_hints(cls, localns=anything, include_extras=True)
-    except NameError as unknown:
-        do = "import it in the module that defines the class, outside of `if TYPE_CHECKING`"
-        raise ConfigError(cls.__qualname__, str(unknown), do) from unknown
-    return {field.name: hints.get(field.name, Any) for field in attrs.fields(cls)}
-
-
-def plain_of(annotation: Any) -> Plain:
-    """Take `Annotated`, `| None`, `NewType` and type aliases off an annotation."""
-    column: Column | None = None
-    optional = False
-    while True:
-        origin = typing.get_origin(annotation)
-        if origin is Annotated:
-            annotation, *notes = typing.get_args(annotation)
-            column = next((note for note in notes if isinstance(note, Column)), column)
-        elif origin in (Union, types.UnionType) and type(None) in typing.get_args(annotation):
-            rest = [a for a in typing.get_args(annotation) if a is not type(None)]
-            annotation, optional = Union[tuple(rest)], True  # noqa: UP007  # of a sequence
-        elif isinstance(annotation, NewType):
-            annotation = annotation.__supertype__
-        elif type(annotation).__name__ == "TypeAliasType":  # `type Price = ...`, Python 3.12
-            annotation = annotation.__value__
-        else:
-            return Plain(annotation, column, optional)
 
 
 def _python_type(plain: Plain) -> type[Any] | None:

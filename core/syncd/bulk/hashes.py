@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 
-from syncd.bulk.columns import Values, annotations_of, plain_of, values_at
+from syncd.bulk.classes import annotations_of, is_record_class, plain_of
+from syncd.bulk.columns import Values, values_at
 from syncd.bulk.statements import HASH_MARK_BYTES
 from syncd.bulk.tables import Table
 from syncd.errors import ConfigError
@@ -97,6 +98,15 @@ class KeyReader:
 
     def read(self, records: Sequence[Record]) -> list[Key | None]:
         """Return the keys; `None` for one that cannot be read, or lacks a part."""
+        keys: list[Key | None] = [record.key for record in records]
+        lacking = [place for place, key in enumerate(keys) if key is None]
+        if lacking:
+            read = self._read([records[place] for place in lacking])
+            for place, key in zip(lacking, read, strict=True):
+                keys[place] = key
+        return [None if key is None or None in key else key for key in keys]
+
+    def _read(self, records: Sequence[Record]) -> list[Key | None]:
         decode, take = self.decode, self.take
         keys: list[Key | None]
         try:
@@ -106,7 +116,7 @@ class KeyReader:
         if any(self.texts) or any(record.parent for record in records):
             pairs = zip(records, keys, strict=True)
             keys = [key and self._as_in_the_table(record, key) for record, key in pairs]
-        return [None if key is None or None in key else key for key in keys]
+        return keys
 
     def _taken(self, record: Record) -> Key | None:
         try:
@@ -164,10 +174,10 @@ def _path(cls: type[Any], column: str) -> tuple[str, ...]:
 
 
 def _nested(annotation: Any) -> type[Any] | None:
-    """Return the attrs class among what an annotation allows."""
+    """Return the record class among what an annotation allows."""
     plain = plain_of(annotation).type
     among = typing.get_args(plain) or (plain,)
-    return next((each for each in among if isinstance(each, type) and attrs.has(each)), None)
+    return next((each for each in among if is_record_class(each)), None)
 
 
 def _only(cls: type[Any], paths: Sequence[tuple[str, ...]]) -> type[msgspec.Struct]:
@@ -180,5 +190,12 @@ def _only(cls: type[Any], paths: Sequence[tuple[str, ...]]) -> type[msgspec.Stru
     for name, rest in below.items():
         nested = _nested(annotations[name]) if rest[0] else None
         kind: Any = _only(nested, rest) if nested else plain_of(annotations[name]).type
-        fields.append((name, kind | None, None))
+        fields.append((name, kind | None, msgspec.field(default=None, name=_in_json(cls, name))))
     return msgspec.defstruct(f"{cls.__name__}Key", fields, gc=False)
+
+
+def _in_json(cls: type[Any], field: str) -> str:
+    """Return a field's name in JSON: a Struct may rename it."""
+    if attrs.has(cls):
+        return field
+    return str(cls.__struct_encode_fields__[cls.__struct_fields__.index(field)])

@@ -11,9 +11,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
-import attrs
-
-from syncd.bulk.columns import annotations_of, columns_of, plain_of
+from syncd.bulk.classes import annotations_of, defaults_of, is_record_class, plain_of
+from syncd.bulk.columns import columns_of
 from syncd.errors import ConfigError, RecordError
 from syncd.model import Stream, Transform
 
@@ -121,9 +120,9 @@ def _shape(annotation: Any, around: tuple[Any, ...] = ()) -> Any:
     name = "Union" if origin is types.UnionType else getattr(origin, "__qualname__", repr(origin))
     if plain.type in around:
         return name
-    if isinstance(plain.type, type) and attrs.has(plain.type):
+    if is_record_class(plain.type):
         around = (*around, plain.type)
-        defaults = {f.name: f.default for f in attrs.fields(plain.type)}
+        defaults = defaults_of(plain.type)
         return [
             (field, _shape(hint, around), _said_default(defaults[field]))
             for field, hint in annotations_of(plain.type).items()

@@ -1,0 +1,59 @@
+"""What is configured: instances, their accounts, and what of them is walked by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from syncd.model.declared import Connector
+
+Settings = TypeVar("Settings")
+
+
+@attrs.frozen
+class Account(Generic[Settings]):
+    """One tenant of an instance; an instance without tenants has one, named `default`."""
+
+    name: str
+    settings: Settings
+
+
+@attrs.frozen
+class Instance(Generic[Settings]):
+    """A configured connector: ``[connectors.cars-kr] plugin = "cars"``."""
+
+    name: str
+    connector: Connector
+    settings: Settings
+    accounts: tuple[Account[Any], ...]
+
+
+@attrs.frozen
+class Slice:
+    """A part of an account's feed that is leased and walked by itself.
+
+    `name` is ``""`` for the whole feed. `settings` (JSON) shape its requests. A higher `priority`
+    is claimed earlier, by that many seconds.
+    """
+
+    name: str = ""
+    settings: Mapping[str, Any] = attrs.field(factory=dict)
+    priority: int = 0
+
+
+@attrs.frozen
+class Partition:
+    """Account x feed x slice: what is leased, has a watermark, and is run."""
+
+    instance: str
+    account: str
+    feed: str
+    slice: Slice = attrs.field(factory=Slice)
+
+    def __str__(self) -> str:
+        name = f"{self.instance}.{self.feed}"
+        marks = [self.account] if self.account != "default" else []
+        marks += [self.slice.name] if self.slice.name else []
+        return f"{name}[{', '.join(marks)}]" if marks else name

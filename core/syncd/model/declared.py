@@ -1,0 +1,166 @@
+"""What a connector declares: its feeds, streams, and how to talk to its upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import attrs
+
+WriteMode = Literal["upsert", "insert-only", "append"]
+Shortcut = Literal["raw", "values", "off"]
+Paging = Literal["chain", "numbered"]
+
+
+@attrs.frozen(repr=False)
+class Secret:
+    """A value that never appears in any output; `reveal` hands it to the client that needs it."""
+
+    _value: str
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+
+@attrs.frozen
+class Rate:
+    """So many requests in so many seconds, of which `burst` may leave at once.
+
+    At most `burst + requests` leave in any `per_seconds`: with an announced limit of N in a window,
+    `requests + burst - 1` must not be more than N.
+    """
+
+    requests: int = attrs.field(validator=attrs.validators.ge(1))
+    per_seconds: float = attrs.field(validator=attrs.validators.gt(0))
+    burst: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+
+
+@attrs.frozen
+class Quota:
+    """What an upstream allows one key: the upstream's own scope (app, account, endpoint).
+
+    `concurrency` is the number of requests in flight at once.
+    """
+
+    key: str
+    rate: Rate | None = None
+    concurrency: int = attrs.field(default=8, validator=attrs.validators.ge(1))
+
+
+@attrs.frozen
+class Upstream:
+    """How to talk to one account of an upstream: computed from settings by `Connector.upstream`.
+
+    `headers` are sent only to the origin of `base_url` and to `credential_origins`
+    (``scheme://host[:port]``): a `next` link or a redirect to any other origin is refused.
+    """
+
+    base_url: str
+    quotas: tuple[Quota, ...]
+    headers: Mapping[str, str | Secret] = attrs.field(factory=dict)
+    credential_origins: tuple[str, ...] = ()
+    timeout_seconds: float = 60.0  # of one request, from its sending to the last byte of its body
+    body_max_bytes: int = 32 * 2**20  # decoded: one hostile body costs at most twice as much
+    wire_max_bytes: int = 32 * 2**20  # as sent, compressed or not
+
+
+@attrs.frozen
+class Stream:
+    """One table's worth of records.
+
+    `record` is the class that msgspec decodes one record into, attrs or (faster) Struct;
+    `row` is the one the transforms end with (default: `record`). The table is derived from `row`:
+    nested classes become columns (``domain.id`` -> ``domain_id``), lists and mappings jsonb.
+
+    `key` names fields of `row`; with `per_account`, `account_id` stands before them.
+    `version` names a field of `row` that orders two states of one record: an integer revision, or
+    the moment of the last update; without it the moment the request was sent counts.
+
+    `volatile` names fields of `row` that differ at every look without the record having changed (a
+    counter, a signed address): they are stored when something else changes, and are no change.
+
+    `shortcut` says by what an unchanged record is known: ``"values"``, by its row's values (all but
+    the volatile ones); ``"raw"``, by its bytes, so that it is not even decoded, where one record
+    makes at most one row, none volatile, and the key's fields stand in `record` under the names of
+    the columns they become (``domain.id`` for ``domain_id``); ``"off"``, not at all.
+    """
+
+    name: str
+    record: type[Any]
+    key: tuple[str, ...] = ()
+    row: type[Any] | None = None
+    mode: WriteMode = "upsert"
+    version: str | None = None
+    per_account: bool = False
+    indexes: tuple[tuple[str, ...], ...] = ()
+    volatile: tuple[str, ...] = ()
+    shortcut: Shortcut = "values"
+
+    @property
+    def row_class(self) -> type[Any]:
+        return self.row or self.record
+
+
+@attrs.frozen
+class Feed:
+    """What is paged: it has the fetch, the quota, the partitions and the passes.
+
+    `paging` is ``"numbered"`` for page numbers without a total: the plugin's first cursor has
+    `number` 1, and the core opens the following ones by counting on. Every other style is a
+    ``"chain"``: a page opens the cursors it names.
+
+    `paging_version` is raised by the author when cursors of an older version mean something else.
+    `pass_max_age_seconds`: how long a pass may be resumed (numbered pages shift: 1 h by default).
+    `safety_lag_seconds` is taken off the upstream's clock before it becomes a watermark.
+
+    `conditional`: the upstream answers 304 where nothing changed (RFC 9110 13), and its ETag or
+    Last-Modified changes with all that a page is made of (not with an end or a next page that
+    stands in a header). Full passes then send the validators of the one before, and an unchanged
+    page of one plain request is neither sent nor decoded. `lasting_cursors`: chain cursors mean the
+    same in every pass (an offset, no token); without it no validator is kept where there are any.
+    """
+
+    name: str
+    streams: tuple[Stream, ...]
+    quota: str
+    paging: Paging = "chain"
+    paging_version: int = 1
+    incremental: bool = False
+    pass_max_age_seconds: float | None = None
+    safety_lag_seconds: float = 60.0
+    conditional: bool = False
+    lasting_cursors: bool = False
+
+    @property
+    def resumable_seconds(self) -> float:
+        if self.pass_max_age_seconds is not None:
+            return self.pass_max_age_seconds
+        return 3600.0 if self.paging == "numbered" else 7 * 86400.0
+
+
+@attrs.frozen
+class Connector:
+    """The code for one upstream, as its plugin announces it.
+
+    `settings` is an attrs class of what ``[connectors.NAME]`` may hold; `account_settings` of what
+    ``[[connectors.NAME.accounts]]`` may hold, `None` where the upstream has no tenants.
+    `upstream` is a pure function of (settings, account settings).
+    `request_settings` names the settings that shape requests: a change supersedes an open pass.
+    """
+
+    name: str
+    version: str
+    settings: type[Any]
+    feeds: tuple[Feed, ...]
+    upstream: Callable[[Any, Any], Upstream]
+    account_settings: type[Any] | None = None
+    request_settings: tuple[str, ...] = ()
+    concurrency_variable: str | None = None  # environment variable in place of SYNC_CONCURRENCY
+
+    def feed_of(self, stream: str) -> Feed | None:
+        return next((f for f in self.feeds for s in f.streams if s.name == stream), None)

@@ -1,0 +1,88 @@
+"""The functions that hooks return, what they are given and what they answer with."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import attrs
+
+from syncd.model.configured import Account, Partition, Slice
+from syncd.model.pages import Cursor, Page, Pass, Request, Response
+
+Settings = TypeVar("Settings")
+Session = TypeVar("Session")
+
+
+class Http(Protocol):
+    """The client a plugin fetches with: keeps to the quota, retries, cuts what is hostile."""
+
+    def now(self) -> datetime:
+        """Return the moment, by the database's clock."""
+        ...
+
+    async def get(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        quota: str | None = None,
+        accept: str = "application/json",
+        also: frozenset[int] = frozenset(),
+    ) -> Response:
+        """Get one resource; `url` is a path below the base URL or an absolute one (a next link).
+
+        `quota` is the key of one of the upstream's quotas (default: its first). `also` are
+        statuses beside 2xx that are data here.
+
+        Raises: `Throttled`, `Unavailable`, `Unauthorized`, `Unintelligible`, as their names say.
+        """
+        ...
+
+
+@attrs.frozen
+class Context(Generic[Settings, Session]):
+    """What a plugin's functions are given."""
+
+    http: Http
+    account: Account[Any]
+    settings: Settings
+    session: Session
+    partition: Partition
+    request: Request
+
+
+Partitions: TypeAlias = Callable[["Context[Any, Any]"], Awaitable[Sequence[Slice]]]
+Begin: TypeAlias = Callable[[Partition, Request, datetime], Pass]
+Fetch: TypeAlias = Callable[["Context[Any, Any]", Cursor], Awaitable[Page]]
+Write: TypeAlias = Callable[[Any, Sequence[Any]], "Written"]
+Check: TypeAlias = Callable[["Context[Any, Any]"], Awaitable[str]]
+
+
+@attrs.frozen
+class Transform:
+    """A pure function of one record, with a name and a version (both enter the row fingerprint).
+
+    `function` answers with the record to go on with, `None` to drop it, or a list to split it;
+    raising anything sends the record to quarantine. Transforms run in ascending `order`.
+    """
+
+    name: str
+    version: int
+    function: Callable[[Any], Any]
+    order: int = 0
+
+
+@attrs.frozen
+class Written:
+    """What became of a batch's rows in one table."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    stale: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(*map(operator.add, attrs.astuple(self), attrs.astuple(other)))
