@@ -109,19 +109,21 @@ def cars_page(response: Response) -> Page:
         except msgspec.DecodeError:
             cars.append(Record(raw))  # set aside when its row is made, with the reason
             continue
-        cars.append(Record(raw, content=_without_lots(raw, car.lots), key=(car.id,)))
+        cars.append(Record(_without_lots(raw, car.lots), key=(car.id,)))
         lots += _lots_of(car)
     return _page({"cars": cars, "lots": lots}, envelope, response)
 
 
-def _without_lots(raw: msgspec.Raw, lots: msgspec.Raw) -> bytes:
-    """Return a car's bytes but for its lots: a new bid changes a lot, and not its car.
+def _without_lots(raw: msgspec.Raw, lots: msgspec.Raw) -> msgspec.Raw:
+    """Cut a car's lots out of it: a new bid changes a lot, and not its car.
 
-    Where blanks stand between the name and the lots, it changes both.
+    Where blanks stand between the name and the lots, they stay, and it changes both.
     """
     whole, text = bytes(raw), bytes(lots)
     begin = whole.find(_LOTS) + len(_LOTS)
-    return whole[:begin] + whole[begin + len(text) :] if whole.startswith(text, begin) else whole
+    if not whole.startswith(text, begin):
+        return raw
+    return msgspec.Raw(whole[:begin] + b"null" + whole[begin + len(text) :])
 
 
 def _lots_of(car: _Car) -> list[Record]:

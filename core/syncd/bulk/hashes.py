@@ -49,7 +49,7 @@ class Hasher:
         return cls(mark, begun(person=b"raw"), begun(person=b"values"), tuple(volatile))
 
     def of_records(self, records: Iterable[Any]) -> list[bytes | None]:
-        """Hash what counts of records' bytes, and the values their surroundings give.
+        """Hash records' bytes, and the values their surroundings give.
 
         A JSON value and an object behind it cannot be read in two ways. `None` where a finished
         object was handed over: it has no bytes.
@@ -61,7 +61,7 @@ class Hasher:
                 hashes.append(None)
                 continue
             digest = begun()
-            digest.update(record.raw if record.content is None else record.content)
+            digest.update(record.raw)
             if record.parent:
                 digest.update(_parent(record.parent))
             hashes.append(mark + digest.digest())
