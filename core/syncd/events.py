@@ -25,6 +25,78 @@ class Event:
 
 
 @attrs.frozen
+class RoundStarted(Event):
+    """A job is due: every partition has a turn. `trigger`: schedule, trigger, after, queued."""
+
+    name = "round.started"
+    job: str
+    number: int
+    trigger: str
+    partitions: int
+
+
+@attrs.frozen
+class RoundFinished(Event):
+    """Every partition of a job had its turn. `status`: complete, partial, failed or cancelled."""
+
+    name = "round.finished"
+    job: str
+    number: int
+    status: str
+    message: str
+    partitions: int
+    complete: int
+    duration_seconds: float
+
+
+@attrs.frozen
+class RoundSkipped(Event):
+    """A moment of a job's schedule passed by."""
+
+    name = "round.skipped"
+    job: str
+    reason: str
+    queued: bool  # another round follows the one that runs
+
+
+@attrs.frozen
+class JobHindered(Event):
+    """A job's partitions could not be listed, or its tables not made; it is tried again."""
+
+    name = "job.hindered"
+    level = "warning"
+    job: str
+    where: str
+    error: str
+    retry_in_seconds: float
+
+
+@attrs.frozen
+class DaemonReady(Event):
+    """The daemon keeps these jobs from now on."""
+
+    name = "daemon.ready"
+    jobs: int
+
+
+@attrs.frozen
+class ConfigReloaded(Event):
+    """SIGHUP: the new configuration holds from now on."""
+
+    name = "config.reloaded"
+    jobs: int
+
+
+@attrs.frozen
+class ConfigRejected(Event):
+    """SIGHUP: the new configuration has problems; the old one stays in force."""
+
+    name = "config.rejected"
+    level = "error"
+    error: str
+
+
+@attrs.frozen
 class RunStarted(Event):
     """A run took the lease on a partition and begins, or goes on with, a pass."""
 

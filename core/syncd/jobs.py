@@ -1,38 +1,35 @@
-"""A job: every partition of its streams is claimed, walked and given back, a few at a time."""
+"""A job that is run now: every partition of its streams is claimed, walked, given back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Literal
 
 import attrs
 import trio
 
-from syncd import bulk
-from syncd.commit import Target
+from syncd.building import expand, note_hindrance, outfitted, parked_message
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import (
     CommitUnknown,
     CursorExpired,
     LeaseLost,
-    PluginError,
     SourceError,
+    StoreError,
     StoreUnavailable,
     SyncdError,
     Throttled,
-    Unauthorized,
     Unavailable,
 )
-from syncd.events import LeaseWaiting, PartitionParked, TableChanged
-from syncd.http import Client
-from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
-from syncd.plugins import Pipeline
+from syncd.events import LeaseWaiting
+from syncd.model import Mode, Partition
 from syncd.progress import Broke, Drained, OnlyWaiting, PassEnded
-from syncd.run import Finished, claim, run_partition
-from syncd.schedule import seconds_until_next
-from syncd.store import leases, registry
+from syncd.rounds import Judged, Thresholds, judge
+from syncd.run import GIVE_BACK_SECONDS, Finished, claim, run_partition
+from syncd.store import leases, rounds
 from syncd.work import Order, Work
 
 Verdict = Literal[
@@ -63,18 +60,28 @@ class Result:
     finished: Finished | None  # its last run; `None` where it was never claimed
 
 
-def exit_code(results: Sequence[Result]) -> int:
-    """Return the exit code for what became of all partitions: the worst of them speaks."""
+def judged(results: Sequence[Result], thresholds: Thresholds) -> Judged:
+    """Say how a job's run ended, by the share of its partitions that are complete."""
+    ended = judge(Counter(result.verdict for result in results), thresholds)
+    if any(result.verdict == "drained" for result in results):
+        return attrs.evolve(ended, status="cancelled")
+    return ended
+
+
+def exit_code(results: Sequence[Result], thresholds: Thresholds) -> int:
+    """Return the exit code of a job's run: of a failure, the worst cause speaks."""
+    match judged(results, thresholds).status:
+        case "complete":
+            return 0
+        case "partial":
+            return 3
+        case "cancelled" if all(result.verdict != "failed" for result in results):
+            return 75
     verdicts = {result.verdict for result in results}
-    for code, those in (
-        (1, {"failed"}),
-        (69, {"unavailable"}),
-        (75, {"drained", "held", "throttled"}),
-        (3, {"partial", "waiting"}),
-    ):
+    for code, those in ((1, {"failed"}), (69, {"unavailable"}), (75, {"held", "throttled"})):
         if verdicts & those:
             return code
-    return 0
+    return 1
 
 
 def verdict_of(finished: Finished) -> Verdict | None:
@@ -106,181 +113,79 @@ def verdict_on(error: SyncdError) -> Verdict:
 async def run_job(
     process: Process, job: Job, *, mode: Mode, wait_seconds: float, verify: bool = False
 ) -> list[Result]:
-    """Run every partition of a job once, due or not.
+    """Run every partition of a job once, due or not: a round of its own.
 
     `wait_seconds`: how long to wait for partitions that another process holds, and in a run when
     only waiting cursors remain. `verify`: compare every row with what its record says, also where
     the hashes say that nothing changed.
 
-    Raises: what the plugins' look-ups and the database raise before the first run.
+    Raises: what the plugin's lifespan and the database raise before the first run.
     """
-    instance = process.config.instances[job.connector]
-    async with AsyncExitStack() as stack:
-        session = None
-        lifespan = process.plugins.lifespan(instance)
-        if lifespan is not None:
-            session = await stack.enter_async_context(lifespan)
-        parked = await process.hops.run(registry.register_instance, instance)
+    async with outfitted(process, job, patience_seconds=wait_seconds) as outfit:
         shares: dict[int, Share] = {}
-        hindered: list[Result] = []
-        for account in instance.accounts:
-            client = await stack.enter_async_context(client_of(process, instance, account))
-            building = _Building(process, job, mode, wait_seconds, verify, session, account, client)
-            if reason := parked[account.name]:
-                hindered.append(
-                    Result(client.name, "failed", parked_message(instance.name, reason), None)
-                )
+        hindered: dict[str, Result] = {}  # by account: one word for each
+        for (account, _), place in outfit.places.items():
+            if account in hindered:
+                continue
+            if reason := outfit.parked[account]:
+                message = parked_message(outfit.instance.name, reason)
+                hindered[account] = Result(place.work.client.name, "failed", message, None)
                 continue
             try:
-                for feed, streams in feeds_of(instance, job):
-                    shares |= await building.shares(instance, feed, streams)
+                found = await expand(process, place)
             except SourceError as error:
-                hindered.append(await _hindered(process, instance, account, error))
-        return hindered + await _Rounds(process, job, shares, wait_seconds).go()
+                await note_hindrance(process, place, error)
+                where = str(attrs.evolve(place.whole, feed="*"))
+                hindered[account] = Result(where, verdict_on(error), str(error), None)
+                continue
+            order = place.order(job, mode=mode, verify=verify)
+            shares |= {n: Share(part, place.work, order) for n, part in found.items()}
+        return await _round(process, job, shares, list(hindered.values()), wait_seconds)
 
 
-async def _hindered(
-    process: Process, instance: Instance[Any], account: Account[Any], error: SourceError
-) -> Result:
-    """Note that an account's look-ups failed; the other accounts go on."""
-    where = str(Partition(instance.name, account.name, "*"))
-    if isinstance(error, Unauthorized):
-        await process.hops.run(leases.park_account, instance.name, account.name, str(error))
-        process.emit(PartitionParked(where, str(error)))
-    return Result(where, verdict_on(error), str(error), None)
-
-
-def parked_message(instance: str, reason: str) -> str:
-    return f"parked: {reason}; then run `syncd resume {instance}`"
-
-
-def client_of(process: Process, instance: Instance[Any], account: Account[Any]) -> Client:
-    """Return the HTTP client for one account; accounts share quotas of the same key."""
-    name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
-    return Client(
-        name,
-        instance.connector.upstream(instance.settings, account.settings),
-        limiters=process.limiters,
-        emit=process.emit,
-        clock=process.clock.now,
-        random=process.random,
-        scope=instance.name,
+async def _round(
+    process: Process,
+    job: Job,
+    shares: Mapping[int, Share],
+    hindered: list[Result],
+    wait_seconds: float,
+) -> list[Result]:
+    """Run the partitions of a job; the history gets a row for all of them together."""
+    round_id = await process.hops.run(
+        rounds.begin_command,
+        job.name,
+        trigger="run",
+        owner=process.identity.id,
+        partitions=len(shares) + len(hindered),
     )
+    ended = Judged("cancelled", "cut short", len(shares) + len(hindered), 0)
+    try:
+        results = hindered + await _Partitions(process, job, shares, round_id, wait_seconds).go()
+        ended = judged(results, job.thresholds)
+    finally:
+        with (
+            trio.CancelScope(shield=True, deadline=trio.current_time() + GIVE_BACK_SECONDS),
+            suppress(StoreError),
+        ):
+            await process.hops.run(rounds.end_command, round_id, ended)
+    return results
 
 
-def feeds_of(instance: Instance[Any], job: Job) -> Iterator[tuple[Feed, frozenset[str]]]:
-    """Yield the feeds a job walks, each with the streams it wants of it."""
-    for feed in instance.connector.feeds:
-        names = {stream.name for stream in feed.streams}
-        wanted = names & set(job.streams) if job.streams else names
-        if wanted:
-            yield feed, frozenset(wanted)
-
-
-@attrs.frozen
-class _Building:
-    """Builds what the runs of one feed and account need."""
-
-    process: Process
-    job: Job
-    mode: Mode
-    wait_seconds: float
-    verify: bool
-    session: object
-    account: Account[Any]
-    client: Client
-
-    async def shares(
-        self, instance: Instance[Any], feed: Feed, streams: frozenset[str]
-    ) -> dict[int, Share]:
-        """Bind the pipeline, make the tables fit, register the slices."""
-        process = self.process
-        pipeline = process.plugins.pipeline(instance, feed)
-        target = Target.of(instance, pipeline, streams)
-        changed = await process.hops.run(
-            bulk.apply,
-            list(target.tables.values()),
-            lock_timeout_seconds=process.config.database.lock_timeout_seconds,
-        )
-        for table, statements in changed.items():
-            process.emit(TableChanged(table, statements))
-        slices = await self._slices(pipeline)
-        ids = await process.hops.run(
-            registry.register_partitions,
-            instance.name,
-            account=self.account.name,
-            feed=feed.name,
-            slices=slices,
-        )
-        work = self._work(pipeline)
-        order = Order(self.job.name, self._mode(feed), self._interval(), target, self.verify)
-        return {
-            ids[part.name]: Share(
-                Partition(instance.name, self.account.name, feed.name, part), work, order
-            )
-            for part in slices
-        }
-
-    async def _slices(self, pipeline: Pipeline) -> Sequence[Slice]:
-        if pipeline.partitions is None:
-            return [Slice()]
-        instance, feed = pipeline.instance, pipeline.feed
-        whole = Partition(instance.name, self.account.name, feed.name)
-        context: Context[Any, Any] = Context(
-            http=self.client.for_fetch(),
-            account=self.account,
-            settings=instance.settings,
-            session=self.session,
-            partition=whole,
-            request=Request("full", None, self.process.clock.now()),
-        )
-        try:
-            return await pipeline.partitions(context)
-        except SyncdError:
-            raise
-        except Exception as error:  # a plugin's function may raise anything
-            what = f"partitions of plugin {pipeline.plugin} raised {type(error).__name__}: {error}"
-            raise PluginError(str(whole), what, "mend the plugin") from error
-
-    def _work(self, pipeline: Pipeline) -> Work:
-        process, instance = self.process, pipeline.instance
-        upstream = instance.connector.upstream(instance.settings, self.account.settings)
-        quota = next(each for each in upstream.quotas if each.key == pipeline.feed.quota)
-        return Work(
-            pipeline=pipeline,
-            account=self.account,
-            client=self.client,
-            quota=quota,
-            hops=process.hops,
-            clock=process.clock,
-            random=process.random,
-            emit=process.emit,
-            draining=process.draining,
-            session=self.session,
-            patience_seconds=self.wait_seconds,
-        )
-
-    def _mode(self, feed: Feed) -> Mode:
-        return self.mode if feed.incremental else "full"
-
-    def _interval(self) -> float:
-        return seconds_until_next(
-            every_seconds=self.job.every_seconds,
-            cron=self.job.cron,
-            timezone=self.job.timezone,
-            now=self.process.clock.now(),
-        )
-
-
-class _Rounds:
+class _Partitions:
     """Claims and runs a job's partitions until each has its result."""
 
     def __init__(
-        self, process: Process, job: Job, shares: Mapping[int, Share], wait_seconds: float
+        self,
+        process: Process,
+        job: Job,
+        shares: Mapping[int, Share],
+        round_id: int,
+        wait_seconds: float,
     ) -> None:
         self._process = process
         self._job = job
         self._shares = shares
+        self._round_id = round_id
         self._wait_seconds = wait_seconds
         self._pending = set(shares)
         self._running: dict[int, str] = {}  # partition id -> account
@@ -321,14 +226,15 @@ class _Rounds:
         free = self._free()
         if not free:
             return False
-        any_share = self._shares[free[0]]
         claimed = await claim(
-            any_share.work,
-            self._process.identity.id,
-            order=any_share.order,
+            self._process.hops,
+            self._process.clock,
+            owner=self._process.identity.id,
+            job=self._job.name,
             lease_seconds=self._process.keeper.lease_seconds,
             ids=free,
             early=True,
+            round_id=self._round_id,
         )
         if claimed is None:
             return False

@@ -47,6 +47,10 @@ class Observer:
         """Hand every event to `listener` too, whatever its level."""
         self._listeners.append(listener)
 
+    def protect(self, secrets: Iterable[Secret]) -> None:
+        """Redact these, too: a configuration that was read anew."""
+        self._redact.add(secrets)
+
     def emit(self, event: Event) -> None:
         """Say that something happened."""
         for listener in self._listeners:
@@ -60,10 +64,13 @@ class Redaction:
     """Replaces the values of secrets, wherever they stand in a text."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
+        self._values: list[str] = []
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[Secret]) -> None:
         # A value of one or two characters would blacken half of every line and protects nothing.
-        self._values = sorted(
-            {secret.reveal() for secret in secrets if len(secret.reveal()) > 2}, key=len
-        )[::-1]
+        found = {secret.reveal() for secret in secrets if len(secret.reveal()) > 2}
+        self._values = sorted(found.union(self._values), key=len, reverse=True)
 
     def text(self, text: str) -> str:
         for value in self._values:

@@ -16,15 +16,16 @@ plugin.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from hashlib import blake2b
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 import attrs
 import msgspec
 import trio
 
 from syncd import faults
+from syncd.clock import DatabaseClock
 from syncd.commit import Committer
 from syncd.conditional import Conditional
 from syncd.errors import CursorExpired, LeaseLost, StoreError, SyncdError
@@ -49,6 +50,7 @@ from syncd.progress import (
     choose_pass,
 )
 from syncd.store import leases, passes, validators
+from syncd.store.hops import Hops
 from syncd.store.keeper import LeaseKeeper, Tenure
 from syncd.store.leases import Lease
 from syncd.store.passes import ActivePass
@@ -85,24 +87,16 @@ class Finished:
         )
 
 
-async def claim(
-    work: Work, owner: UUID, *, order: Order, lease_seconds: float, ids: Sequence[int], early: bool
-) -> tuple[Lease, float] | None:
-    """Take the lease on the most urgent of these partitions; with the moment the claim was sent."""
+async def claim(hops: Hops, clock: DatabaseClock, **asked: Any) -> tuple[Lease, float] | None:
+    """Take the lease on the most urgent partition of those asked for (see `leases.claim`).
+
+    Answers with the moment the claim was sent, too: from then on the lease is ours.
+    """
     sent_at = trio.current_time()
-    found = await work.hops.run(
-        leases.claim,
-        owner=owner,
-        token=uuid4(),
-        job=order.job,
-        lease_seconds=lease_seconds,
-        free=1,
-        ids=ids,
-        early=early,
-    )
+    found = await hops.run(leases.claim, token=uuid4(), free=1, **asked)
     if not found:
         return None
-    work.clock.observe(found[0].claimed_at)
+    clock.observe(found[0].claimed_at)
     faults.point("claimed")
     return found[0], sent_at
 
@@ -301,12 +295,11 @@ async def give_back(
         if decided is None:
             await work.hops.run(leases.expire, lease)
             return None
-        wait = decided.wait_seconds
         await work.hops.run(
             leases.release,
             lease,
             decided,
-            wait_seconds=order.interval_seconds if wait is None else wait,
+            job=order.job,
             committed=bool(tally.pages),
             effort=tally.effort(),
             error_class=type(ended.error).__name__ if isinstance(ended, Broke) else None,

@@ -41,6 +41,5 @@ class Order:
 
     job: str
     mode: Mode
-    interval_seconds: float  # until the next run of a partition whose pass ended
     target: Target
     verify: bool = False  # take nothing for granted: every page is fetched, every row compared

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from syncd import bulk
+from syncd.building import feeds_of
 from syncd.cli import findings, questions
 from syncd.cli.database import with_database
 from syncd.cli.findings import Finding
@@ -23,7 +24,6 @@ from syncd.config import Job
 from syncd.errors import PluginError, SyncdError, Unavailable
 from syncd.events import Event
 from syncd.http import Client, Limiters
-from syncd.jobs import feeds_of
 from syncd.model import Account, Check, Context, Feed, Instance, Partition, Request, Slice
 from syncd.plugins import found
 from syncd.run import wanted_of
@@ -122,7 +122,7 @@ async def _foresee(
     """Say which passes the job will walk next."""
     instance = loaded.config.instances[job.connector]
     pipeline = loaded.plugins.pipeline(instance, feed)
-    order = Order(job.name, job.mode if feed.incremental else "full", 0.0, target)
+    order = Order(job.name, job.mode if feed.incremental else "full", target)
     known = await hops.run(questions.standings, instance.name, feed.name) if has_history else []
     result = []
     for account in instance.accounts:

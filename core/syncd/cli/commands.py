@@ -23,7 +23,9 @@ DEMO_RATE = 20.0  # requests/s: above what two cores can store of 1,000-car page
 
 _CODES = "\n".join(f"  {code:>2}  {meaning}" for code, meaning in ending.MEANINGS.items())
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, only JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON on stdout, only JSON."
+)
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
@@ -133,7 +135,7 @@ Exit codes: 0 complete; 3 partial, or only pages that must wait longer than --wa
     help="How long to wait for partitions that another process holds, and for pages that must "
     "wait.",
 )
-@_json
+@json_option
 @click.pass_obj
 def run(
     invocation: Invocation,
@@ -170,7 +172,7 @@ Examples:
 Exit codes: 0 all is well; 78 configuration; 69 database or upstream unavailable;
 1 a credential is refused, or something is parked.""",
 )
-@_json
+@json_option
 @click.pass_obj
 def check(invocation: Invocation, as_json: bool) -> int:
     """Check configuration, plugins, database, tables and credentials; write nothing.
@@ -199,7 +201,7 @@ Example:
 Exit codes: 0 done, or nothing to do; 78 the tables are newer than this program, or may not be
 changed; 69 database unavailable.""",
 )
-@_json
+@json_option
 @click.pass_obj
 def migrate(invocation: Invocation, as_json: bool) -> int:
     """Bring the control tables (schema syncd) to this program's version.
@@ -229,7 +231,7 @@ Examples:
 )
 @click.argument("job", required=False)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
-@_json
+@json_option
 @click.pass_obj
 def runs(invocation: Invocation, job: str | None, limit: int, as_json: bool) -> int:
     """Show the history of runs, the newest first; with JOB, of that job alone."""
@@ -255,7 +257,7 @@ Examples:
 )
 @click.argument("instance")
 @click.option("--account", help="Only this account and its partitions.")
-@_json
+@json_option
 @click.pass_obj
 def resume(invocation: Invocation, instance: str, account: str | None, as_json: bool) -> int:
     """Let what is parked of INSTANCE (a table [connectors.INSTANCE]) be run again.
@@ -285,7 +287,7 @@ def resume(invocation: Invocation, instance: str, account: str | None, as_json: 
 Example:
   syncd plugins --json""",
 )
-@_json
+@json_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> int:
     """Show which plugins are installed, and which of them the configuration enables.
@@ -333,7 +335,7 @@ Examples:
     help="Where the demo's database is kept; the next demo there begins by emptying it.",
 )
 @click.option("--keep", is_flag=True, help="Keep the server up afterwards, until Enter or Ctrl-C.")
-@_json
+@json_option
 @click.pass_obj
 def demo(
     invocation: Invocation,

@@ -72,7 +72,8 @@ def _note(runs: list[RunFinished], event: Event) -> None:
 async def end_of(process: Process, job: Job, how: How) -> JobEnd:
     """Run one job to its end; what keeps it from beginning does not keep the next one."""
     if process.draining.is_set():
-        return JobEnd(job.name, (Result(job.name, "drained", "stopped before it began", None),))
+        drained = Result(job.name, "drained", "stopped before it began", None)
+        return JobEnd(job.name, (drained,), thresholds=job.thresholds)
     errors: list[SyncdError] = []
     results: list[Result] = []
     try:
@@ -85,7 +86,7 @@ async def end_of(process: Process, job: Job, how: How) -> JobEnd:
         )
     except* SyncdError as group:
         errors = [leaf for leaf in ending.leaves(group) if isinstance(leaf, SyncdError)]
-    return JobEnd(job.name, tuple(results), tuple(errors))
+    return JobEnd(job.name, tuple(results), tuple(errors), job.thresholds)
 
 
 def _print(

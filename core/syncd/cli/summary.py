@@ -11,7 +11,8 @@ from syncd.cli import ending
 from syncd.cli.columns import table
 from syncd.errors import SyncdError
 from syncd.events import RunFinished
-from syncd.jobs import Result, Verdict, exit_code
+from syncd.jobs import Result, Verdict, exit_code, judged
+from syncd.rounds import Thresholds
 
 COUNTS: Final = (
     "records",
@@ -53,11 +54,13 @@ class JobEnd:
     job: str
     results: tuple[Result, ...] = ()
     errors: tuple[SyncdError, ...] = ()
+    thresholds: Thresholds = attrs.field(factory=Thresholds)
 
     @property
     def code(self) -> int:
         codes = [ending.code_of(error) for error in self.errors]
-        return ending.worst([exit_code(self.results), *codes])
+        done = [exit_code(self.results, self.thresholds)] if self.results else []
+        return ending.worst([*done, *codes])
 
 
 @attrs.frozen
@@ -156,6 +159,7 @@ def as_json(ends: Sequence[JobEnd], runs: Sequence[RunFinished]) -> dict[str, An
             {
                 "job": end.job,
                 "exit_code": end.code,
+                "status": judged(end.results, end.thresholds).status if end.results else "failed",
                 "errors": [str(error) for error in end.errors],
                 "partitions": [
                     attrs.asdict(tally)

@@ -14,6 +14,7 @@ from cronsim import CronSim, CronSimError
 from syncd.config.values import Duration, Unwanted, between, did_you_mean, lasting
 from syncd.events import Level
 from syncd.model import Instance, Secret
+from syncd.rounds import Thresholds
 
 
 def about(meaning: str) -> dict[str, Any]:
@@ -88,6 +89,11 @@ class Daemon:
             "after this one was killed"
         ),
     )
+    history_seconds: Duration = attrs.field(
+        default=90 * 86400.0,
+        validator=lasting("1h", "3660d"),
+        metadata=about("how long runs and rounds stay in the history"),
+    )
     drain_timeout_seconds: Duration = attrs.field(
         default=25.0,  # Kubernetes kills 30 s after SIGTERM (terminationGracePeriodSeconds)
         validator=lasting("0s", "1h"),
@@ -153,6 +159,11 @@ def _cron(instance: Any, _attribute: object, value: str | None) -> None:
         raise Unwanted("but every is given, too; keep one of them")
 
 
+def _share(_instance: object, _attribute: object, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise Unwanted("wanted a share between 0 and 1, such as 0.95")
+
+
 @attrs.frozen
 class Job:
     """A schedule of streams; without every and cron it runs when it is asked to."""
@@ -185,9 +196,48 @@ class Job:
             "environment overrides it"
         ),
     )
+    jitter_seconds: Duration = attrs.field(
+        default=0.0,
+        validator=lasting("0s", "1d"),
+        metadata=about("over how long a round's partitions are spread, so as not to come at once"),
+    )
+    overlap: Literal["skip", "queue"] = attrs.field(
+        default="skip",
+        metadata=about(
+            "a moment that comes while the round before still runs: let it pass by, or "
+            "begin another round right after"
+        ),
+    )
+    after: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=about("jobs after which a round begins, once each of them has ended well"),
+    )
+    partial_below: float = attrs.field(
+        default=1.0,
+        validator=_share,
+        metadata=about(
+            "a round is partial where less than this share of its partitions is complete"
+        ),
+    )
+    failed_below: float = attrs.field(
+        default=0.9,
+        validator=_share,
+        metadata=about("and with less than this share it failed"),
+    )
     partitions_per_account: int = attrs.field(
         default=1, validator=between(1, 1000), metadata=about("partitions of one account at once")
     )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.partial_below, self.failed_below)
+
+    @property
+    def schedule(self) -> str:
+        """Return the schedule as text: where that changes, the next moment is reckoned anew."""
+        if self.cron is not None:
+            return f"cron {self.cron} {self.timezone}"
+        return "" if self.every_seconds is None else f"every {self.every_seconds:g} s"
 
 
 def _names(mapping: Mapping[str, Any]) -> str:

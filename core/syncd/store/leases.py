@@ -20,6 +20,10 @@ from syncd.store.hops import Connection
 from syncd.store.statements import load
 
 _SQL = load("lease")
+_ROUND = load("round")
+
+NEVER_SECONDS = 366 * 86400.0  # until its job's next round makes a partition due
+_VERDICTS = {"complete", "partial", "waiting", "failed"}  # what ends a turn: a drained run has not
 
 
 @attrs.frozen
@@ -67,11 +71,16 @@ def claim(
     free: int,
     ids: Sequence[int] | None = None,
     early: bool = False,
+    wanted: bool = False,
+    busy: Sequence[str] = (),
+    round_id: int | None = None,
     now: datetime | None = None,
 ) -> list[Lease]:
     """Take the lease on up to `free` partitions, most urgent first.
 
-    `ids` narrows the choice; `early` takes them before they are due.
+    `ids` narrows the choice, and `wanted` to what this job waits for; `busy` are accounts that have
+    no free slot. `early` takes partitions before they are due. `round_id`: what the runs are part
+    of, where that is no round that daemons share.
     """
     if ids is None:
         connection.execute(_SQL["read_in_order"])
@@ -85,6 +94,9 @@ def claim(
             "free": free,
             "ids": None if ids is None else list(ids),
             "early": early,
+            "wanted_by": job if wanted else None,
+            "busy": list(busy),
+            "round": round_id,
             "now": now,
         },
     ).fetchall()
@@ -157,7 +169,7 @@ def release(
     lease: Lease,
     decided: Next,
     *,
-    wait_seconds: float,
+    job: str,
     committed: bool,
     effort: Effort,
     error_class: str | None,
@@ -167,11 +179,16 @@ def release(
 
     Raises: `LeaseLost` where there was nothing left to give back.
     """
+    if decided.status in _VERDICTS:
+        told = {"id": lease.partition_id, "job": job, "verdict": decided.status}
+        connection.execute(_ROUND["settle"], told)
+    wait = decided.wait_seconds
     released = connection.execute(
         _SQL["release"],
         {
             **lease.named(),
-            "wait_seconds": wait_seconds,
+            "wait_seconds": NEVER_SECONDS if wait is None else wait,
+            "stays": wait is not None and decided.status in _VERDICTS,
             "failures": decided.failures,
             "reset": committed,
             "message": decided.message,

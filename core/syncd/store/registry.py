@@ -10,7 +10,7 @@ from uuid import UUID
 import attrs
 import msgspec
 
-from syncd.model import Instance, Slice
+from syncd.model import Instance, Partition, Slice
 from syncd.store.hops import Connection
 from syncd.store.statements import load
 
@@ -56,6 +56,12 @@ def register_partitions(
     )
     rows = connection.execute(_SQL["partition_ids"], {**whose, "names": names})
     return {row["slice"]: row["id"] for row in rows}
+
+
+def known_partitions(connection: Connection, whole: Partition) -> list[int]:
+    """Return the ids of all partitions of an account's feed that are known."""
+    whose = {"instance": whole.instance, "account": whole.account, "feed": whole.feed}
+    return [row["id"] for row in connection.execute(_SQL["known_partitions"], whose)]
 
 
 @attrs.frozen

@@ -20,6 +20,8 @@ WITH moment AS MATERIALIZED (
       -- No join: that may begin at the account, and read all of its partitions.
       AND (SELECT a.state FROM syncd.account a WHERE a.instance = p.instance AND a.name = p.account) = 'ready'
       AND (%(ids)s::bigint[] IS NULL OR p.id = ANY (%(ids)s::bigint[]))
+      AND (%(wanted_by)s::text IS NULL OR p.job = %(wanted_by)s)
+      AND NOT p.account = ANY (%(busy)s::text[])
       AND (%(early)s OR (p.claim_at <= (SELECT now FROM moment) AND p.due_at <= (SELECT now FROM moment)))
       AND (p.lease_until IS NULL OR p.lease_until <= (SELECT now FROM moment))
     ORDER BY p.claim_at, p.id
@@ -39,8 +41,11 @@ WITH moment AS MATERIALIZED (
     FROM claimed c
     WHERE r.partition_id = c.id AND r.epoch = c.epoch - 1 AND r.status = 'running'
 ), opened AS (
-    INSERT INTO syncd.run (job, partition_id, owner, epoch, started_at)
-    SELECT %(job)s, c.id, c.owner, c.epoch, c.clock FROM claimed c
+    INSERT INTO syncd.run (job, partition_id, owner, epoch, started_at, round_id)
+    SELECT %(job)s, c.id, c.owner, c.epoch, c.clock, coalesce(%(round)s, (
+        SELECT t.round_id FROM syncd.turn t JOIN syncd.round r ON r.id = t.round_id
+        WHERE t.partition_id = c.id AND t.verdict IS NULL AND r.job = %(job)s))
+    FROM claimed c
     RETURNING id, partition_id
 )
 SELECT c.*, o.id AS run_id
@@ -76,19 +81,30 @@ WHERE id = %(id)s AND epoch = %(epoch)s AND token = %(token)s
 FOR UPDATE;
 
 -- name: release
--- Give the lease back and write where the partition goes from here.
-UPDATE syncd.partition
+-- Give the lease back and write where the partition goes from here: a retry stays its job's, else whoever
+-- has waited longest for a turn is next, at once, or nobody is.
+UPDATE syncd.partition p
 SET token = NULL, owner = NULL, lease_until = NULL,
-    due_at = syncd.clock(%(now)s) + make_interval(secs => %(wait_seconds)s),
-    claim_at = syncd.clock(%(now)s) + make_interval(secs => %(wait_seconds)s - priority),
+    job = n.job, due_at = n.due_at, claim_at = n.due_at - make_interval(secs => p.priority),
     failures = %(failures)s,
     failing_since = CASE WHEN %(failures)s = 0 THEN NULL
                          WHEN %(reset)s THEN syncd.clock(%(now)s)
-                         ELSE coalesce(failing_since, syncd.clock(%(now)s)) END,
+                         ELSE coalesce(p.failing_since, syncd.clock(%(now)s)) END,
     last_error = CASE WHEN %(failures)s = 0 THEN NULL ELSE %(message)s END,
-    state = CASE WHEN %(park)s::text IS NULL THEN state ELSE 'parked' END,
-    parked_reason = coalesce(%(park)s::text, parked_reason)
-WHERE id = %(id)s AND epoch = %(epoch)s AND token = %(token)s;
+    state = CASE WHEN %(park)s::text IS NULL THEN p.state ELSE 'parked' END,
+    parked_reason = coalesce(%(park)s::text, p.parked_reason)
+FROM (
+    SELECT CASE WHEN %(stays)s THEN q.job ELSE owed.job END AS job,
+           syncd.clock(%(now)s) + make_interval(secs =>
+               CASE WHEN NOT %(stays)s AND owed.job IS NOT NULL THEN 0 ELSE %(wait_seconds)s END) AS due_at
+    FROM syncd.partition q
+    LEFT JOIN LATERAL (
+        SELECT r.job FROM syncd.turn t JOIN syncd.round r ON r.id = t.round_id
+        WHERE t.partition_id = q.id AND t.verdict IS NULL ORDER BY r.id LIMIT 1
+    ) owed ON true
+    WHERE q.id = %(id)s
+) n
+WHERE p.id = %(id)s AND p.epoch = %(epoch)s AND p.token = %(token)s;
 
 -- name: finish_run
 -- Close a run's row.

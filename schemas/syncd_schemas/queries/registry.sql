@@ -33,6 +33,11 @@ WHERE (partition.slice_settings, partition.priority)
 SELECT slice, id FROM syncd.partition
 WHERE instance = %(instance)s AND account = %(account)s AND feed = %(feed)s AND slice = ANY (%(names)s::text[]);
 
+-- name: known_partitions
+-- The numbers of all slices of an account's feed.
+SELECT id FROM syncd.partition
+WHERE instance = %(instance)s AND account = %(account)s AND feed = %(feed)s ORDER BY id;
+
 -- name: beat
 -- A sign of life. Answers with how many processes live, ourselves included, and the server's limit.
 WITH alive AS (

@@ -1,0 +1,178 @@
+"""What the runs of a job work with: for each account and feed a pipeline, its tables, a client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import attrs
+
+from syncd import bulk
+from syncd.commit import Target
+from syncd.config import Job
+from syncd.daemon import Process
+from syncd.errors import PluginError, SourceError, SyncdError, Unauthorized
+from syncd.events import PartitionParked, TableChanged
+from syncd.http import Client
+from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
+from syncd.plugins import Pipeline
+from syncd.store import leases, registry
+from syncd.work import Order, Work
+
+
+@attrs.frozen
+class Place:
+    """One account's feed, as a job walks it."""
+
+    whole: Partition
+    work: Work
+    target: Target
+
+    def order(self, job: Job, *, mode: Mode, verify: bool = False) -> Order:
+        """Say what a job wants here; a feed that can only be walked in full is."""
+        incremental = self.work.pipeline.feed.incremental
+        return Order(job.name, mode if incremental else "full", self.target, verify)
+
+
+@attrs.frozen
+class Outfit:
+    """All places of one job, and how its accounts stand."""
+
+    job: Job
+    instance: Instance[Any]
+    places: Mapping[tuple[str, str], Place]  # by account and feed
+    parked: Mapping[str, str | None]  # by account, why
+
+
+@asynccontextmanager
+async def outfitted(
+    process: Process, job: Job, *, patience_seconds: float
+) -> AsyncIterator[Outfit]:
+    """Open what a job's runs work with: session, clients, pipelines, tables that fit.
+
+    Raises: what the plugin's lifespan and the database raise.
+    """
+    instance = process.config.instances[job.connector]
+    async with AsyncExitStack() as stack:
+        session = None
+        lifespan = process.plugins.lifespan(instance)
+        if lifespan is not None:
+            session = await stack.enter_async_context(lifespan)
+        parked = await process.hops.run(registry.register_instance, instance)
+        walked = [await _walked(process, instance, *each) for each in feeds_of(instance, job)]
+        places: dict[tuple[str, str], Place] = {}
+        for account in instance.accounts:
+            client = await stack.enter_async_context(client_of(process, instance, account))
+            for pipeline, target in walked:
+                whole = Partition(instance.name, account.name, pipeline.feed.name)
+                work = _work(process, pipeline, account, client)
+                work = attrs.evolve(work, session=session, patience_seconds=patience_seconds)
+                places[whole.account, whole.feed] = Place(whole, work, target)
+        yield Outfit(job, instance, places, parked)
+
+
+async def expand(process: Process, place: Place) -> dict[int, Partition]:
+    """Ask a place for its slices, and make them known; answer with the partitions by id.
+
+    Raises: `SourceError` where the plugin's look-ups fail, `PluginError` where it breaks.
+    """
+    slices = await _slices(process, place)
+    whole = place.whole
+    ids = await process.hops.run(
+        registry.register_partitions,
+        whole.instance,
+        account=whole.account,
+        feed=whole.feed,
+        slices=slices,
+    )
+    return {ids[part.name]: attrs.evolve(whole, slice=part) for part in slices}
+
+
+async def note_hindrance(process: Process, place: Place, error: SourceError) -> None:
+    """Note that an account's look-ups failed; the other accounts go on."""
+    if isinstance(error, Unauthorized):
+        whole = place.whole
+        await process.hops.run(leases.park_account, whole.instance, whole.account, str(error))
+        process.emit(PartitionParked(str(attrs.evolve(whole, feed="*")), str(error)))
+
+
+def parked_message(instance: str, reason: str) -> str:
+    return f"parked: {reason}; then run `syncd resume {instance}`"
+
+
+def client_of(process: Process, instance: Instance[Any], account: Account[Any]) -> Client:
+    """Return the HTTP client for one account; accounts share quotas of the same key."""
+    name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
+    return Client(
+        name,
+        instance.connector.upstream(instance.settings, account.settings),
+        limiters=process.limiters,
+        emit=process.emit,
+        clock=process.clock.now,
+        random=process.random,
+        scope=instance.name,
+    )
+
+
+def feeds_of(instance: Instance[Any], job: Job) -> Iterator[tuple[Feed, frozenset[str]]]:
+    """Yield the feeds a job walks, each with the streams it wants of it."""
+    for feed in instance.connector.feeds:
+        names = {stream.name for stream in feed.streams}
+        wanted = names & set(job.streams) if job.streams else names
+        if wanted:
+            yield feed, frozenset(wanted)
+
+
+async def _walked(
+    process: Process, instance: Instance[Any], feed: Feed, streams: frozenset[str]
+) -> tuple[Pipeline, Target]:
+    """Bind a feed's pipeline, and make its tables fit."""
+    pipeline = process.plugins.pipeline(instance, feed)
+    target = Target.of(instance, pipeline, streams)
+    changed = await process.hops.run(
+        bulk.apply,
+        list(target.tables.values()),
+        lock_timeout_seconds=process.config.database.lock_timeout_seconds,
+    )
+    for table, statements in changed.items():
+        process.emit(TableChanged(table, statements))
+    return pipeline, target
+
+
+def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: Client) -> Work:
+    instance = pipeline.instance
+    upstream = instance.connector.upstream(instance.settings, account.settings)
+    return Work(
+        pipeline=pipeline,
+        account=account,
+        client=client,
+        quota=next(each for each in upstream.quotas if each.key == pipeline.feed.quota),
+        hops=process.hops,
+        clock=process.clock,
+        random=process.random,
+        emit=process.emit,
+        draining=process.draining,
+    )
+
+
+async def _slices(process: Process, place: Place) -> Sequence[Slice]:
+    work = place.work
+    if work.pipeline.partitions is None:
+        return [Slice()]
+    context: Context[Any, Any] = Context(
+        http=work.client.for_fetch(),
+        account=work.account,
+        settings=work.pipeline.instance.settings,
+        session=work.session,
+        partition=place.whole,
+        request=Request("full", None, process.clock.now()),
+    )
+    try:
+        return await work.pipeline.partitions(context)
+    except SyncdError:
+        raise
+    except Exception as error:  # a plugin's function may raise anything
+        plugin = work.pipeline.plugin
+        what = f"partitions of plugin {plugin} raised {type(error).__name__}: {error}"
+        raise PluginError(str(place.whole), what, "mend the plugin") from error

@@ -1,0 +1,297 @@
+"""Which partition next: jobs become due, their partitions are claimed and run, rounds end.
+
+Every daemon runs this loop over the same tables. A round is begun and ended by whichever daemon
+looks first; each takes as many partitions as it has free slots, of each job and account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import attrs
+import trio
+
+from syncd.building import Outfit, Place, expand, note_hindrance
+from syncd.config import Job
+from syncd.daemon import Process
+from syncd.errors import SourceError, StoreError, SyncdError
+from syncd.events import (
+    DbUnavailable,
+    JobHindered,
+    RoundFinished,
+    RoundSkipped,
+    RoundStarted,
+)
+from syncd.progress import Next
+from syncd.rounds import Begin, End, JobState, PassBy, step
+from syncd.run import claim, run_partition
+from syncd.schedule import first_moment, next_moment
+from syncd.store import leases, registry, rounds
+from syncd.store.leases import Lease
+
+LOOK_SECONDS = 1.0  # between two looks at the jobs, over the upper half of it (jitter)
+UNREACHABLE_SECONDS = 5.0  # between two looks while PostgreSQL cannot be reached
+SETTLE_SECONDS = 5.0  # between two looks at turns that nobody can take
+FORGET_SECONDS = 3600.0  # between two looks at history past its retention
+HINDERED_SECONDS = 30.0  # until a job whose partitions could not be listed is tried again
+
+
+@attrs.define(eq=False)
+class _Running:
+    """A run of ours."""
+
+    job: str
+    account: str
+    scope: trio.CancelScope
+
+
+class Scheduler:
+    """Keeps jobs: begins their rounds, runs what it can claim of them, ends their rounds."""
+
+    def __init__(self, process: Process, outfits: Mapping[str, Outfit]) -> None:
+        self._process = process
+        self._outfits = outfits
+        self._running: set[_Running] = set()
+        self._changed = trio.Event()
+        self._retired = False
+        self._retry_at: dict[str, float] = {}  # of jobs that were hindered, on Trio's clock
+        self._settle_at: dict[str, float] = {}
+        self._forget_at = trio.current_time()
+
+    async def run(self) -> None:
+        """Keep the jobs until the process drains, and wait for the runs to end."""
+        async with trio.open_nursery() as runs:
+            registered = False
+            while not self._over():
+                try:
+                    if not registered:
+                        await self._register()
+                        registered = True
+                    await self._look(runs)
+                except StoreError as error:
+                    self._process.emit(DbUnavailable(str(error)))
+                    await self._pause(UNREACHABLE_SECONDS)
+                else:
+                    await self._pause(LOOK_SECONDS * (0.5 + self._process.random.random() / 2))
+
+    def retire(self) -> None:
+        """Claim nothing any more: another scheduler has taken over."""
+        self._retired = True
+        self._changed.set()
+
+    def _over(self) -> bool:
+        return self._retired or self._process.draining.is_set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for a run to end, for a drain, or for the next look."""
+        self._changed = trio.Event()
+        with trio.move_on_after(seconds):
+            async with trio.open_nursery() as waiting:
+                for event in (self._changed, self._process.draining):
+                    waiting.start_soon(_cancel_at, event, waiting.cancel_scope)
+
+    async def _register(self) -> None:
+        now = self._process.clock.now()
+        first = {
+            name: (outfit.job.schedule, first_moment(**_schedule(outfit.job), now=now))
+            for name, outfit in self._outfits.items()
+        }
+        await self._process.hops.run(rounds.register, first)
+
+    async def _look(self, runs: trio.Nursery) -> None:
+        """Advance every job, then claim what there are free slots for."""
+        for state in await self._process.hops.run(rounds.states, list(self._outfits)):
+            await self._advance(state, self._outfits[state.name])
+        for outfit in self._outfits.values():
+            while await self._claim_one(outfit, runs):
+                pass
+        await self._forget()
+
+    # --- Rounds -----------------------------------------------------------------------------------
+
+    async def _advance(self, state: JobState, outfit: Outfit) -> None:
+        job = outfit.job
+        self._process.clock.observe(state.now)
+        if state.cancelled:
+            for running in self._running:
+                if running.job == job.name:
+                    running.scope.cancel()
+        match step(state, overlap=job.overlap):
+            case Begin(trigger=trigger):
+                if trio.current_time() >= self._retry_at.get(job.name, 0.0):
+                    await self._begin(state, outfit, trigger)
+            case PassBy(reason=reason, queue=queue):
+                seen = await self._process.hops.run(
+                    rounds.pass_by, state, next_at=_next(job, state), queue=queue
+                )
+                if seen:
+                    self._process.emit(RoundSkipped(job.name, reason, queue))
+            case End(cancelled=cancelled):
+                await self._end(state, outfit, cancelled=cancelled)
+            case None:
+                await self._settle(state)
+
+    async def _begin(self, state: JobState, outfit: Outfit, trigger: Any) -> None:
+        job = outfit.job
+        ids = await self._partitions(outfit)
+        if ids is None:
+            return
+        begun = await self._process.hops.run(
+            rounds.begin,
+            state,
+            ids,
+            trigger=trigger,
+            next_at=_next(job, state),
+            jitter_seconds=job.jitter_seconds,
+            known=list(self._outfits),
+        )
+        if begun is not None:
+            self._process.emit(RoundStarted(job.name, begun[1], trigger, len(ids)))
+
+    async def _partitions(self, outfit: Outfit) -> list[int] | None:
+        """List a job's partitions; `None` where the plugin broke, so that the round comes later.
+
+        Where an account's look-ups fail, those of its partitions that are known have their turn.
+        """
+        ids: list[int] = []
+        for place in outfit.places.values():
+            try:
+                ids += await expand(self._process, place)
+            except SourceError as error:
+                await note_hindrance(self._process, place, error)
+                self._hindered(outfit.job, place, error, 0.0)
+                ids += await self._process.hops.run(registry.known_partitions, place.whole)
+            except StoreError:
+                raise
+            except SyncdError as error:
+                self._hindered(outfit.job, place, error, HINDERED_SECONDS)
+                return None
+        return ids
+
+    def _hindered(self, job: Job, place: Place, error: SyncdError, seconds: float) -> None:
+        self._retry_at[job.name] = trio.current_time() + seconds
+        self._process.emit(JobHindered(job.name, str(place.whole), str(error), seconds))
+
+    async def _end(self, state: JobState, outfit: Outfit, *, cancelled: bool) -> None:
+        job = outfit.job
+        followers = {
+            name: other.job.after
+            for name, other in self._outfits.items()
+            if job.name in other.job.after
+        }
+        judged = await self._process.hops.run(
+            rounds.end,
+            state,
+            thresholds=job.thresholds,
+            cancelled=cancelled,
+            followers=followers,
+        )
+        if judged is not None and state.started_at is not None:
+            self._process.emit(
+                RoundFinished(
+                    job=job.name,
+                    number=state.round_number or 0,
+                    status=judged.status,
+                    message=judged.message,
+                    partitions=judged.partitions,
+                    complete=judged.complete,
+                    duration_seconds=round((state.now - state.started_at).total_seconds(), 3),
+                )
+            )
+
+    async def _settle(self, state: JobState) -> None:
+        """Look now and then whether a round waits for what cannot come."""
+        if state.round_id is None or self._busy_with(state.name):
+            return
+        now = trio.current_time()
+        if now >= self._settle_at.get(state.name, 0.0):
+            self._settle_at[state.name] = now + SETTLE_SECONDS
+            await self._process.hops.run(rounds.settle_unable, state.round_id)
+
+    async def _forget(self) -> None:
+        if trio.current_time() < self._forget_at:
+            return
+        self._forget_at = trio.current_time() + FORGET_SECONDS
+        history = self._process.config.daemon.history_seconds
+        forgotten = rounds.FORGET_AT_ONCE
+        while forgotten == rounds.FORGET_AT_ONCE:
+            forgotten = await self._process.hops.run(rounds.forget, history_seconds=history)
+
+    # --- Runs -------------------------------------------------------------------------------------
+
+    def _busy_with(self, job: str) -> int:
+        return sum(running.job == job for running in self._running)
+
+    async def _claim_one(self, outfit: Outfit, runs: trio.Nursery) -> bool:
+        """Claim and start the most urgent partition of a job, where a slot is free."""
+        job = outfit.job
+        process = self._process
+        if self._over() or self._busy_with(job.name) >= job.concurrency:
+            return False
+        accounts = [each.account for each in self._running if each.job == job.name]
+        full = {a for a in accounts if accounts.count(a) >= job.partitions_per_account}
+        claimed = await claim(
+            process.hops,
+            process.clock,
+            owner=process.identity.id,
+            job=job.name,
+            lease_seconds=process.keeper.lease_seconds,
+            wanted=True,
+            busy=sorted(full),
+        )
+        if claimed is None:
+            return False
+        lease, sent_at = claimed
+        running = _Running(job.name, lease.partition.account, trio.CancelScope())
+        self._running.add(running)
+        runs.start_soon(self._run_one, running, outfit, lease, sent_at)
+        return True
+
+    async def _run_one(
+        self, running: _Running, outfit: Outfit, lease: Lease, sent_at: float
+    ) -> None:
+        place = outfit.places.get((lease.partition.account, lease.partition.feed))
+        try:
+            if place is None:
+                await self._let_go(lease, outfit.job)
+                return
+            order = place.order(outfit.job, mode=outfit.job.mode)
+            keeper = self._process.keeper
+            with running.scope:
+                await run_partition(place.work, order, lease, keeper=keeper, sent_at=sent_at)
+        finally:
+            self._running.discard(running)
+            self._changed.set()
+
+    async def _let_go(self, lease: Lease, job: Job) -> None:
+        """Give a partition back whose account or feed is configured no more."""
+        rest = Next("drained", None, lease.standing.failures, "it is configured no more")
+        with suppress(StoreError):  # else the lease runs out by itself
+            await self._process.hops.run(
+                leases.release,
+                lease,
+                rest,
+                job=job.name,
+                committed=False,
+                effort=leases.Effort(),
+                error_class=None,
+            )
+
+
+async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _schedule(job: Job) -> dict[str, Any]:
+    return {"every_seconds": job.every_seconds, "cron": job.cron, "timezone": job.timezone}
+
+
+def _next(job: Job, state: JobState) -> datetime | None:
+    """Return when a job is due next; a round that was asked for shifts no moment to come."""
+    if state.next_at is not None and state.next_at > state.now:
+        return state.next_at
+    return next_moment(**_schedule(job), planned_at=state.next_at, now=state.now)

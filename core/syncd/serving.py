@@ -1,0 +1,83 @@
+"""`syncd serve`: a configuration's jobs are kept, until it is read anew or the process ends."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import attrs
+import trio
+
+from syncd.building import outfitted
+from syncd.config import Config
+from syncd.daemon import Process
+from syncd.errors import ConfigError, SyncdError
+from syncd.events import ConfigRejected, ConfigReloaded, DaemonReady
+from syncd.plugins import Plugins
+from syncd.scheduler import Scheduler
+
+# In a daemon a partition whose cursors must wait gives its slot back; a short wait is cheaper.
+PATIENCE_SECONDS = 5.0
+
+Reload = Callable[[], tuple[Config, Plugins]]  # raises `SyncdError` where anything is wrong
+
+
+async def serve(process: Process, reload: Reload) -> None:
+    """Keep all jobs until the process drains; SIGHUP reads the configuration anew.
+
+    Raises: what opening the first configuration raises.
+    """
+    async with trio.open_nursery() as beside:
+        async with trio.open_nursery() as generations:
+            first = await generations.start(_generation, process)
+            process.emit(DaemonReady(len(process.config.jobs)))
+            beside.start_soon(_watch_hangups, process, reload, generations, first)
+        beside.cancel_scope.cancel()
+
+
+async def _generation(
+    process: Process, task_status: trio.TaskStatus[Scheduler] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Keep the jobs of one configuration; what it opened is closed once its last run has ended."""
+    async with AsyncExitStack() as stack:
+        outfits = {}
+        for name, job in process.config.jobs.items():
+            opened = outfitted(process, job, patience_seconds=PATIENCE_SECONDS)
+            outfits[name] = await stack.enter_async_context(opened)
+        scheduler = Scheduler(process, outfits)
+        task_status.started(scheduler)
+        await scheduler.run()
+
+
+async def _watch_hangups(
+    process: Process, reload: Reload, generations: trio.Nursery, current: Scheduler
+) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
+        async for _ in hangups:
+            try:
+                current = await _renewed(process, reload, generations, current)
+            except SyncdError as error:
+                process.emit(ConfigRejected(str(error)))
+
+
+async def _renewed(
+    process: Process, reload: Reload, generations: trio.Nursery, current: Scheduler
+) -> Scheduler:
+    """Take a new configuration over, all of it or nothing.
+
+    Raises: `SyncdError` where it has problems, or needs a process of its own.
+    """
+    config, plugins = reload()
+    for table, was, now in (
+        ("[database]", process.config.database, config.database),
+        ("[daemon]", process.config.daemon, config.daemon),
+        ("[log]", process.config.log, config.log),
+    ):
+        if was != now:
+            raise ConfigError(table, "it is different now", "restart syncd for that")
+    renewed = attrs.evolve(process, config=config, plugins=plugins)
+    scheduler: Scheduler = await generations.start(_generation, renewed)
+    current.retire()
+    process.emit(ConfigReloaded(len(config.jobs)))
+    return scheduler
