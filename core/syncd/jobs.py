@@ -27,7 +27,7 @@ from syncd.errors import (
 from syncd.events import LeaseWaiting
 from syncd.model import Mode, Partition
 from syncd.progress import Broke, Drained, OnlyWaiting, PassEnded
-from syncd.rounds import Judged, Thresholds, judge
+from syncd.rounds import BY_DEFAULT, Judged, Thresholds, judge
 from syncd.run import GIVE_BACK_SECONDS, Finished, claim, run_partition
 from syncd.store import leases, rounds
 from syncd.work import Order, Work
@@ -60,7 +60,7 @@ class Result:
     finished: Finished | None  # its last run; `None` where it was never claimed
 
 
-def judged(results: Sequence[Result], thresholds: Thresholds) -> Judged:
+def judged(results: Sequence[Result], thresholds: Thresholds = BY_DEFAULT) -> Judged:
     """Say how a job's run ended, by the share of its partitions that are complete."""
     ended = judge(Counter(result.verdict for result in results), thresholds)
     if any(result.verdict == "drained" for result in results):
@@ -68,7 +68,7 @@ def judged(results: Sequence[Result], thresholds: Thresholds) -> Judged:
     return ended
 
 
-def exit_code(results: Sequence[Result], thresholds: Thresholds) -> int:
+def exit_code(results: Sequence[Result], thresholds: Thresholds = BY_DEFAULT) -> int:
     """Return the exit code of a job's run: of a failure, the worst cause speaks."""
     match judged(results, thresholds).status:
         case "complete":

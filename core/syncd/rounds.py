@@ -27,6 +27,9 @@ class Thresholds:
     failed_below: float = 0.9
 
 
+BY_DEFAULT = Thresholds()
+
+
 @attrs.frozen
 class Judged:
     """How a round ended."""

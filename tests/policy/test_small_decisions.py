@@ -12,30 +12,11 @@ from syncd.clock import DatabaseClock
 from syncd.daemon import pool_size
 from syncd.jobs import Result, Verdict, exit_code
 from syncd.model import Page
-from syncd.schedule import ON_REQUEST_SECONDS, seconds_until_next
+from syncd.rounds import Thresholds
 from syncd.store.registry import Life
 from syncd.tally import Meter, Tally, progress
 
 NOW = datetime(2026, 11, 22, 1, 30, tzinfo=UTC)
-
-
-def until(
-    *, every_seconds: float | None = None, cron: str | None = None, timezone: str = "UTC"
-) -> float:
-    return seconds_until_next(every_seconds=every_seconds, cron=cron, timezone=timezone, now=NOW)
-
-
-def test_an_interval_is_counted_from_the_end_of_the_run() -> None:
-    assert until(every_seconds=21_600.0) == 21_600.0
-
-
-def test_cron_is_read_in_its_time_zone() -> None:
-    assert until(cron="0 2 * * *") == 1800
-    assert until(cron="0 9 * * *", timezone="Asia/Ho_Chi_Minh") == 1800
-
-
-def test_a_job_without_a_schedule_waits_to_be_asked() -> None:
-    assert until() == ON_REQUEST_SECONDS
 
 
 @given(st.integers(1, 1000), st.integers(1, 50), st.integers(10, 5000))
@@ -53,17 +34,24 @@ def test_all_processes_together_stay_within_their_share(
     [
         ([], 0),
         (["complete"], 0),
-        (["complete", "partial"], 3),
+        (["partial"], 3),
         (["waiting"], 3),
-        (["partial", "drained"], 75),
+        (["failed"], 1),
         (["held"], 75),
         (["throttled"], 75),
-        (["drained", "unavailable"], 69),
-        (["unavailable", "failed", "complete"], 1),
+        (["unavailable"], 69),
+        (["complete"] * 19 + ["failed"], 3),
+        (["complete"] * 8 + ["failed"] * 2, 1),
+        (["complete"] * 8 + ["unavailable", "throttled"], 69),
+        (["complete"] * 8 + ["partial"] * 2, 1),
+        (["partial", "drained"], 75),
+        (["complete", "drained", "failed"], 1),
     ],
 )
-def test_the_worst_verdict_is_the_exit_code(verdicts: list[Verdict], code: int) -> None:
-    assert exit_code([Result("p", verdict, "", None) for verdict in verdicts]) == code
+def test_the_share_that_is_complete_and_the_worst_cause_make_the_exit_code(
+    verdicts: list[Verdict], code: int
+) -> None:
+    assert exit_code([Result("p", verdict, "", None) for verdict in verdicts], Thresholds()) == code
 
 
 def test_the_reckoned_clock_goes_on_without_asking_and_is_never_ahead() -> None:

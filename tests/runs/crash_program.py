@@ -1,4 +1,4 @@
-"""A process that runs one job once, and is killed or stopped at a named step: for tests only.
+"""A process that runs a job, or serves, and is killed or stopped at a named step: for tests only.
 
 Production code has no switch for this: the program arms `syncd.faults` itself. It reads its order
 from `order.json` in a folder, and leaves there, before it sends itself the signal, `trapped.json`
@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import attrs
 import library
+import mall
 import msgspec
 import sightings
 import trio
 from traps import Step, Trap
 
-from syncd import config, faults, jobs
+from syncd import config, faults, jobs, serving
 from syncd.daemon import Process, Root, Stopped
 from syncd.observe import Observer
 from syncd.plugins import Plugins
@@ -44,6 +46,7 @@ class Order:
     config: str
     wait_seconds: float
     trapped: Trapped | None = None
+    serves: bool = False
 
 
 @attrs.frozen
@@ -57,7 +60,12 @@ class Engine:
     def of(cls, file: Path) -> Engine:
         """Read a configuration; the plugins it enables are the bundled one and the tests' own."""
         raw = config.read(file)
-        known = {"cars": cars, "library": library.PLUGIN, "sightings": sightings}
+        known = {
+            "cars": cars,
+            "library": library.PLUGIN,
+            "mall": mall.PLUGIN,
+            "sightings": sightings,
+        }
         plugins = Plugins({name: known[name] for name in raw.plugins})
         return cls(config.structure(raw, plugins.connectors, environment={}), plugins)
 
@@ -70,6 +78,18 @@ class Engine:
 
         return await Root(self.settings, self.plugins, observer).run(main)
 
+    async def serve(self, file: Path, observer: Observer) -> None:
+        """Keep its jobs until it is told to stop."""
+
+        def reload() -> tuple[config.Config, Plugins]:
+            again = Engine.of(file)
+            return again.settings, again.plugins
+
+        async def main(process: Process) -> None:
+            await serving.serve(process, reload)
+
+        await Root(self.settings, self.plugins, observer).run(main)
+
 
 def main(folder: Path) -> int:
     """Carry out the order that stands in a folder."""
@@ -78,6 +98,10 @@ def main(folder: Path) -> int:
         faults.arm(Trap(order.trapped.step, partial(spring, order.trapped, folder)))
     engine = Engine.of(Path(order.config))
     observer = Observer(stream=sys.stderr, level="debug")
+    if order.serves:
+        with suppress(Stopped):
+            trio.run(engine.serve, Path(order.config), observer)
+        return 0
     run = partial(engine.run, wait_seconds=order.wait_seconds, observer=observer)
     try:
         results = trio.run(run)
@@ -85,7 +109,8 @@ def main(folder: Path) -> int:
         return STOPPED
     said = [{"verdict": each.verdict, "message": each.message} for each in results]
     print(msgspec.json.encode(said).decode(), flush=True)
-    return jobs.exit_code(results)
+    (job,) = engine.settings.jobs.values()
+    return jobs.exit_code(results, job.thresholds)
 
 
 def spring(trapped: Trapped, folder: Path) -> None:

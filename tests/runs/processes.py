@@ -144,15 +144,17 @@ class Programs:
         wait_seconds: float = DEADLINE_SECONDS,
         at: Step | None = None,
         sends: signal.Signals = signal.SIGKILL,
+        serves: bool = False,
     ) -> Program:
         """Start a process that runs the one job of a configuration.
 
         `at` a step it `sends` itself a signal. `wait_seconds`: for a partition that another holds.
+        `serves`: keep the jobs of the configuration, as a daemon does.
         """
         folder = self._folder / f"process-{len(self._started) + 1}"
         folder.mkdir()
         trapped = None if at is None else Trapped(at, sends)
-        order = Order(str(config), wait_seconds, trapped)
+        order = Order(str(config), wait_seconds, trapped, serves)
         (folder / "order.json").write_bytes(msgspec.json.encode(order))
         assert self._launcher.stdin is not None
         self._launcher.stdin.write(f"{folder}\n".encode())

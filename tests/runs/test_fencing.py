@@ -181,7 +181,7 @@ async def test_a_superseded_lease_begins_and_ends_and_gives_back_nothing(store: 
     active = await store.begun(late)
     await store.held(after=AN_HOUR)
     before = (facts.partition(store.dsn), facts.walked(store.dsn), facts.runs(store.dsn))
-    given_back: dict[str, Any] = {"wait_seconds": 0.0, "committed": True, "error_class": None}
+    given_back: dict[str, Any] = {"job": "j", "committed": True, "error_class": None}
     noted: dict[str, Any] = {"wait_seconds": 0.0, "give_up": False, "error": "too late"}
     node = roots([FIRST])[0]
     attempts: tuple[Callable[[Connection], object], ...] = (

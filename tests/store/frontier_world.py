@@ -458,7 +458,7 @@ def release(world: World, lease: Lease) -> Callable[[Connection], None]:
             connection,
             lease,
             decided,
-            wait_seconds=0.0,
+            job="j",
             committed=True,
             effort=Effort(),
             error_class=None,

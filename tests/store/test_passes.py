@@ -93,7 +93,7 @@ def state(connection: Connection, table: str, column: str) -> list[Any]:
 def given_back(connection: Connection, lease: Lease, *, now: datetime = NOW, **other: Any) -> None:
     said: dict[str, Any] = {
         "status": "complete",
-        "wait_seconds": None,
+        "wait_seconds": 60.0,
         "failures": 0,
         "message": "",
     } | other
@@ -101,7 +101,7 @@ def given_back(connection: Connection, lease: Lease, *, now: datetime = NOW, **o
         connection,
         lease,
         Next(**said),
-        wait_seconds=60.0,
+        job="j",
         committed=True,
         effort=Effort(requests=3),
         error_class=None,

@@ -12,7 +12,7 @@ from syncd.cli.columns import table
 from syncd.errors import SyncdError
 from syncd.events import RunFinished
 from syncd.jobs import Result, Verdict, exit_code, judged
-from syncd.rounds import Thresholds
+from syncd.rounds import BY_DEFAULT, Thresholds
 
 COUNTS: Final = (
     "records",
@@ -54,7 +54,7 @@ class JobEnd:
     job: str
     results: tuple[Result, ...] = ()
     errors: tuple[SyncdError, ...] = ()
-    thresholds: Thresholds = attrs.field(factory=Thresholds)
+    thresholds: Thresholds = BY_DEFAULT
 
     @property
     def code(self) -> int:

@@ -87,3 +87,9 @@ SELECT r.job, r.status, r.message, r.duration_ms, r.started_at,
        concat_ws('/', CASE WHEN p.account = 'default' THEN p.feed ELSE p.account END, nullif(p.slice, ''))
 FROM syncd.run r JOIN syncd.partition p ON p.id = r.partition_id;
 COMMENT ON VIEW syncd.sync_logs IS 'The history in one list: a row per job and round (store_code is null), and one per run of a partition.';
+COMMENT ON COLUMN syncd.sync_logs.job_name IS 'The job.';
+COMMENT ON COLUMN syncd.sync_logs.status IS 'As of the round, or of the run.';
+COMMENT ON COLUMN syncd.sync_logs.message IS 'One line for the operator.';
+COMMENT ON COLUMN syncd.sync_logs.duration_ms IS 'In milliseconds; empty while it runs.';
+COMMENT ON COLUMN syncd.sync_logs.run_time IS 'When it began.';
+COMMENT ON COLUMN syncd.sync_logs.store_code IS 'Empty for a round; else the account (or the feed, where the upstream has no accounts), and the slice.';
