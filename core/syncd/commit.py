@@ -114,10 +114,10 @@ class Committer:
     async def _made(self, batch: Sequence[Walked]) -> Mapping[str, StreamRows]:
         """Make the rows of a batch that the tables do not know yet."""
         makers = self.target.makers
-        sighted = await trio.to_thread.run_sync(sight_all, makers, batch)
+        sighted = await self.hops.compute(sight_all, makers, batch)
         by_bytes = {name: maker.known_by_bytes(sighted[name]) for name, maker in makers.items()}
         sighted = await self._without_known(sighted, by_bytes)
-        made = await trio.to_thread.run_sync(make_all, makers, sighted)
+        made = await self.hops.compute(make_all, makers, sighted)
         by_values = {name: maker.known_by_values(made[name]) for name, maker in makers.items()}
         return await self._without_known(made, by_values)
 

@@ -272,10 +272,14 @@ def ended_pass(*, failed_items: int, items: int, failed_items_max: int | None = 
 FAILED_PASSES_MAX = 3
 
 
-def failed_pass(*, failed_passes: int, message: str) -> PassEnded:
-    """Decide how a pass whose chain broke ends; `failed_passes` counts this one too."""
+def failed_pass(*, failed_passes: int, message: str, outage: bool = False) -> PassEnded:
+    """Decide how a pass whose chain broke ends; `failed_passes` counts this one too.
+
+    An outage parks nothing: no operator should have to resume 300 partitions after a night without
+    an upstream.
+    """
     park = None
-    if failed_passes >= FAILED_PASSES_MAX:
+    if failed_passes >= FAILED_PASSES_MAX and not outage:
         park = f"{failed_passes} passes in a row failed; last: {message}"
     return PassEnded("failed", park=park, message=message)
 

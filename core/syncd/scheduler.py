@@ -51,7 +51,14 @@ class _Running:
 class Scheduler:
     """Keeps jobs: begins their rounds, runs what it can claim of them, ends their rounds."""
 
-    def __init__(self, process: Process, outfits: Mapping[str, Outfit]) -> None:
+    def __init__(
+        self,
+        process: Process,
+        outfits: Mapping[str, Outfit],
+        *,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._look_seconds = look_seconds
         self._process = process
         self._outfits = outfits
         self._running: set[_Running] = set()
@@ -75,7 +82,9 @@ class Scheduler:
                     self._process.emit(DbUnavailable(str(error)))
                     await self._pause(UNREACHABLE_SECONDS)
                 else:
-                    await self._pause(LOOK_SECONDS * (0.5 + self._process.random.random() / 2))
+                    await self._pause(
+                        self._look_seconds * (0.5 + self._process.random.random() / 2)
+                    )
 
     def retire(self) -> None:
         """Claim nothing any more: another scheduler has taken over."""

@@ -143,10 +143,12 @@ class Walker:
         await self._work.draining.wait()
         self._wind_down(Drained())
 
-    async def _fail_pass(self, message: str) -> None:
+    async def _fail_pass(self, message: str, *, outage: bool = False) -> None:
         """End the pass as failed: its watermark stays."""
         lease = self._tenure.lease
-        ending = await self._work.hops.run(passes.fail, lease, self._pass.id, message)
+        ending = await self._work.hops.run(
+            passes.fail, lease, self._pass.id, message, outage=outage
+        )
         self._work.emit(ending.event(self._where))
         self._wind_down(ending.ended)
 
@@ -286,7 +288,7 @@ class Walker:
         wait = None if given_up else round(decided.wait_seconds, 3)
         work.emit(CursorFailed(self._where, str(node), node.attempts + 1, wait, message))
         if given_up and node.cursor.kind == "chain":
-            await self._fail_pass(f"{node}: {message}")
+            await self._fail_pass(f"{node}: {message}", outage=isinstance(error, Unavailable))
         elif len(self._bugs) >= PLUGIN_BUGS_MAX or self._unavailable >= UNAVAILABLE_MAX:
             self._wind_down(Broke(error))
 

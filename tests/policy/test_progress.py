@@ -257,6 +257,10 @@ def test_three_failed_passes_in_a_row_park_the_partition() -> None:
     assert failed_pass(failed_passes=3, message="m").park is not None
 
 
+def test_an_outage_parks_nothing_however_long_it_lasts() -> None:
+    assert failed_pass(failed_passes=300, message="m", outage=True).park is None
+
+
 @given(st.integers(0, 60), st.floats(0, 0.999))
 def test_waits_between_tries_of_a_cursor_grow_and_stay_bounded(
     attempts: int, chance: float

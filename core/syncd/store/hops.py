@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from os import dup
 from random import Random
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
@@ -144,6 +145,10 @@ class Hops:
             finally:
                 self._active.discard(active)
         raise AssertionError("unreachable")
+
+    async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what needs no database in a thread; a simulation runs it in place."""
+        return await trio.to_thread.run_sync(partial(work, *args, **kwargs))
 
     def _transact(
         self,

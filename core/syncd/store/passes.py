@@ -315,13 +315,23 @@ def complete(
 
 
 def fail(
-    connection: Connection, lease: Lease, pass_id: int, message: str, *, now: datetime | None = None
+    connection: Connection,
+    lease: Lease,
+    pass_id: int,
+    message: str,
+    *,
+    outage: bool = False,
+    now: datetime | None = None,
 ) -> Ending:
-    """End a pass whose chain broke: the watermark stays, the next run begins anew from it."""
-    fence_alone(connection, lease)
-    row = connection.execute(_SQL["note_failed_pass"], {"partition": lease.partition_id}).fetchone()
-    assert row is not None
-    ended = failed_pass(failed_passes=row["failed_passes"], message=message)
+    """End a pass whose chain broke: the watermark stays, the next run begins anew from it.
+
+    `outage`: because the upstream could not be reached, which is not held against the partition.
+    """
+    failed_passes = fence_alone(connection, lease)
+    if not outage:
+        connection.execute(_SQL["note_failed_pass"], {"partition": lease.partition_id})
+        failed_passes += 1
+    ended = failed_pass(failed_passes=failed_passes, message=message, outage=outage)
     return _end(connection, pass_id, ended, now)
 
 

@@ -1,0 +1,121 @@
+"""Schedules over months: no moment twice, none too early, those that were missed count once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import trio
+import trio.testing
+from virtual_world import BEGAN_AT, World, now
+
+from syncd.events import RoundFinished, RoundStarted
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+async def days(number: float) -> None:
+    await trio.sleep(number * DAY)
+
+
+async def test_two_months_have_each_round_once_and_on_its_grid(
+    dsn: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    world = World(dsn, 'every = "12h"')
+    async with trio.open_nursery() as nursery:
+        scheduler = await nursery.start(lambda **k: world.daemon(look_seconds=3600.0, **k))
+        await days(60)
+        scheduler.retire()
+
+    started = [at for at, _ in world.told(RoundStarted)]
+    assert len(started) == 2 * 60
+    late = [(at - BEGAN_AT).total_seconds() % (12 * HOUR) for at in started]
+    assert max(late) <= 3600.0, "as late as a look may be, and not later with every round"
+    assert {event.status for _, event in world.told(RoundFinished)} == {"complete"}
+    assert len(world.stalls.fetched) == 2 * len(started)
+
+
+async def test_days_without_a_daemon_cost_one_round_and_the_grid_stays(
+    dsn: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    world = World(dsn, 'every = "12h"')
+    async with trio.open_nursery() as nursery:
+        scheduler = await nursery.start(lambda **k: world.daemon(look_seconds=1800.0, **k))
+        await days(2.2)
+        scheduler.retire()
+        await days(5.1)
+        scheduler = await nursery.start(lambda **k: world.daemon(look_seconds=1800.0, **k))
+        away_until = now()
+        await days(2)
+        scheduler.retire()
+
+    after = [at for at, _ in world.told(RoundStarted) if at >= away_until]
+    assert (after[0] - away_until).total_seconds() <= 1800.0, "what was missed comes at once"
+    assert len(after) == 1 + 4
+    assert all((at - BEGAN_AT).total_seconds() % (12 * HOUR) <= 1800.0 for at in after[1:])
+
+
+async def test_cron_keeps_its_hour_across_a_change_of_the_clocks(
+    dsn: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """BEGAN_AT is in winter; Berlin's clocks go forward on 2026-03-29."""
+    world = World(dsn, 'cron = "30 3 * * *"\ntimezone = "Europe/Berlin"')
+    berlin = ZoneInfo("Europe/Berlin")
+    async with trio.open_nursery() as nursery:
+        await trio.sleep((datetime(2026, 3, 25, tzinfo=UTC) - BEGAN_AT).total_seconds())
+        scheduler = await nursery.start(lambda **k: world.daemon(look_seconds=600.0, **k))
+        await days(8)
+        scheduler.retire()
+
+    started = [at.astimezone(berlin) for at, _ in world.told(RoundStarted)]
+    assert len(started) == 8
+    assert {at.hour for at in started} == {3}
+    assert {at.minute // 10 for at in started} == {3}
+    assert {later.date() - earlier.date() for earlier, later in pairwise(started)} == {
+        timedelta(days=1)
+    }
+
+
+async def test_an_upstream_that_is_down_is_asked_seldom_and_caught_up_with(
+    dsn: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    world = World(dsn, 'every = "2h"', accounts=("a",))
+    world.stalls.down = True
+    async with trio.open_nursery() as nursery:
+        scheduler = await nursery.start(lambda **k: world.daemon(look_seconds=60.0, **k))
+        await trio.sleep(12 * HOUR)
+        world.stalls.down = False
+        mended_at = now()
+        await trio.sleep(3 * HOUR)
+        scheduler.retire()
+
+    asked = [at for _, at in world.stalls.fetched]
+    down = [at for at in asked if at < mended_at]
+    first_hour = [at for at in down if at < BEGAN_AT + timedelta(hours=1)]
+    last_hours = [at for at in down if at >= BEGAN_AT + timedelta(hours=8)]
+    assert len(first_hour) > len(last_hours) / 4, "waits grow within an hour"
+    assert len(down) < 12 * 13, "and a day of it is no storm"
+    assert asked[len(down)] - mended_at <= timedelta(hours=1, minutes=5), "their cap is an hour"
+    assert world.told(RoundFinished)[-1][1].status == "complete"
+    rows = world.rows("SELECT seen::timestamptz AS at FROM stalls.items")
+    assert [row["at"] > mended_at for row in rows] == [True]
+
+
+async def test_two_daemons_begin_each_round_once(
+    dsn: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    world = World(dsn, 'every = "1h"', accounts=tuple("abcdefgh"))
+    async with trio.open_nursery() as nursery:
+        schedulers = [
+            await nursery.start(lambda **k: world.daemon(look_seconds=120.0, **k)) for _ in range(2)
+        ]
+        await days(1)
+        for scheduler in schedulers:
+            scheduler.retire()
+
+    assert len(world.told(RoundStarted)) == 24
+    assert len(world.told(RoundFinished)) == 24
+    assert len(world.stalls.fetched) == 24 * 8
+    shares = world.rows("SELECT owner, count(*) AS runs FROM syncd.run GROUP BY owner")
+    assert len(shares) == 2

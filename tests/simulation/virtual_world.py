@@ -1,0 +1,226 @@
+"""The real engine on a virtual clock, with the real PostgreSQL: months pass in seconds.
+
+The store runs in place, on one plain connection a daemon: no pool, no threads. `syncd.clock` tells
+the virtual time, which each transaction sets before it begins its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+import attrs
+import psycopg
+import trio
+from psycopg.rows import dict_row
+
+from syncd.building import outfitted
+from syncd.clock import DatabaseClock
+from syncd.config import Config, parse, structure
+from syncd.daemon import Process
+from syncd.errors import Unavailable
+from syncd.events import Event
+from syncd.hookspecs import hookimpl
+from syncd.http import Limiters
+from syncd.model import (
+    Account,
+    Connector,
+    Context,
+    Cursor,
+    Feed,
+    Page,
+    Partition,
+    Pass,
+    Quota,
+    Request,
+    Stream,
+    Upstream,
+)
+from syncd.plugins import Plugins
+from syncd.scheduler import Scheduler
+from syncd.store import registry
+from syncd.store.hops import Connection, Hops
+from syncd.store.keeper import LeaseKeeper
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BEGAN_AT = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
+
+VIRTUAL = """
+    CREATE OR REPLACE FUNCTION syncd.clock(now timestamptz DEFAULT NULL) RETURNS timestamptz
+        LANGUAGE sql VOLATILE PARALLEL SAFE
+        AS $$ SELECT coalesce(now, current_setting('simulated.now')::timestamptz) $$
+"""
+
+
+def now() -> datetime:
+    """Return the virtual time."""
+    return BEGAN_AT + timedelta(seconds=trio.current_time())
+
+
+class InlineHops:
+    """`Hops` for a simulation: transactions run in place, one after the other."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.reachable = True
+
+    async def run(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        await trio.lowlevel.checkpoint()
+        with self._connection.transaction():
+            self._connection.execute(
+                "SELECT set_config('simulated.now', %s, true)", (now().isoformat(),)
+            )
+            return work(self._connection, *args, **kwargs)
+
+    async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        await trio.lowlevel.checkpoint()
+        return work(*args, **kwargs)
+
+
+@attrs.define
+class Item:
+    id: int
+    seen: str
+
+
+@attrs.frozen
+class Settings:
+    pass
+
+
+@attrs.define
+class Stalls:
+    """A plugin whose upstream is this object; each account has one page with one item."""
+
+    down: bool = False
+    fetched: list[tuple[str, datetime]] = attrs.field(factory=list)
+
+    @hookimpl
+    def connectors(self) -> Sequence[Connector]:
+        stream = Stream("items", record=Item, key=("id",), per_account=True)
+        return [
+            Connector(
+                "stalls",
+                "1.0.0",
+                settings=Settings,
+                feeds=(Feed("items", streams=(stream,), quota="all"),),
+                upstream=lambda _, __: Upstream("http://127.0.0.1:9", quotas=(Quota("all"),)),
+                account_settings=Settings,
+            )
+        ]
+
+    @hookimpl
+    def begin(self) -> Any:
+        return lambda _, request, __: first(request)
+
+    @hookimpl
+    def fetch(self) -> Any:
+        return self._fetch
+
+    async def _fetch(self, ctx: Context[Settings, None], _: Cursor) -> Page:
+        self.fetched.append((ctx.account.name, now()))
+        await trio.sleep(2.0)
+        if self.down:
+            raise Unavailable("GET /items", "connection refused", "it is tried again")
+        return Page({"items": [Item(1, now().isoformat())]})
+
+
+def first(request: Request) -> Pass:
+    return Pass(request.mode, (Cursor({"page": 1}),))
+
+
+@attrs.define
+class World:
+    """A configuration, the upstream, and what was said."""
+
+    dsn: str
+    job: str
+    accounts: Sequence[str] = ("a", "b")
+    stalls: Stalls = attrs.field(factory=Stalls)
+    events: list[tuple[datetime, Event]] = attrs.field(factory=list)
+    daemons: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(VIRTUAL)
+
+    def config(self, plugins: Plugins) -> Config:
+        accounts = "".join(f'[[connectors.stalls.accounts]]\nname = "{a}"\n' for a in self.accounts)
+        text = (
+            f"[connectors.stalls]\n{accounts}"
+            f'[jobs.items]\nconnector = "stalls"\nmode = "full"\n{self.job}\n'
+        )
+        return structure(parse(text, file="world.toml", folder=Path()), plugins.connectors, environment={})
+
+    async def daemon(
+        self,
+        *,
+        look_seconds: float,
+        task_status: trio.TaskStatus[Scheduler] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run one daemon's scheduler until it is retired."""
+        self.daemons += 1
+        number = self.daemons
+        with connected(self.dsn) as one, connected(self.dsn) as other:
+            async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+                process = self._process(number, one, other)
+                await process.hops.run(registry.beat, process.identity)
+                nursery.start_soon(process.keeper.run)
+                (job,) = process.config.jobs.values()
+                outfit = await stack.enter_async_context(
+                    outfitted(process, job, patience_seconds=5.0)
+                )
+                scheduler = Scheduler(process, {job.name: outfit}, look_seconds=look_seconds)
+                task_status.started(scheduler)
+                await scheduler.run()
+                nursery.cancel_scope.cancel()
+
+    def _process(self, number: int, one: Connection, other: Connection) -> Process:
+        plugins = Plugins({"stalls": self.stalls})
+        clock = DatabaseClock(trio.current_time)
+        clock.observe(now())
+
+        def emit(event: Event) -> None:
+            self.events.append((now(), event))
+
+        return Process(
+            config=self.config(plugins),
+            plugins=plugins,
+            emit=emit,
+            hops=cast("Hops", InlineHops(one)),
+            keeper=LeaseKeeper(
+                cast("Hops", InlineHops(other)), lease_seconds=30.0, clock=clock, emit=emit
+            ),
+            clock=clock,
+            limiters=Limiters(random=Random(number)),
+            random=Random(number),
+            draining=trio.Event(),
+            identity=registry.Process(UUID(int=number), "simulated", number, "0"),
+            psql_command=None,
+        )
+
+    def told(self, kind: type[Any]) -> list[tuple[datetime, Any]]:
+        return [(at, event) for at, event in self.events if isinstance(event, kind)]
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        with connected(self.dsn) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+
+@contextmanager
+def connected(dsn: str) -> Iterator[Connection]:
+    with psycopg.connect(dsn, row_factory=dict_row, prepare_threshold=None) as connection:
+        yield connection
+        connection.rollback()
+
+
+__all__ = ["BEGAN_AT", "Account", "Partition", "World", "now"]
