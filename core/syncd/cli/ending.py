@@ -11,6 +11,7 @@ import attrs
 from syncd.errors import (
     CommitUnknown,
     ConfigError,
+    Held,
     LeaseLost,
     StoreRefused,
     StoreUnavailable,
@@ -51,7 +52,7 @@ def code_of(error: SyncdError) -> int:
             return CONFIGURATION
         case StoreUnavailable() | Unavailable():
             return UNAVAILABLE
-        case Throttled() | LeaseLost() | CommitUnknown():
+        case Throttled() | Held() | LeaseLost() | CommitUnknown():
             return TRY_AGAIN
         case _:
             return FAILED
