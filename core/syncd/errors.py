@@ -116,6 +116,10 @@ class Held(StoreError):
     """REFUSE: what an operator wants to change is in use by a process; nothing was written."""
 
 
+class Refused(StoreError):
+    """REFUSE: what an operator wants would do harm, or cannot be done; nothing was written."""
+
+
 class StoreUnavailable(StoreError):
     """RETRY with backoff: PostgreSQL cannot be reached, or refuses to work right now."""
 

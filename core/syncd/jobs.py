@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from syncd import bulk
+from syncd.asking import asked_slices
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.daemon import Process
@@ -17,7 +18,6 @@ from syncd.errors import (
     CommitUnknown,
     CursorExpired,
     LeaseLost,
-    PluginError,
     SourceError,
     StoreUnavailable,
     SyncdError,
@@ -222,8 +222,6 @@ class _Building:
         }
 
     async def _slices(self, pipeline: Pipeline) -> Sequence[Slice]:
-        if pipeline.partitions is None:
-            return [Slice()]
         instance, feed = pipeline.instance, pipeline.feed
         whole = Partition(instance.name, self.account.name, feed.name)
         context: Context[Any, Any] = Context(
@@ -234,13 +232,7 @@ class _Building:
             partition=whole,
             request=Request("full", None, self.process.clock.now()),
         )
-        try:
-            return await pipeline.partitions(context)
-        except SyncdError:
-            raise
-        except Exception as error:  # a plugin's function may raise anything
-            what = f"partitions of plugin {pipeline.plugin} raised {type(error).__name__}: {error}"
-            raise PluginError(str(whole), what, "mend the plugin") from error
+        return await asked_slices(pipeline, context)
 
     def _work(self, pipeline: Pipeline) -> Work:
         process, instance = self.process, pipeline.instance
