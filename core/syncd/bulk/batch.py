@@ -30,12 +30,12 @@ class Batch:
     `hashes`, of a table that is hashed, are what they are known by the next time; a row without one
     is compared each time. `raws` (the records as they came), `cursors` (the pages that held them)
     and `parents` (what these pages gave them) may be empty: they are used only for rows that are
-    rejected. No row is written with a version above its `versions_max`, where one is given. `account`
-    is the `account_id` of all rows where the table is per account. Without the guard (`guarded`) a
-    row replaces a newer one: after a change of the version rule. `now` takes the place of the
-    server's clock. `copy_from_rows` is the number of rows from which on they are copied. `fresh`:
-    most likely none of them is in the table, so that they are not looked for first; all counts are
-    exact even so.
+    rejected. No row's version is above its `versions_max`, where one is given. `account` is the
+    `account_id` of all rows where the table is per account. Without the guard (`guarded`) a row
+    replaces a newer one: after a change of the version rule. `now` takes the place of the server's
+    clock. `copy_from_rows` is the number of rows from which on they are copied. `fresh`: most
+    likely none of them is in the table, so that they are not looked for first; all counts are exact
+    even so.
     """
 
     rows: Sequence[Any]

@@ -26,7 +26,12 @@ class Parked:
 
 
 def park_accounts(
-    connection: Connection, instance: str, account: str | None, reason: str, *, now: datetime | None
+    connection: Connection,
+    instance: str,
+    account: str | None,
+    reason: str,
+    *,
+    now: datetime | None = None,
 ) -> Parked:
     """Set accounts of an instance aside; a run that goes on is not ended by it."""
     asked = _asked(Selection(instance, account), now) | {"reason": reason}
