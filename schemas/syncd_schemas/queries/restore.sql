@@ -24,6 +24,6 @@ DELETE FROM syncd.daemon;
 
 -- name: forget_validators
 -- Forget what pages are known by, a bounded number at a time.
-WITH some AS (SELECT partition_id, cursor_key FROM syncd.validator LIMIT %(most)s)
-DELETE FROM syncd.validator v USING some
-WHERE v.partition_id = some.partition_id AND v.cursor_key = some.cursor_key;
+WITH old AS (SELECT partition_id, cursor_key FROM syncd.validator LIMIT %(most)s)
+DELETE FROM syncd.validator v USING old
+WHERE v.partition_id = old.partition_id AND v.cursor_key = old.cursor_key;
