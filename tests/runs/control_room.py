@@ -35,22 +35,25 @@ _TABLES = """
          AS p (instance, account, feed, slice),
          (SELECT syncd.clock() - interval '1 hour' AS at) AS m;
     INSERT INTO syncd.pass (partition_id, number, mode, since, until, started_at, state, ended_at,
-                            request_fingerprint, row_fingerprints, connector_version, pages, records)
-    SELECT id, n, 'incremental', watermark, due_at, due_at, CASE n WHEN 1 THEN 'partial' ELSE 'open' END,
-           CASE n WHEN 1 THEN due_at END, 'f', '{}', '1.0.0', 3, 40
+                            request_fingerprint, row_fingerprints, connector_version,
+                            pages, records)
+    SELECT id, n, 'incremental', watermark, due_at, due_at,
+           CASE n WHEN 1 THEN 'partial' ELSE 'open' END, CASE n WHEN 1 THEN due_at END, 'f', '{}', '1.0.0', 3, 40
     FROM syncd.partition, generate_series(1, 2) AS n WHERE instance = 'shop';
     INSERT INTO syncd.frontier (pass_id, cursor_key, cursor, kind, depth, ordinal, state, attempts,
                                 failing_since, not_before, last_error)
-    SELECT s.id, decode(lpad(c.n::text, 32, '0'), 'hex'), jsonb_build_object('order', c.n), c.kind, 1,
-           c.n, c.state, c.attempts, CASE WHEN c.attempts > 0 THEN s.started_at END,
+    SELECT s.id, decode(lpad(c.n::text, 32, '0'), 'hex'), jsonb_build_object('order', c.n),
+           c.kind, 1, c.n, c.state, c.attempts, CASE WHEN c.attempts > 0 THEN s.started_at END,
            syncd.clock() + c.wait, CASE WHEN c.attempts > 0 THEN 'GET /orders: 500' END
     FROM syncd.pass s JOIN (VALUES
         (1, 11, 'item', 'failed', 6, interval '10 min'), (1, 12, 'item', 'failed', 5, '-1 min'),
         (2, 21, 'item', 'open', 0, '0'), (2, 22, 'chain', 'closed', 0, '0'),
         (2, 23, 'item', 'open', 2, '1 min'))
         AS c (pass, n, kind, state, attempts, wait) ON c.pass = s.number;
-    INSERT INTO syncd.run (job, partition_id, owner, epoch, status, message, started_at, finished_at)
-    SELECT 'night', id, '00000000-0000-0000-0000-00000000000a', 4, 'waiting', 'some wait', due_at, due_at
+    INSERT INTO syncd.run
+        (job, partition_id, owner, epoch, status, message, started_at, finished_at)
+    SELECT 'night', id, '00000000-0000-0000-0000-00000000000a', 4, 'waiting', 'some wait',
+           due_at, due_at
     FROM syncd.partition WHERE instance = 'shop';
 """
 

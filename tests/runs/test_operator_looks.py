@@ -9,12 +9,14 @@ import attrs
 import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
+import trio
 from console import closed_port, configured, syncd
 from control_room import Room, busy_room
 from control_room import room as empty_room
 from upstream import API_KEY, Shape, serving, true_rows
 
 from syncd.cli.commands import invoke
+from syncd_cars.simulator_faults import Fault, FaultKind
 
 SMALL = Shape(cars=120, per_page=50, requests_per_second=100.0)
 
@@ -38,8 +40,8 @@ def test_where_nothing_has_run_the_status_says_what_to_do(
 def test_the_status_counts_partitions_by_how_they_stand(room: Room) -> None:
     room.lease("shop", "north")
     room.execute(
-        "UPDATE syncd.partition SET state = 'parked', parked_reason = 'no' WHERE slice = 'priority';"
-        "UPDATE syncd.partition SET due_at = syncd.clock() + interval '1 h' WHERE feed = 'returns_all';"
+        "UPDATE syncd.partition SET state = 'parked', parked_reason = 'n' WHERE slice <> '';"
+        "UPDATE syncd.partition SET due_at = due_at + interval '2 h' WHERE feed = 'returns_all';"
         "UPDATE syncd.partition SET failures = 2, failing_since = due_at, last_error = 'e'"
         " WHERE account = 'south'"
     )
@@ -83,7 +85,7 @@ def test_the_status_says_what_waits_for_an_operator_and_what_helps(room: Room) -
     room.execute(
         "UPDATE syncd.account SET state = 'parked', parked_at = syncd.clock(),"
         " parked_reason = 'GET /orders: 401' WHERE name = 'north';"
-        "UPDATE syncd.partition SET state = 'parked', parked_reason = 'a bug' WHERE slice = 'priority';"
+        "UPDATE syncd.partition SET state = 'parked', parked_reason = 'a bug' WHERE slice <> '';"
         "UPDATE syncd.partition SET failures = 2, failing_since = due_at,"
         f" last_error = 'with {API_KEY}' WHERE feed = 'returns_all';"
         "INSERT INTO syncd.quarantine (instance, account, stream, record_key, reason, message,"
@@ -97,14 +99,14 @@ def test_the_status_says_what_waits_for_an_operator_and_what_helps(room: Room) -
     assert said.code == 1
     assert [task["grave"] for task in tasks] == [True, True, *[False] * (len(tasks) - 2)]
     for words in (
-        "account shop.north is parked: GET /orders: 401; mend it, then run "
+        "account shop.north is parked: GET /orders: 401; mend it, then run `syncd resume shop",
         "`syncd resume shop --account north`",
         "`syncd resume cars --account default --feed cars --slice priority`",
         "3 partitions due, for up to 1h00m, and no process works here; start one: `syncd run JOB`",
         "with ***; it is tried again by itself",
-        "shop.orders: 4 items could not be had; later passes try again; see "
+        "shop.orders: 4 items could not be had; later passes try again; see `syncd cursors failed",
         "`syncd cursors failed --instance shop --feed orders`",
-        "cars.lots: 1 record set aside (key); see "
+        "cars.lots: 1 record set aside (key); see `syncd quarantine list",
         "`syncd quarantine list --instance cars --stream lots --reason key`",
     ):
         assert words in said.out, words
@@ -166,21 +168,26 @@ async def test_a_preview_for_people_is_a_table_and_says_what_would_be_set_aside(
         true = true_rows(upstream.simulator.inventory)
 
     assert said.code == 0
-    assert said.out.split()[:2] == ["id", "lot"] or "domain_id" in said.out.splitlines()[0]
+    assert {"domain_id", "lot", "car_id"} <= set(said.out.splitlines()[0].split())
     assert said.out.count("would be set aside (key)") == len(true["aside"])
     assert "3 pages, 3 requests; that is all there is; nothing was written" in said.out
     assert "1 page, 1 request; there may be more; nothing was written" in few.out
 
 
 async def test_a_preview_keeps_to_the_limits_of_its_upstream(tmp_path: Path) -> None:
-    async with serving(attrs.evolve(SMALL, requests_per_second=2.0)) as upstream:
+    async with serving(attrs.evolve(SMALL, requests_per_second=0.5)) as upstream:
+        upstream.simulator.arm(Fault(kind=FaultKind.TOO_MANY_REQUESTS, page=2))
         file = configured(upstream, tmp_path, "host=127.0.0.1 port=1")
+        began = trio.current_time()
 
         said = await syncd("-c", file, "preview", "cars.cars", "--limit", "120", folder=tmp_path)
-        sent = sorted(entry.at for entry in upstream.simulator.counts.log)
+        seconds = trio.current_time() - began
+        statuses = [entry.status for entry in upstream.simulator.counts.log]
 
-    assert (said.code, len(sent)) == (0, 3)
-    assert min(later - earlier for earlier, later in zip(sent, sent[1:], strict=False)) > 0.4
+    assert (said.code, statuses) == (0, [200, 429, 200, 200])
+    assert seconds > 6.0  # four requests, two seconds apart: without the limit it takes one
+    assert "4 requests" in said.out
+    assert [event["reason"] for event in said.events("request.retried")] == ["throttled"]
 
 
 async def test_a_preview_with_a_wrong_key_is_one_line(tmp_path: Path) -> None:

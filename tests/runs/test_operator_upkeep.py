@@ -1,4 +1,4 @@
-"""What waits for an operator: records set aside, failed items, parked accounts, a restored backup."""
+"""What waits for an operator: records set aside, failed items, what is parked, a backup."""
 
 from __future__ import annotations
 
