@@ -6,6 +6,7 @@ are redacted by value: what was read as a `Secret` never reaches the stream, wha
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable
@@ -61,9 +62,9 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         # A value of one or two characters would blacken half of every line and protects nothing.
-        self._values = sorted(
-            {secret.reveal() for secret in secrets if len(secret.reveal()) > 2}, key=len
-        )[::-1]
+        plain = {secret.reveal() for secret in secrets if len(secret.reveal()) > 2}
+        quoted = {json.dumps(value, ensure_ascii=False)[1:-1] for value in plain}  # inside of JSON
+        self._values = sorted(plain | quoted, key=len, reverse=True)
 
     def text(self, text: str) -> str:
         for value in self._values:

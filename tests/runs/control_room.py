@@ -38,7 +38,8 @@ _TABLES = """
                             request_fingerprint, row_fingerprints, connector_version,
                             pages, records)
     SELECT id, n, 'incremental', watermark, due_at, due_at,
-           CASE n WHEN 1 THEN 'partial' ELSE 'open' END, CASE n WHEN 1 THEN due_at END, 'f', '{}', '1.0.0', 3, 40
+           CASE n WHEN 1 THEN 'partial' ELSE 'open' END, CASE n WHEN 1 THEN due_at END,
+           'f', '{}', '1.0.0', 3, 40
     FROM syncd.partition, generate_series(1, 2) AS n WHERE instance = 'shop';
     INSERT INTO syncd.frontier (pass_id, cursor_key, cursor, kind, depth, ordinal, state, attempts,
                                 failing_since, not_before, last_error)

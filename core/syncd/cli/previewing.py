@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 import attrs
@@ -18,7 +17,6 @@ from syncd.cli.quarantine import readable
 from syncd.cli.screen import attend
 from syncd.cli.upstreams import Reach, reached
 from syncd.errors import Rejected, SyncdError
-from syncd.http import Limiters
 from syncd.model import Account, Feed, Instance, Partition, Request, Slice
 from syncd.preview import Preview, Previewer
 
@@ -80,11 +78,7 @@ def preview(loaded: Loaded, asked: Wanted, *, as_json: bool) -> Preview:
     async def main() -> Preview | None:
         try:
             async with reached(
-                loaded,
-                asked.instance,
-                asked.account,
-                limiters=Limiters(random=Random()),  # noqa: S311  # jitter, no secrets
-                emit=attendance.observer.emit,
+                loaded, asked.instance, asked.account, emit=attendance.observer.emit
             ) as reach:
                 return await _previewed(loaded, asked, reach)
         except (SyncdError, click.UsageError) as error:

@@ -47,19 +47,23 @@ async def reached(
     instance: Instance[Any],
     account: Account[Any],
     *,
-    limiters: Limiters,
     emit: Callable[[Event], None],
+    limiters: Limiters | None = None,
 ) -> AsyncIterator[Reach]:
-    """Open the client of an account, as a run does; its clock is this machine's."""
+    """Open the client of an account, as a run does; its clock is this machine's.
+
+    Accounts that are asked at once share `limiters`.
+    """
+    random = Random()  # noqa: S311  # jitter, no secrets
     clock = DatabaseClock()
     clock.observe(datetime.now(UTC))  # the database may be out of reach; nothing is stored
     client = Client(
         instance.name if account.name == "default" else f"{instance.name}[{account.name}]",
         instance.connector.upstream(instance.settings, account.settings),
-        limiters=limiters,
+        limiters=limiters or Limiters(random=random),
         emit=emit,
         clock=clock.now,
-        random=Random(),  # noqa: S311  # jitter, no secrets
+        random=random,
         scope=instance.name,
     )
     lifespan = loaded.plugins.lifespan(instance) or nullcontext()

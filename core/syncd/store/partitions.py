@@ -48,9 +48,9 @@ class Changed:
 
     partitions: Sequence[str]
     passes_superseded: int
-    runs_lost: int  # that were going on under leases that had run out
-    validators_forgotten: int
     full_next: Sequence[str]  # of the partitions, whose next pass is full whatever the watermark
+    runs_lost: int = 0  # that were going on under leases that had run out
+    validators_forgotten: int = 0
 
 
 def set_watermark(
@@ -61,13 +61,13 @@ def set_watermark(
     Raises: `Held` where a process has a lease on one of the partitions, `Refused` for a moment that
     has not come yet: what changes until then would be missed.
     """
-    rows = _fenced_off(connection, which, "its watermark was set by hand", now)
+    rows, lost = _fenced_off(connection, which, "its watermark was set by hand", now)
     if rows and watermark > rows[0]["clock"]:
         said = f"a watermark of {watermark.isoformat()} lies in the future"
         raise Refused("watermark", said, "name a moment that has passed")
     asked = {"ids": [row["id"] for row in rows], "watermark": watermark}
     connection.execute(_SQL["set_watermark"], asked)
-    return _changed(connection, rows, now)
+    return attrs.evolve(_changed(connection, rows, now), runs_lost=lost)
 
 
 def clear(connection: Connection, which: Selection, *, now: datetime | None = None) -> Changed:
@@ -75,12 +75,13 @@ def clear(connection: Connection, which: Selection, *, now: datetime | None = No
 
     Raises: `Held` where a process has a lease on one of the partitions.
     """
-    rows = _fenced_off(connection, which, "its partition's state was cleared by hand", now)
+    rows, lost = _fenced_off(connection, which, "its partition's state was cleared by hand", now)
     asked = {"ids": [row["id"] for row in rows]}
     connection.execute(_SQL["clear"], asked)
     forgotten = connection.execute(_SQL["forget_validators"], asked).rowcount
     return attrs.evolve(
         _changed(connection, rows, now),
+        runs_lost=lost,
         validators_forgotten=forgotten,
         full_next=[name_of(row) for row in rows],
     )
@@ -88,8 +89,8 @@ def clear(connection: Connection, which: Selection, *, now: datetime | None = No
 
 def _fenced_off(
     connection: Connection, which: Selection, message: str, now: datetime | None
-) -> list[dict[str, Any]]:
-    """Lock partitions that nobody holds, and raise their epochs.
+) -> tuple[list[dict[str, Any]], int]:
+    """Lock partitions that nobody holds, and raise their epochs; with how many runs are lost.
 
     A process whose lease has run out may not know it yet: it finds out when it wants to write.
     """
@@ -104,8 +105,7 @@ def _fenced_off(
             "nothing was changed; stop that process, or wait for the end of its run",
         )
     asked = {"ids": [row["id"] for row in rows], "message": message, "now": now}
-    lost = connection.execute(_SQL["fence_off"], asked).rowcount
-    return [{**row, "runs_lost": lost} for row in rows]
+    return rows, connection.execute(_SQL["fence_off"], asked).rowcount
 
 
 def _changed(
@@ -115,7 +115,5 @@ def _changed(
     return Changed(
         partitions=[name_of(row) for row in rows],
         passes_superseded=connection.execute(_SQL["supersede_open"], asked).rowcount,
-        runs_lost=rows[0]["runs_lost"] if rows else 0,
-        validators_forgotten=0,
         full_next=[name_of(row) for row in rows if not row["row_fingerprints"]],
     )
