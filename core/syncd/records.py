@@ -139,7 +139,9 @@ class RecordMaker:
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:
                 page, cursor = walked, str(walked.node)
-            raw, parent = (item.raw, item.parent) if isinstance(item, Record) else (None, None)
+            raw = parent = None
+            if isinstance(item, Record):
+                raw, parent = item.raw, item.parent
             try:
                 rows = self._rows(item)
             except RecordError as error:

@@ -168,14 +168,14 @@ def set_(
     """
     from syncd.store import partitions
 
-    question = f"Set the watermark to {watermark.isoformat()}"
+    moment = watermark.isoformat()
     return _change(
         invocation,
         which,
         partitions.set_watermark,
         watermark,
-        question=question,
-        done="watermark set",
+        question=f"Set the watermark to {moment}",
+        done=f"watermark set to {moment}",
         yes=yes,
         as_json=as_json,
     )
