@@ -123,9 +123,9 @@ def _walked(stream: Stream, record: SetAside) -> Walked:
     Raises: `msgspec.ValidationError` where its surroundings gave it what its class cannot hold now.
     """
     types = annotations_of(stream.record)
-    # As JSON keeps them, moments and the like are text.
+    # As JSON keeps them, moments and the like are text; and the text of a number stays text.
     parent = {
-        name: msgspec.convert(value, types.get(name, Any), strict=False)
+        name: msgspec.convert(value, types.get(name, Any))
         for name, value in (record.parent or {}).items()
     }
     page = Page({stream.name: [Record(msgspec.Raw(record.raw or b""), parent)]})

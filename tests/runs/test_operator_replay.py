@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import database_facts as facts
@@ -16,6 +17,7 @@ from corner_shop import Plugin, Shop, open_shop
 from database import connect
 from upstream import Shape, serving, true_rows
 
+from syncd import bulk
 from syncd.cli import replaying
 from syncd.cli.loading import Loaded
 from syncd.cli.replaying import Outcome
@@ -36,6 +38,8 @@ class Thing:
     name: str | None = None
     shop_id: int | None = None
     opened: datetime | None = None
+    code: Annotated[int | str | None, bulk.Column("jsonb")] = None
+    rent: Decimal | None = None
 
 
 @attrs.define
@@ -125,14 +129,14 @@ async def test_what_the_table_refuses_stays_alone(dsn: str) -> None:
 
 
 async def test_a_record_is_made_again_with_what_its_surroundings_gave_it(dsn: str) -> None:
-    parent = {"shop_id": 7, "opened": OPENED}
+    parent = {"shop_id": 7, "opened": OPENED, "code": "007", "rent": Decimal("12.30")}
     async with open_shop(dsn, THINGS) as shop:
         await shop.run(Plugin(STREAM, change=choosy, parent=parent))
 
         await replayed(shop, Plugin(STREAM))  # which itself says nothing of them
 
-        columns = [(row["shop_id"], row["opened"]) for row in shop.rows("shop_id, opened, id")]
-        assert columns == [(7, OPENED)] * 5
+        rows = [tuple(row.values()) for row in shop.rows("shop_id, opened, code, rent")]
+        assert rows == [(7, OPENED, "007", Decimal("12.3"))] * 5
 
 
 async def test_what_its_class_cannot_take_from_its_surroundings_any_more_fails_again(
