@@ -1,14 +1,15 @@
-"""Asking a plugin for a page: what it must not raise becomes an error that names it."""
+"""Asking a plugin for a page, or for slices: what it must not raise is an error that names it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import trio
 
 from syncd.errors import PluginError, SyncdError
 from syncd.http import NotModified
-from syncd.model import Context, Page
+from syncd.model import Context, Page, Slice
 from syncd.nodes import Node
 from syncd.plugins import Pipeline
 
@@ -38,3 +39,19 @@ async def asked(pipeline: Pipeline, context: Context[Any, Any], node: Node) -> P
         what = f"{plugin} answered with {type(page).__name__}, not a Page"
         raise PluginError(where, what, "mend the plugin")
     return page
+
+
+async def asked_slices(pipeline: Pipeline, context: Context[Any, Any]) -> Sequence[Slice]:
+    """Call the plugin's partitions, where it has any; without, the whole feed is one slice.
+
+    Raises: `SyncdError` as the plugin says; `PluginError` for anything else that it raises.
+    """
+    if pipeline.partitions is None:
+        return [Slice()]
+    try:
+        return await pipeline.partitions(context)
+    except SyncdError:
+        raise
+    except Exception as error:  # a plugin's function may raise anything
+        what = f"partitions of plugin {pipeline.plugin} raised {type(error).__name__}: {error}"
+        raise PluginError(str(context.partition), what, "mend the plugin") from error

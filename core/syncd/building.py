@@ -9,10 +9,11 @@ from typing import Any
 import attrs
 
 from syncd import bulk
+from syncd.asking import asked_slices
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.daemon import Process
-from syncd.errors import PluginError, SourceError, SyncdError, Unauthorized
+from syncd.errors import SourceError, Unauthorized
 from syncd.events import PartitionParked, TableChanged
 from syncd.http import Client
 from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
@@ -158,8 +159,6 @@ def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: C
 
 async def _slices(process: Process, place: Place) -> Sequence[Slice]:
     work = place.work
-    if work.pipeline.partitions is None:
-        return [Slice()]
     context: Context[Any, Any] = Context(
         http=work.client.for_fetch(),
         account=work.account,
@@ -168,11 +167,4 @@ async def _slices(process: Process, place: Place) -> Sequence[Slice]:
         partition=place.whole,
         request=Request("full", None, process.clock.now()),
     )
-    try:
-        return await work.pipeline.partitions(context)
-    except SyncdError:
-        raise
-    except Exception as error:  # a plugin's function may raise anything
-        plugin = work.pipeline.plugin
-        what = f"partitions of plugin {plugin} raised {type(error).__name__}: {error}"
-        raise PluginError(str(place.whole), what, "mend the plugin") from error
+    return await asked_slices(work.pipeline, context)

@@ -187,6 +187,7 @@ class Committer:
                 hashes=rows.hashes,
                 raws=rows.raws,
                 cursors=rows.cursors,
+                parents=rows.parents,
                 account=self.lease.partition.account,
                 guarded=self.guarded,
                 fresh=rows.fresh,

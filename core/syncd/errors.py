@@ -112,6 +112,14 @@ class FrontierMoved(StoreError):
     """RELOAD: a page's cursor was no longer open; the batch was rolled back."""
 
 
+class Held(StoreError):
+    """REFUSE: what an operator wants to change is in use by a process; nothing was written."""
+
+
+class Refused(StoreError):
+    """REFUSE: what an operator wants would do harm, or cannot be done; nothing was written."""
+
+
 class StoreUnavailable(StoreError):
     """RETRY with backoff: PostgreSQL cannot be reached, or refuses to work right now."""
 
@@ -140,3 +148,5 @@ class Rejected:
     version: int | None = None  # what `_syncd_version` would have been
     cursor: str | None = None
     seen_at: datetime | None = None
+    parent: Mapping[str, Any] | None = None  # the values its surroundings gave
+    sent_at: datetime | None = None  # when the request left that brought it

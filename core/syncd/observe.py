@@ -6,6 +6,7 @@ are redacted by value: what was read as a `Secret` never reaches the stream, wha
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable
@@ -69,8 +70,9 @@ class Redaction:
 
     def add(self, secrets: Iterable[Secret]) -> None:
         # A value of one or two characters would blacken half of every line and protects nothing.
-        found = {secret.reveal() for secret in secrets if len(secret.reveal()) > 2}
-        self._values = sorted(found.union(self._values), key=len, reverse=True)
+        plain = {secret.reveal() for secret in secrets if len(secret.reveal()) > 2}
+        quoted = {json.dumps(value, ensure_ascii=False)[1:-1] for value in plain}  # inside of JSON
+        self._values = sorted(plain | quoted | set(self._values), key=len, reverse=True)
 
     def text(self, text: str) -> str:
         for value in self._values:

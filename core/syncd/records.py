@@ -29,6 +29,7 @@ class StreamRows:
     hashes: list[bytes | None] = attrs.field(factory=list)
     raws: list[msgspec.Raw | None] = attrs.field(factory=list)
     cursors: list[str] = attrs.field(factory=list)
+    parents: list[Mapping[str, Any] | None] = attrs.field(factory=list)
     rejected: list[Rejected] = attrs.field(factory=list)
     unchanged: int = 0  # records that the table knew already, by their hashes
     fresh: bool = False  # as far as was looked, the table has none of their rows
@@ -44,6 +45,7 @@ class StreamRows:
             hashes=[self.hashes[i] for i in left],
             raws=[self.raws[i] for i in left],
             cursors=[self.cursors[i] for i in left],
+            parents=[self.parents[i] for i in left],
             rejected=self.rejected,
             unchanged=self.unchanged + len(known.places),
         )
@@ -137,17 +139,20 @@ class RecordMaker:
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:
                 page, cursor = walked, str(walked.node)
-            raw = item.raw if isinstance(item, Record) else None
+            raw = parent = None
+            if isinstance(item, Record):
+                raw, parent = item.raw, item.parent
             try:
                 rows = self._rows(item)
             except RecordError as error:
-                made.rejected.append(self._rejected(error, raw, cursor))
+                made.rejected.append(self._rejected(error, item, walked.sent_at, cursor))
                 continue
             for row in rows:
                 made.rows.append(row)
                 made.sent_at.append(walked.sent_at)
                 made.raws.append(raw)
                 made.cursors.append(cursor)
+                made.parents.append(parent)
                 # Of several rows of one record, none says by itself that the others are there.
                 made.hashes.append(hashes[place] if hashes and len(rows) == 1 else None)
         if self.hasher is not None and self.keys is None:
@@ -162,14 +167,17 @@ class RecordMaker:
         except AttributeError:  # a transform made something that is no row: it is set aside later
             return [None] * len(rows)
 
-    def _rejected(self, error: RecordError, raw: msgspec.Raw | None, cursor: str) -> Rejected:
+    def _rejected(self, error: RecordError, item: Any, sent_at: datetime, cursor: str) -> Rejected:
+        known = isinstance(item, Record)
         return Rejected(
             stream=self.stream.name,
             reason="decode" if error.where == "decode" else "transform",
             message=error.what,
-            raw=None if raw is None else bytes(raw),
+            raw=bytes(item.raw) if known else None,
             key=None,
             cursor=cursor,
+            parent=item.parent if known else None,
+            sent_at=sent_at,
         )
 
     def _rows(self, item: Any) -> list[Any]:

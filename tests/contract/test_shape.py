@@ -29,6 +29,7 @@ CLOCKS_AND_DICE = {
     "syncd.cli.demonstrating": "it says how long the demo took",
     "syncd.cli.checking": "it asks what is due now, also where no database answers",
     "syncd.cli.database": "it gives its connections their `Random`",
+    "syncd.cli.upstreams": "it asks upstreams where no database tells the time",
     "syncd.run": "it draws the identity of a lease",
 }
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from syncd.events import CursorFailed, Event, PageFetched, PassSuperseded
 from syncd.model import Secret
-from syncd.observe import Observer
+from syncd.observe import Observer, Redaction
 
 CANARY = "c4nary/key=="
 
@@ -45,6 +45,12 @@ def test_a_secret_is_redacted_whatever_carried_it() -> None:
 
         assert CANARY not in stream.getvalue()
         assert "***" in stream.getvalue()
+
+
+def test_a_secret_is_redacted_inside_of_json() -> None:
+    redact = Redaction([Secret('a"b\\c\n')]).text
+
+    assert redact(json.dumps({"said": 'with a"b\\c\n in it'})) == '{"said": "with *** in it"}'
 
 
 def test_a_secret_does_not_show_itself() -> None:

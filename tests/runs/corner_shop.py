@@ -33,7 +33,7 @@ from syncd import (
     decode,
     hookimpl,
 )
-from syncd.config import parse, structure
+from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
 from syncd.events import BatchCommitted, Event
 from syncd.jobs import Result, run_job
@@ -126,10 +126,7 @@ class Shop:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def run(self, plugin: Plugin, *, verify: bool = False) -> list[Any]:
-        """Walk the page once; answer with the records that were decoded."""
-        plugin.decoded.clear()
-        self.events.clear()
+    def config(self, plugin: Plugin) -> Config:
         text = (
             f'[database]\nurl = "{self.dsn}"\npool_max = 4\n'
             f'[connectors.shop]\nbase_url = "{self.public_url}"\n'
@@ -137,7 +134,13 @@ class Shop:
             '[jobs.shop]\nconnector = "shop"\nmode = "full"\n'
         )
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
-        config = structure(raw, {"shop": plugin.connector}, environment={})
+        return structure(raw, {"shop": plugin.connector}, environment={})
+
+    async def run(self, plugin: Plugin, *, verify: bool = False) -> list[Any]:
+        """Walk the page once; answer with the records that were decoded."""
+        plugin.decoded.clear()
+        self.events.clear()
+        config = self.config(plugin)
         observer = Observer()
         observer.listen(self.events.append)
 

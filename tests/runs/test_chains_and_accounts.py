@@ -12,7 +12,7 @@ from ticket_desk import Desk, Office
 
 from syncd.events import BatchCommitted, CursorFailed, PartitionParked
 from syncd.model import Written
-from syncd.store import registry
+from syncd.store import parking
 
 DEADLINE_SECONDS = 30.0
 
@@ -85,7 +85,7 @@ async def test_a_refused_tenant_is_parked_alone_until_it_is_resumed(dsn: str) ->
         world.desk.refused = set()
         second = {result.partition: result for result in await world.run("north", "south")}
         with connect(dsn) as connection:
-            resumed = registry.resume(connection, "desk", "south")
+            resumed = parking.resume(connection, "desk", "south")
         third = await world.run("north", "south")
 
         assert first["desk.tickets[north]"].verdict == "complete"

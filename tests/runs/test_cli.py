@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import termios
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import attrs
+import click
 import msgspec
 import psycopg
 import pytest
 import trio
+from console import ENVIRONMENT, SYNCD, closed_port, configured, running, syncd
 from processes import DEADLINE_SECONDS, seen
 from psycopg.conninfo import make_conninfo
 from upstream import API_KEY, Shape, Upstream, serving
@@ -26,97 +24,9 @@ from upstream import API_KEY, Shape, Upstream, serving
 from syncd.cli.commands import cli, invoke
 from syncd_cars.simulator_faults import Fault, FaultKind
 
-SYNCD = str(Path(sys.executable).with_name("syncd"))
 SMALL = Shape(cars=600, per_page=200, requests_per_second=100.0)
 SLOW = Shape(cars=600, per_page=20, requests_per_second=10.0)  # 30 pages: three seconds
 ENDLESS = attrs.evolve(SLOW, requests_per_second=0.2)  # longer than any test waits
-ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "PYTHONPATH"}
-}
-
-
-@attrs.frozen
-class Ended:
-    """What a command left: its exit code and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return msgspec.json.decode(self.out)
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """Return its log lines of one event; lines for people are none."""
-        lines = [line for line in self.err.splitlines() if line.startswith("{")]
-        return [line for line in map(msgspec.json.decode, lines) if line["event"] == name]
-
-    def words(self) -> list[str]:
-        """Return what stderr says to people."""
-        return [line for line in self.err.splitlines() if not line.startswith("{")]
-
-
-async def syncd(*arguments: str | Path, folder: Path) -> Ended:
-    """Run a command to its end; its key never shows."""
-    with trio.fail_after(DEADLINE_SECONDS * 2):
-        done = await trio.run_process(
-            [SYNCD, *map(str, arguments)],
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            cwd=folder,
-            env=ENVIRONMENT,
-        )
-    ended = Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
-    assert API_KEY not in ended.out + ended.err
-    assert "Traceback" not in ended.err
-    return ended
-
-
-@attrs.frozen
-class Running:
-    """A command that runs, and the files that it writes to."""
-
-    process: trio.Process
-    folder: Path
-
-    def now(self) -> Ended:
-        out, err = ((self.folder / name).read_text() for name in ("out", "err"))
-        code = self.process.returncode
-        return Ended(-1 if code is None else code, out, err[: err.rfind("\n") + 1])
-
-    async def event(self, name: str) -> None:
-        await seen(name, lambda: self.now().events(name), told=lambda: self.now().err)
-
-    async def ended(self) -> Ended:
-        with trio.fail_after(DEADLINE_SECONDS):
-            await self.process.wait()
-        assert "Traceback" not in self.now().err
-        return self.now()
-
-
-@asynccontextmanager
-async def running(*arguments: str | Path, folder: Path) -> AsyncIterator[Running]:
-    """Start a command; kill it where the test leaves it running."""
-    own = folder / uuid.uuid4().hex
-    own.mkdir()
-    with (own / "out").open("wb") as out, (own / "err").open("wb") as err:
-        process = await trio.lowlevel.open_process(
-            [SYNCD, *map(str, arguments)], stdout=out, stderr=err, cwd=folder, env=ENVIRONMENT
-        )
-    try:
-        yield Running(process, own)
-    finally:
-        process.kill()  # nothing where it has ended
-        with trio.CancelScope(shield=True), trio.fail_after(DEADLINE_SECONDS):
-            await process.wait()
-
-
-def configured(upstream: Upstream, folder: Path, dsn: str, *, log: str = "") -> Path:
-    """Write the configuration of the job `cars`; `log` are lines of its table."""
-    file = upstream.configuration(folder, dsn, connector="cars", lease="30s")
-    file.write_text(f"{file.read_text()}\n[log]\n{log}\n")
-    return file
 
 
 def count(dsn: str, table: str) -> int:
@@ -131,13 +41,6 @@ def there(dsn: str, table: str) -> bool:
         row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
     assert row is not None
     return bool(row[0])
-
-
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 # --- run ------------------------------------------------------------------------------------------
@@ -383,13 +286,24 @@ def test_wrong_usage_is_64(
     assert says in captured.err
 
 
-@pytest.mark.parametrize("name", [None, *cli.commands])
-def test_help_teaches_with_examples(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    code = invoke([*([name] if name else []), "--help"])
+def names_of(group: click.Group) -> list[str]:
+    """Return all commands as they are typed."""
+    below = [
+        f"{name} {inner}"
+        for name, command in group.commands.items()
+        if isinstance(command, click.Group)
+        for inner in command.commands
+    ]
+    return [*group.commands, *below]
+
+
+@pytest.mark.parametrize("name", ["", *names_of(cli)])
+def test_help_teaches_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = invoke([*name.split(), "--help"])
 
     said = capsys.readouterr().out
     assert code == 0
-    assert f"syncd {name or 'demo'}" in said
+    assert f"  syncd {name or 'demo'}" in said
     assert all(len(line) <= 100 for line in said.splitlines())
 
 

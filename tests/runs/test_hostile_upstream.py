@@ -26,7 +26,7 @@ from syncd.events import (
 )
 from syncd.http import Client
 from syncd.jobs import Result, exit_code
-from syncd.store import registry
+from syncd.store import parking
 from syncd.store.hops import Connection
 from syncd_cars import plugin
 from syncd_cars.simulator import Fault, FaultKind
@@ -441,7 +441,7 @@ async def test_a_refused_key_parks_the_account_until_it_is_resumed(
         assert "syncd resume cars" in again.message
         assert there.log() == []
 
-        assert registry.resume(connection, "cars", None) == 1
+        assert parking.resume(connection, "cars", None) == 1
         connection.commit()
         assert (await run(there)).verdict == "complete"
         assert there.differences() == {}

@@ -159,7 +159,9 @@ class World:
             f"[connectors.stalls]\n{accounts}"
             f'[jobs.items]\nconnector = "stalls"\nmode = "full"\n{self.job}\n'
         )
-        return structure(parse(text, file="world.toml", folder=Path()), plugins.connectors, environment={})
+        return structure(
+            parse(text, file="world.toml", folder=Path()), plugins.connectors, environment={}
+        )
 
     async def daemon(
         self,

@@ -18,7 +18,17 @@ from syncd import bulk
 from syncd.errors import Rejected
 from syncd.store.hops import Connection
 
-ONE = Rejected("items", "dump", "value: no", b'{"id": 1}', '{"id": 1}', version=5, cursor="page 1")
+ONE = Rejected(
+    "items",
+    "dump",
+    "value: no",
+    b'{"id": 1}',
+    '{"id": 1}',
+    version=5,
+    cursor="page 1",
+    parent={"shelf": 3},
+    sent_at=MORNING,
+)
 
 
 def aside(connection: Connection, *rejected: Rejected, seconds: int = 0, **where: Any) -> int:
@@ -49,6 +59,8 @@ def test_a_record_is_set_aside_with_all_that_is_known(connection: Connection) ->
         "version": 5,
         "pass_id": 7,
         "cursor": "page 1",
+        "parent": {"shelf": 3},
+        "sent_at": MORNING,
         "first_seen_at": MORNING,
         "last_seen_at": MORNING,
         "repeats": 0,
@@ -112,6 +124,18 @@ def test_only_the_first_64_kib_are_kept(connection: Connection) -> None:
 
     columns = "length(raw) AS kept, raw_bytes, length(message) AS said"
     assert rows(connection, columns) == [{"kept": 65536, "raw_bytes": 100_000, "said": 8195}]
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [None, {"a": "\0"}, {"a": "\ud800"}, {"a": float("nan")}, {"a": object()}, {"a": "x" * 9000}],
+)
+def test_parents_values_that_cannot_be_stored_are_left_out_and_the_record_is_not(
+    connection: Connection, parent: Any
+) -> None:
+    aside(connection, attrs.evolve(ONE, parent=parent))
+
+    assert rows(connection, "parent, key") == [{"parent": None, "key": '{"id": 1}'}]
 
 
 def test_without_a_clock_the_servers_counts(connection: Connection) -> None:

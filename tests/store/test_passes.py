@@ -13,7 +13,7 @@ from syncd.errors import FrontierMoved, LeaseLost
 from syncd.model import Account, Connector, Cursor, Instance, Page, Pass, Slice, Upstream
 from syncd.nodes import Node, Walked, roots
 from syncd.progress import Anew, Next, Wanted
-from syncd.store import leases, passes, registry
+from syncd.store import leases, parking, passes, registry
 from syncd.store.hops import Connection
 from syncd.store.leases import Effort, Lease
 from syncd.store.passes import ActivePass
@@ -163,9 +163,9 @@ def test_parked_accounts_and_partitions_are_not_claimed_until_resumed(
         "refused",
         "broken",
     }
-    assert registry.resume(connection, "i", "b", now=later) == 1
+    assert parking.resume(connection, "i", "b", now=later) == 1
     assert held(connection, now=later).partition.account == "b"
-    assert registry.resume(connection, "i", None, now=later) == 1
+    assert parking.resume(connection, "i", None, now=later) == 1
     assert held(connection, now=later).partition.account == "a"
 
 

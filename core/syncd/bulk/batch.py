@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
 from operator import itemgetter
@@ -28,12 +28,14 @@ class Batch:
 
     `rows` are objects of the stream's row class, `sent_at` the moments their requests left.
     `hashes`, of a table that is hashed, are what they are known by the next time; a row without one
-    is compared each time. `raws` (the records as they came) and `cursors` (the pages that held
-    them) may be empty: they are used only for rows that are rejected. `account` is the `account_id`
-    of all rows where the table is per account. Without the guard (`guarded`) a row replaces a newer
-    one: after a change of the version rule. `now` takes the place of the server's clock.
-    `copy_from_rows` is the number of rows from which on they are copied. `fresh`: most likely none
-    of them is in the table, so that they are not looked for first; all counts are exact even so.
+    is compared each time. `raws` (the records as they came), `cursors` (the pages that held them)
+    and `parents` (what these pages gave them) may be empty: they are used only for rows that are
+    rejected. No row's version is above its `versions_max`, where one is given. `account` is the
+    `account_id` of all rows where the table is per account. Without the guard (`guarded`) a row
+    replaces a newer one: after a change of the version rule. `now` takes the place of the server's
+    clock. `copy_from_rows` is the number of rows from which on they are copied. `fresh`: most
+    likely none of them is in the table, so that they are not looked for first; all counts are exact
+    even so.
     """
 
     rows: Sequence[Any]
@@ -41,6 +43,8 @@ class Batch:
     hashes: Sequence[bytes | None] = ()
     raws: Sequence[bytes | None] = ()
     cursors: Sequence[str | None] = ()
+    parents: Sequence[Mapping[str, Any] | None] = ()
+    versions_max: Sequence[int | None] = ()
     account: str = "default"
     guarded: bool = True
     now: datetime | None = None
@@ -50,7 +54,8 @@ class Batch:
     def __attrs_post_init__(self) -> None:
         # A sequence that is too short would lose rows without a word.
         lengths = {len(self.rows), len(self.sent_at)}
-        lengths |= {len(each) for each in (self.hashes, self.raws, self.cursors) if each}
+        given = (self.hashes, self.raws, self.cursors, self.parents, self.versions_max)
+        lengths |= {len(each) for each in given if each}
         if len(lengths) > 1:
             raise ValueError(f"the sequences of a batch differ in length: {sorted(lengths)}")
 
@@ -125,6 +130,11 @@ def _taken(table: Table, batch: Batch) -> tuple[list[Candidate], list[Rejected]]
                 versions.append(version)
                 sound.append(place)
         places = sound
+    if batch.versions_max:
+        most = map(batch.versions_max.__getitem__, places)
+        versions = [
+            own if m is None else min(own, m) for own, m in zip(versions, most, strict=True)
+        ]
     keys = map(table.key_of, values) if table.key else repeat(None)
     hashes = map(batch.hashes.__getitem__, places) if batch.hashes else repeat(None)
     return list(map(Candidate, keys, values, versions, hashes, places)), rejected
@@ -184,6 +194,8 @@ def rejection(
         key=None if key is None else _key_text(table, key),
         version=version,
         cursor=batch.cursors[place] if batch.cursors else None,
+        parent=batch.parents[place] if batch.parents else None,
+        sent_at=batch.sent_at[place],
     )
 
 

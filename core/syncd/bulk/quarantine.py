@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
 import psycopg
 
+from syncd.bulk.jsonb import documents
 from syncd.bulk.versions import BIGINT_MAX, BIGINT_MIN
 from syncd.errors import Rejected
 
 RAW_MAX_BYTES = 64 * 1024
+PARENT_MAX_BYTES = 8 * 1024  # as JSON: some keys of what a record stood in
 TEXT_MAX_CHARS = 8 * 1024  # of a key or a message: some repeat the whole value
 
-_CONTENT = ("key", "reason", "message", "raw", "raw_bytes", "version", "pass_id", "cursor")
+_CONTENT = (
+    "key",
+    "reason",
+    "message",
+    "raw",
+    "raw_bytes",
+    "version",
+    "pass_id",
+    "cursor",
+    "parent",
+    "sent_at",
+)
 # A record that comes again in an older state does not take the place of the newer one.
 _NEWER = "(q.version IS NULL OR excluded.version IS NULL OR excluded.version >= q.version)"
 _RENEWED = ", ".join(f"{c} = CASE WHEN {_NEWER} THEN excluded.{c} ELSE q.{c} END" for c in _CONTENT)
@@ -24,13 +37,14 @@ _QUARANTINE = f"""
                                        first_seen_at, last_seen_at, repeats)
     SELECT %(instance)s::text, %(account)s::text, r.stream, r.record_key, r.key,
            r.reason, r.message, r.raw, r.raw_bytes, r.version, %(pass_id)s::bigint, r.cursor,
+           r.parent::jsonb, r.sent_at,
            coalesce(r.seen_at, clock.now), coalesce(r.seen_at, clock.now), r.times - 1
     FROM unnest(%(stream)s::text[], %(record_key)s::bytea[], %(key)s::text[], %(reason)s::text[],
                 %(message)s::text[], %(raw)s::bytea[], %(raw_bytes)s::bigint[],
-                %(version)s::bigint[], %(cursor)s::text[], %(seen_at)s::timestamptz[],
-                %(times)s::int[])
-         AS r (stream, record_key, key, reason, message, raw, raw_bytes, version, cursor, seen_at,
-               times),
+                %(version)s::bigint[], %(cursor)s::text[], %(parent)s::text[],
+                %(sent_at)s::timestamptz[], %(seen_at)s::timestamptz[], %(times)s::int[])
+         AS r (stream, record_key, key, reason, message, raw, raw_bytes, version, cursor, parent,
+               sent_at, seen_at, times),
          (SELECT syncd.clock(%(now)s::timestamptz) AS now) AS clock
     ORDER BY r.stream COLLATE "C", r.record_key
     ON CONFLICT (instance, account, stream, record_key) DO UPDATE SET {_RENEWED},
@@ -93,9 +107,24 @@ def _row(one: Rejected) -> dict[str, Any]:
         "raw_bytes": None if one.raw is None else len(one.raw),
         "version": one.version if fits else None,
         "cursor": None if one.cursor is None else storable(one.cursor),
+        "parent": _document(one.parent),
+        "sent_at": one.sent_at,
         "seen_at": one.seen_at,
         "times": 1,
     }
+
+
+def _document(parent: Mapping[str, Any] | None) -> str | None:
+    """Return what a record's surroundings gave it as JSON, or nothing where that cannot be said."""
+    if parent is None:
+        return None
+    try:
+        (encoded,) = documents([dict(parent)])
+    except (TypeError, ValueError, OverflowError, RecursionError):  # a plugin's values
+        return None
+    if encoded is None or len(encoded) > PARENT_MAX_BYTES:
+        return None
+    return encoded.decode()
 
 
 def _bytes(text: str) -> bytes:

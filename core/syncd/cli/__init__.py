@@ -15,7 +15,6 @@ def main() -> NoReturn:
     """Run the console program and exit with its code."""
     try:
         # Here, since importing takes a tenth of a second in which Ctrl-C is as likely as later.
-        from syncd.cli import daemon_commands  # noqa: F401, PLC0415  # adds its commands
         from syncd.cli.commands import invoke  # noqa: PLC0415
 
         code = invoke(sys.argv[1:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -18,13 +17,13 @@ from syncd.cli.database import with_database
 from syncd.cli.findings import Finding
 from syncd.cli.invocation import Invocation
 from syncd.cli.loading import Loaded, load
-from syncd.clock import DatabaseClock
+from syncd.cli.upstreams import reached
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.errors import PluginError, SyncdError, Unavailable
 from syncd.events import Event
-from syncd.http import Client, Limiters
-from syncd.model import Account, Check, Context, Feed, Instance, Partition, Request, Slice
+from syncd.http import Limiters
+from syncd.model import Account, Check, Feed, Instance, Partition, Request, Slice
 from syncd.plugins import found
 from syncd.run import wanted_of
 from syncd.store import migrations
@@ -186,28 +185,9 @@ class _Interview:
             return findings.failed(what, PluginError(self.instance.name, said, "mend the plugin"))
 
     async def _answer(self, question: Check) -> str:
-        clock = DatabaseClock()
-        clock.observe(datetime.now(UTC))  # the database may be out of reach; nothing is stored
         instance, account = self.instance, self.account
-        client = Client(
-            instance.name if account.name == "default" else f"{instance.name}[{account.name}]",
-            instance.connector.upstream(instance.settings, account.settings),
-            limiters=self.limiters,
-            emit=_nobody_listens,
-            clock=clock.now,
-            random=Random(),  # noqa: S311  # jitter, no secrets
-            scope=instance.name,
-        )
-        lifespan = self.loaded.plugins.lifespan(instance) or nullcontext()
-        async with client, lifespan as session:
+        async with reached(
+            self.loaded, instance, account, limiters=self.limiters, emit=_nobody_listens
+        ) as reach:
             whole = Partition(instance.name, account.name, instance.connector.feeds[0].name)
-            return await question(
-                Context(
-                    http=client.for_fetch(),
-                    account=account,
-                    settings=instance.settings,
-                    session=session,
-                    partition=whole,
-                    request=Request("full", None, clock.now()),
-                )
-            )
+            return await question(reach.context(whole, Request("full", None, reach.clock.now())))

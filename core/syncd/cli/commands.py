@@ -1,4 +1,4 @@
-"""The commands, their options and what `--help` teaches.
+"""The commands, their options and what `--help` teaches; the operator's stand in `commands_*`.
 
 Each command imports what it does when it is called: the help, the version and a wrong command line
 are told without the engine, and the commands that only ask without an HTTP client.
@@ -9,23 +9,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from syncd.cli import ending
+from syncd.cli.commands_asking import after_restore, preview, schema, status
+from syncd.cli.commands_cursors import cursors
+from syncd.cli.commands_daemon import cancel, pause, serve, trigger, unpause
+from syncd.cli.commands_embedded import demo, psql_command
+from syncd.cli.commands_parking import park, resume
+from syncd.cli.commands_quarantine import quarantine
+from syncd.cli.commands_state import state
 from syncd.cli.invocation import Invocation
-
-if TYPE_CHECKING:
-    from syncd.config import Config
-
-DEMO_RATE = 20.0  # requests/s: above what two cores can store of 1,000-car pages
+from syncd.cli.options import configuration, json_option
 
 _CODES = "\n".join(f"  {code:>2}  {meaning}" for code, meaning in ending.MEANINGS.items())
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON on stdout, only JSON."
-)
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
@@ -64,12 +62,6 @@ def _ended(invocation: Invocation, error: BaseException) -> int:
     return end.code
 
 
-def _configuration(invocation: Invocation) -> Config:
-    from syncd.cli.loading import load
-
-    return load(invocation).config
-
-
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=f"""\b
@@ -80,7 +72,9 @@ Exit codes:
 Begin with:
   syncd demo              see it work: a simulated upstream, a database, two passes
   syncd check             is my configuration right, does everything answer?
-  syncd run JOB           run a job now""",
+  syncd preview C.STREAM  what would its rows look like?
+  syncd run JOB           run a job now
+  syncd status            what goes on, what is wrong, what do I do?""",
 )
 @click.option(
     "-c",
@@ -210,7 +204,7 @@ def migrate(invocation: Invocation, as_json: bool) -> int:
     """
     from syncd.cli import history
 
-    names = history.migrate(_configuration(invocation))
+    names = history.migrate(configuration(invocation))
     if as_json:
         invocation.print_json({"applied": names})
         return ending.FINE
@@ -237,46 +231,13 @@ def runs(invocation: Invocation, job: str | None, limit: int, as_json: bool) -> 
     """Show the history of runs, the newest first; with JOB, of that job alone."""
     from syncd.cli import history
 
-    rows = history.runs(_configuration(invocation), job=job, most=limit)
+    rows = history.runs(configuration(invocation), job=job, most=limit)
     if as_json:
         invocation.print_json(rows)
     elif rows:
         invocation.print(history.as_table(rows, width=invocation.width))
     else:
         click.echo("no runs yet")
-    return ending.FINE
-
-
-@cli.command(
-    "resume",
-    short_help="Let parked accounts and partitions be run again.",
-    epilog="""\b
-Examples:
-  syncd resume cars
-  syncd resume stores --account hanoi-3""",
-)
-@click.argument("instance")
-@click.option("--account", help="Only this account and its partitions.")
-@json_option
-@click.pass_obj
-def resume(invocation: Invocation, instance: str, account: str | None, as_json: bool) -> int:
-    """Let what is parked of INSTANCE (a table [connectors.INSTANCE]) be run again.
-
-    An account is parked when its credential is refused, a partition when running it again would
-    only do harm. Mend the cause first: `syncd check` says what it is.
-    """
-    from syncd.cli import history
-
-    config = _configuration(invocation)
-    history.refuse_unknown("INSTANCE", instance, config.instances)
-    if account is not None:
-        accounts = {each.name: each for each in config.instances[instance].accounts}
-        history.refuse_unknown("--account", account, accounts)
-    resumed = history.resume(config, instance, account=account)
-    if as_json:
-        invocation.print_json({"resumed": resumed})
-    else:
-        click.echo(f"resumed: {resumed}" if resumed else "nothing was parked")
     return ending.FINE
 
 
@@ -308,93 +269,22 @@ def plugins(ctx: click.Context, as_json: bool) -> int:
     return ending.FINE
 
 
-@cli.command(
-    "demo",
-    short_help="See it work: a simulated upstream, a database, two full passes.",
-    epilog="""\b
-Examples:
-  syncd demo                             190,000 cars, in under two minutes
-  syncd demo --cars 5000                 in seconds
-  syncd demo --rate 1                    at the pace that the real feed allows
-  syncd demo --real-size                 cars as heavy as real ones (1.1 GB in all)""",
-)
-@click.option("--cars", type=click.IntRange(1), default=190_000, show_default=True)
-@click.option(
-    "--rate",
-    type=click.FloatRange(0.1, 1000),
-    default=DEMO_RATE,
-    show_default=True,
-    help="Requests a second that the simulator allows; the real feed allows about 1.",
-)
-@click.option("--real-size", is_flag=True, help="Cars of about 6 KB instead of 1.5 KB.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("syncd-data/demo"),
-    show_default=True,
-    help="Where the demo's database is kept; the next demo there begins by emptying it.",
-)
-@click.option("--keep", is_flag=True, help="Keep the server up afterwards, until Enter or Ctrl-C.")
-@json_option
-@click.pass_obj
-def demo(
-    invocation: Invocation,
-    *,
-    cars: int,
-    rate: float,
-    real_size: bool,
-    data_dir: Path,
-    keep: bool,
-    as_json: bool,
-) -> int:
-    """See it work, without configuration and without the internet.
-
-    Starts an embedded PostgreSQL and a simulated car feed on this machine, walks the whole feed,
-    lets 1 % of the cars change, walks it once more, and shows what both passes did.
-    """
-    from syncd.cli import demonstrating
-
-    wanted = demonstrating.Wanted(
-        cars=cars,
-        requests_per_second=rate,
-        weight="real" if real_size else "demo",
-        data_dir=data_dir,
-        keep=keep,
-        as_json=as_json,
-    )
-    return demonstrating.show(invocation, wanted)
-
-
-@cli.command(
-    "psql",
-    short_help="Open psql on the embedded database.",
-    context_settings={"ignore_unknown_options": True},
-    epilog="""\b
-Examples:
-  syncd psql                                    of the configuration's data_dir
-  syncd psql --data-dir syncd-data/demo         of the demo
-  syncd psql -c 'SELECT * FROM syncd.run'       all that follows goes to psql""",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Instead of the configuration's data_dir.",
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL ARGUMENTS]...")
-@click.pass_obj
-def psql_command(invocation: Invocation, data_dir: Path | None, arguments: tuple[str, ...]) -> int:
-    """Open psql on the embedded database; its server is started, or joined where it runs.
-
-    Ends with psql's own exit code.
-    """
-    from syncd.cli.psql import psql
-
-    if data_dir is None:
-        config = _configuration(invocation)
-        if config.database.url is not None:
-            raise click.UsageError(
-                "the configuration names a database by url: open it with a psql of your own, or "
-                "name an embedded one with --data-dir"
-            )
-        data_dir = config.daemon.data_dir
-    return psql(data_dir, arguments)
+for command in (
+    serve,
+    trigger,
+    cancel,
+    pause,
+    unpause,
+    status,
+    preview,
+    state,
+    cursors,
+    quarantine,
+    park,
+    resume,
+    schema,
+    after_restore,
+    demo,
+    psql_command,
+):
+    cli.add_command(command)

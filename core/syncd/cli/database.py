@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from random import Random
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import trio
 
@@ -15,8 +15,9 @@ from syncd.errors import SyncdError
 from syncd.events import Event
 from syncd.model import Secret
 from syncd.store import migrations
-from syncd.store.hops import Hops, Timeouts
+from syncd.store.hops import Connection, Hops, Timeouts
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -60,6 +61,27 @@ async def with_control_tables(
         return await main(hops)
 
     return await with_database(config, first_the_tables, emit=emit)
+
+
+def ask_database(
+    config: Config,
+    work: Callable[Concatenate[Connection, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Run one transaction on the control tables.
+
+    Raises: what `work` raises of `SyncdError`, and as `with_control_tables`.
+    """
+
+    async def main(hops: Hops) -> T:
+        return await hops.run(work, *args, **kwargs)
+
+    return trio.run(lambda: with_control_tables(config, main, emit=_nobody_listens))
+
+
+def _nobody_listens(_: Event) -> None:
+    """Take an event that a command of one transaction has no use for."""
 
 
 async def _conninfo(config: Config, stack: AsyncExitStack) -> Secret:

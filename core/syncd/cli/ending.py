@@ -11,6 +11,7 @@ import attrs
 from syncd.errors import (
     CommitUnknown,
     ConfigError,
+    Held,
     LeaseLost,
     StoreRefused,
     StoreUnavailable,
@@ -31,7 +32,7 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count it
 
 MEANINGS: Final = {
     FINE: "fine",
-    FAILED: "the run failed",
+    FAILED: "a run failed, a command was refused, or something is parked",
     PARTIAL: "the run is partial: what is left is tried again by the next run",
     USAGE: "the command line is wrong",
     UNAVAILABLE: "the database or the upstream is unavailable",
@@ -51,7 +52,7 @@ def code_of(error: SyncdError) -> int:
             return CONFIGURATION
         case StoreUnavailable() | Unavailable():
             return UNAVAILABLE
-        case Throttled() | LeaseLost() | CommitUnknown():
+        case Throttled() | Held() | LeaseLost() | CommitUnknown():
             return TRY_AGAIN
         case _:
             return FAILED

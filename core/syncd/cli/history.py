@@ -1,17 +1,15 @@
-"""`syncd runs`, `resume` and `migrate`: what the control tables know, and mending it."""
+"""`syncd runs` and `migrate`: what ran, and the tables that know it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
 import trio
 
-from syncd.cli import columns
-from syncd.cli.database import with_control_tables, with_database
+from syncd.cli import columns, wording
+from syncd.cli.database import ask_database, with_database
 from syncd.config import Config
-from syncd.config.values import did_you_mean
 from syncd.events import Event
 from syncd.model import Partition, Slice
 from syncd.store import migrations, registry
@@ -35,33 +33,7 @@ MESSAGE_CHARACTERS_MAX = 100  # `--json` has all of it
 
 def runs(config: Config, *, job: str | None, most: int) -> list[dict[str, Any]]:
     """Return the newest runs."""
-
-    async def ask(hops: Hops) -> list[dict[str, Any]]:
-        return await hops.run(registry.recent_runs, job=job, most=most)
-
-    return trio.run(lambda: with_control_tables(config, ask, emit=_nobody_listens))
-
-
-def resume(config: Config, instance: str, *, account: str | None) -> int:
-    """Resume what is parked of an instance; answer with how many accounts and partitions."""
-
-    async def mend(hops: Hops) -> int:
-        return await hops.run(registry.resume, instance, account)
-
-    return trio.run(lambda: with_control_tables(config, mend, emit=_nobody_listens))
-
-
-def refuse_unknown(what: str, name: str, known: Mapping[str, Any]) -> None:
-    """Let pass only a name that is configured.
-
-    Raises: `click.BadParameter`, with the name that was probably meant.
-    """
-    if name not in known:
-        there = ", ".join(known) or "none"
-        raise click.BadParameter(
-            f"{name!r} is not configured; there: {there}{did_you_mean(name, known)}",
-            param_hint=what,
-        )
+    return ask_database(config, registry.recent_runs, job=job, most=most)
 
 
 def migrate(config: Config) -> list[str]:
@@ -82,7 +54,7 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
     part = Partition(row["instance"], row["account"], row["feed"], Slice(row["slice"]))
     milliseconds = row["duration_ms"]
     return [
-        row["started_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        wording.moment(row["started_at"]),
         row["job"],
         str(part),
         f"{row['mode']} {row['pass_number']}" if row["mode"] else "",
@@ -92,15 +64,8 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
         row["updated"],
         row["unchanged"],
         None if milliseconds is None else round(float(milliseconds) / 1000, 1),
-        _cut(row["message"] or ""),
+        wording.cut(row["message"] or "", MESSAGE_CHARACTERS_MAX),
     ]
-
-
-def _cut(message: str) -> str:
-    line = " ".join(message.split())
-    if len(line) <= MESSAGE_CHARACTERS_MAX:
-        return line
-    return f"{line[: MESSAGE_CHARACTERS_MAX - 3]}..."
 
 
 def _nobody_listens(_: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -169,3 +170,33 @@ def plain(value: Any) -> str:
     if isinstance(value, int):
         return count(value)
     return str(value)
+
+
+def moment(at: datetime | None) -> str:
+    """Write a moment as the clock on the wall shows it; nothing where there is none."""
+    return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size(count_of_bytes: int) -> str:
+    """Write a size: ``512 B``, ``64.0 KiB``, ``1.1 GiB``."""
+    if count_of_bytes < 1024:
+        return f"{count_of_bytes} B"
+    amount = float(count_of_bytes)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def visible(text: str) -> str:
+    r"""Write what an upstream said so that no terminal obeys it: control characters as ``\x1b``."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def cut(text: str, most: int) -> str:
+    """Write a text in one line of so many characters at most."""
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most - 3]}..."

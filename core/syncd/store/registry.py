@@ -97,15 +97,6 @@ def leave(connection: Connection, process: Process, *, now: datetime | None = No
     connection.execute(_SQL["leave"], {"id": process.id, "now": now})
 
 
-def resume(
-    connection: Connection, instance: str, account: str | None, *, now: datetime | None = None
-) -> int:
-    """Let what is parked be claimed again; answer with how many accounts and partitions were."""
-    whose = {"instance": instance, "account": account, "now": now}
-    accounts = connection.execute(_SQL["resume_accounts"], whose).rowcount
-    return accounts + connection.execute(_SQL["resume_partitions"], whose).rowcount
-
-
 def recent_runs(
     connection: Connection, *, job: str | None = None, most: int = 20
 ) -> list[dict[str, Any]]:

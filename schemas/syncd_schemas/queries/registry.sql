@@ -68,18 +68,3 @@ LEFT JOIN syncd.pass s ON s.id = r.pass_id
 WHERE (%(job)s::text IS NULL OR r.job = %(job)s)
 ORDER BY r.started_at DESC, r.id DESC
 LIMIT %(most)s;
-
--- name: resume_partitions
--- Let parked partitions of an instance be claimed again, at once.
-UPDATE syncd.partition
-SET state = 'ready', parked_reason = NULL, failures = 0, failing_since = NULL, failed_passes = 0,
-    due_at = syncd.clock(%(now)s),
-    claim_at = syncd.clock(%(now)s) - make_interval(secs => priority)
-WHERE instance = %(instance)s AND state = 'parked'
-  AND (%(account)s::text IS NULL OR account = %(account)s);
-
--- name: resume_accounts
--- Let the partitions of parked accounts be claimed again.
-UPDATE syncd.account SET state = 'ready', parked_reason = NULL, parked_at = NULL
-WHERE instance = %(instance)s AND state = 'parked'
-  AND (%(account)s::text IS NULL OR name = %(account)s);

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from syncd.cli.commands import cli, json_option
 from syncd.cli.invocation import Invocation
+from syncd.cli.options import json_option
 
 
-@cli.command(
+@click.command(
     "serve",
     short_help="Keep all jobs on their schedules, for months.",
     epilog="""\b
@@ -36,8 +36,8 @@ def serve(invocation: Invocation) -> int:
     return keeping.keep(invocation, loading.load(invocation))
 
 
-def _asks(name: str, short: str, text: str) -> None:
-    """Add a command that asks something of jobs through the database."""
+def _asks(name: str, short: str, text: str) -> click.Command:
+    """Make a command that asks something of jobs through the database."""
 
     @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
     @json_option
@@ -52,29 +52,29 @@ def _asks(name: str, short: str, text: str) -> None:
         f"\b\nExample:\n  syncd {name} cars\n\n\b\nExit codes: 0 done; 1 it changed nothing, and "
         "stderr says why; 64 no such job; 69 database unavailable; 78 configuration."
     )
-    cli.command(name, short_help=short, help=text, epilog=epilog)(command)
+    return click.command(name, short_help=short, help=text, epilog=epilog)(command)
 
 
-_asks(
+trigger = _asks(
     "trigger",
     "Let a round of jobs begin now, in any daemon.",
     "Let a round of jobs begin now; the schedule goes on as planned.\n\nAny daemon that keeps the "
     "job obeys, within a second or two. While a round runs, another one follows it. `syncd run` "
     "does the work itself instead.",
 )
-_asks(
+cancel = _asks(
     "cancel",
     "Cut the running round of jobs short.",
     "Cut the running round of jobs short, in all daemons.\n\nWhat is committed stays, passes stay "
     "open, and the next round goes on with them.",
 )
-_asks(
+pause = _asks(
     "pause",
     "Let no round of jobs begin any more.",
     "Let no round of jobs begin any more; one that runs goes on to its end.\n\nMoments of the "
     "schedule pass by meanwhile; what was triggered waits. `syncd unpause` is the way back.",
 )
-_asks(
+unpause = _asks(
     "unpause",
     "Let rounds of paused jobs begin again.",
     "Let rounds of paused jobs begin again, at their next moments.",

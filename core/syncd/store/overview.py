@@ -1,0 +1,48 @@
+"""What an operator asks first: what goes on, and what waits for somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import attrs
+
+from syncd.store.hops import Connection
+from syncd.store.registry import STALE_SECONDS
+from syncd.store.statements import load
+
+_SQL = load("overview")
+
+Rows: TypeAlias = Sequence[dict[str, Any]]
+
+
+@attrs.frozen
+class Overview:
+    """How everything stands at one moment; rows as their statements in `overview.sql` name them.
+
+    Of passes and of what is parked or fails, some are here; `matching` says how many there are.
+    """
+
+    clock: datetime
+    feeds: Rows
+    passes: Rows
+    parked_accounts: Rows
+    parked_partitions: Rows
+    failing: Rows
+    quarantined: Rows
+    debt: Rows
+    processes: Rows
+    sizes: Rows
+
+
+def overview(connection: Connection, *, most: int, now: datetime | None = None) -> Overview:
+    """Look at everything; at most so many passes and partitions one by one."""
+    asked = {"most": most, "stale_seconds": STALE_SECONDS, "now": now}
+    row = connection.execute(_SQL["clock"], asked).fetchone()
+    assert row is not None
+    names = [field.name for field in attrs.fields(Overview) if field.name != "clock"]
+    return Overview(
+        clock=row["now"],
+        **{name: connection.execute(_SQL[name], asked).fetchall() for name in names},
+    )

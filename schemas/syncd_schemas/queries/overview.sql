@@ -1,0 +1,98 @@
+-- name: feeds
+-- How the partitions of each instance's feeds stand, with what ran last.
+SELECT g.*, r.job AS last_job, r.status AS last_status, r.started_at AS last_started_at,
+       r.finished_at AS last_finished_at, r.message AS last_message
+FROM (
+    SELECT p.instance, p.feed, count(*) AS partitions,
+           count(*) FILTER (WHERE p.lease_until > c.now) AS leased,
+           count(*) FILTER (WHERE p.state = 'parked' OR a.state = 'parked') AS parked,
+           count(*) FILTER (WHERE f.free) AS ready,
+           count(*) FILTER (WHERE f.free AND p.due_at <= c.now) AS due,
+           count(*) FILTER (WHERE p.failures > 0) AS failing,
+           extract(epoch FROM c.now - min(p.due_at) FILTER (WHERE f.free AND p.due_at <= c.now))::float8
+               AS late_seconds,
+           extract(epoch FROM min(p.due_at) FILTER (WHERE f.free AND p.due_at > c.now) - c.now)::float8
+               AS next_due_seconds
+    FROM syncd.partition p
+    JOIN syncd.account a ON a.instance = p.instance AND a.name = p.account
+    CROSS JOIN (SELECT syncd.clock(%(now)s) AS now) AS c
+    CROSS JOIN LATERAL (
+        SELECT p.state = 'ready' AND a.state = 'ready' AND coalesce(p.lease_until <= c.now, true) AS free
+    ) AS f
+    GROUP BY p.instance, p.feed, c.now
+) AS g
+LEFT JOIN LATERAL (
+    SELECT run.job, run.status, run.started_at, run.finished_at, run.message
+    FROM syncd.run run JOIN syncd.partition mine ON mine.id = run.partition_id
+    WHERE mine.instance = g.instance AND mine.feed = g.feed
+    ORDER BY run.started_at DESC, run.id DESC LIMIT 1
+) AS r ON true
+ORDER BY g.instance, g.feed;
+
+-- name: passes
+-- Open passes, the oldest first, and who walks them.
+SELECT p.instance, p.account, p.feed, p.slice, s.number, s.mode, s.started_at, s.pages, s.records,
+       s.quarantined, coalesce(p.lease_until > syncd.clock(%(now)s), false) AS leased, d.host, d.pid,
+       count(*) OVER () AS matching
+FROM syncd.pass s
+JOIN syncd.partition p ON p.id = s.partition_id
+LEFT JOIN syncd.daemon d ON d.id = p.owner
+WHERE s.state = 'open'
+ORDER BY s.started_at, s.id
+LIMIT %(most)s;
+
+-- name: parked_accounts
+-- Accounts that wait for an operator.
+SELECT instance, name AS account, parked_reason AS reason, parked_at, count(*) OVER () AS matching
+FROM syncd.account WHERE state = 'parked'
+ORDER BY parked_at, instance, name
+LIMIT %(most)s;
+
+-- name: parked_partitions
+-- Partitions that wait for an operator.
+SELECT instance, account, feed, slice, parked_reason AS reason, count(*) OVER () AS matching
+FROM syncd.partition WHERE state = 'parked'
+ORDER BY instance, account, feed, slice
+LIMIT %(most)s;
+
+-- name: failing
+-- Partitions that fail, the longest first.
+SELECT instance, account, feed, slice, failures, failing_since, last_error, count(*) OVER () AS matching
+FROM syncd.partition WHERE failures > 0 AND state = 'ready'
+ORDER BY failing_since, id
+LIMIT %(most)s;
+
+-- name: quarantined
+-- How many records were set aside, and what they come with.
+SELECT instance, stream, reason, count(*) AS records, max(last_seen_at) AS last_seen_at
+FROM syncd.quarantine GROUP BY instance, stream, reason ORDER BY instance, stream, reason;
+
+-- name: debt
+-- How many items could not be had.
+SELECT p.instance, p.feed, count(*) AS cursors, min(f.failing_since) AS failing_since
+FROM syncd.frontier f
+JOIN syncd.pass s ON s.id = f.pass_id
+JOIN syncd.partition p ON p.id = s.partition_id
+WHERE f.state = 'failed'
+GROUP BY p.instance, p.feed ORDER BY p.instance, p.feed;
+
+-- name: processes
+-- Who works here, and how long it has been silent.
+SELECT d.host, d.pid, d.version, d.started_at,
+       extract(epoch FROM syncd.clock(%(now)s) - d.heartbeat_at)::float8 AS silent_seconds,
+       d.heartbeat_at > syncd.clock(%(now)s) - make_interval(secs => %(stale_seconds)s) AS alive,
+       (SELECT count(*) FROM syncd.partition p
+        WHERE p.owner = d.id AND p.lease_until > syncd.clock(%(now)s)) AS leased
+FROM syncd.daemon d ORDER BY d.host, d.pid, d.started_at;
+
+-- name: sizes
+-- What the data tables of each instance take, indexes and all, and the control tables.
+SELECT n.nspname AS schema, count(*) AS tables, sum(pg_total_relation_size(c.oid))::bigint AS bytes
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm')
+  AND (n.nspname = 'syncd' OR n.nspname IN (SELECT name FROM syncd.instance))
+GROUP BY n.nspname ORDER BY n.nspname;
+
+-- name: clock
+-- The moment, by the clock of record.
+SELECT syncd.clock(%(now)s) AS now;
