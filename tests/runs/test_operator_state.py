@@ -288,13 +288,17 @@ async def test_a_process_that_still_believes_in_its_lease_writes_nothing_afterwa
         late.send(signal.SIGCONT)
 
         assert said.code == 0, said.err
-        assert await late.ended() == 0, late.said()
-        statuses = [event["status"] for event in late.events("run.finished")]
-        assert statuses == ["lost", "complete"]  # it claims the partition anew
-        first, second = facts.runs(dsn)
+        # 69: it stood still in a transaction, for longer than the server keeps one.
+        code = await late.ended()
+        assert code in {0, 69}, late.said()
+        following = programs.start(config)
+        assert await following.ended() == 0, following.said()
+        assert late.events("run.finished")[0]["status"] == "lost"
+        first, *others = facts.runs(dsn)
         assert (first.epoch, first.status, first.pages) == (1, "lost", before.pages)
-        assert (second.epoch, second.status) == (3, "complete")
-        assert set(facts.audited(dsn)) == {1, 3}
+        assert {run.status for run in others} == {"complete"}
+        assert others[0].epoch == 3
+        assert 2 not in facts.audited(dsn)
         assert stands["epoch"] == 2
         assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
     if words[1] == "set":

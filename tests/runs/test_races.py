@@ -82,7 +82,7 @@ async def test_a_stopped_process_writes_nothing_after_others_took_over(
     """Two processes in a row stop between fetch and commit for longer than their leases."""
     facts.audit_commits(dsn)
     async with serving(SLOW) as upstream:
-        config = upstream.configuration(tmp_path, dsn, connector="sightings", lease="2s")
+        config = upstream.configuration(tmp_path, dsn, connector="sightings", lease="1s")
         stopped = []
         for _ in range(2):
             stopped.append(programs.start(config, at=MIDWAY, sends=signal.SIGSTOP))

@@ -48,10 +48,13 @@ def _asks(name: str, short: str, text: str) -> click.Command:
         done = keeping.ask(loading.load(invocation), jobs, keeping.ASKED[name])
         return keeping.say(invocation, name, done, as_json=as_json)
 
-    epilog = (
-        f"\b\nExample:\n  syncd {name} cars\n\n\b\nExit codes: 0 done; 1 it changed nothing, and "
-        "stderr says why; 64 no such job; 69 database unavailable; 78 configuration."
-    )
+    epilog = f"""\b
+Example:
+  syncd {name} cars
+
+\b
+Exit codes: 0 done; 1 it changed nothing, and stderr says why; 64 no such job;
+69 database unavailable; 78 configuration."""
     return click.command(name, short_help=short, help=text, epilog=epilog)(command)
 
 
