@@ -114,6 +114,7 @@ async def run_partition(
     started = trio.current_time()
     tally = Tally()
     ended: Ended | None = None
+    decided: Next | None = None  # as it stays where giving back takes too long
     with keeper.holding(lease, sent_at) as tenure:
         try:
             ended = await walk_pass(work, order, tenure, tally)
