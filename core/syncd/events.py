@@ -277,7 +277,7 @@ class DbExhausted(Event):
 class ConnectionRefused(Event):
     """The pool could not grow; work goes on over the connections there are."""
 
-    name = "db.connection_refused"
+    name = "connection.refused"
     level = "warning"
     error: str
     size: int  # of the pool

@@ -172,7 +172,11 @@ class Programs:
 
 
 async def run_here(
-    config: Path, *, listener: Callable[[Event], None], wait_seconds: float = DEADLINE_SECONDS
+    config: Path,
+    *,
+    listener: Callable[[Event], None],
+    wait_seconds: float = DEADLINE_SECONDS,
+    deadline_seconds: float = DEADLINE_SECONDS,
 ) -> Result:
     """Run the one job of a configuration in this process, and hand its events to `listener`.
 
@@ -180,7 +184,7 @@ async def run_here(
     """
     observer = Observer()
     observer.listen(listener)
-    with trio.fail_after(DEADLINE_SECONDS):
+    with trio.fail_after(deadline_seconds):
         (result,) = await Engine.of(config).run(wait_seconds=wait_seconds, observer=observer)
     return result
 

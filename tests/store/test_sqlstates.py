@@ -177,9 +177,12 @@ def test_what_a_server_says_by_itself_is_what_the_table_takes_it_for(dsn: str, s
     provoke, then = GENUINE[state]
     with connect(dsn) as admin:
         make_table(admin)
-    with closing(connect(dsn)) as connection, closing(connect(dsn)) as other:
-        with pytest.raises(psycopg.Error) as caught:
-            provoke(connection, other)
+    with (
+        closing(connect(dsn)) as connection,
+        closing(connect(dsn)) as other,
+        pytest.raises(psycopg.Error) as caught,
+    ):
+        provoke(connection, other)
 
     assert caught.value.sqlstate == state
     assert reaction_to(caught.value) == then
