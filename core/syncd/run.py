@@ -27,9 +27,9 @@ import trio
 from syncd import faults
 from syncd.commit import Committer
 from syncd.conditional import Conditional
-from syncd.errors import CursorExpired, LeaseLost, StoreError, SyncdError
+from syncd.errors import CommitUnknown, CursorExpired, LeaseLost, StoreError, SyncdError
+from syncd.events import CommitLost, PartitionParked, PassSuperseded, RunFinished, RunStarted
 from syncd.events import LeaseLost as LeaseLostEvent
-from syncd.events import PartitionParked, PassSuperseded, RunFinished, RunStarted
 from syncd.model import Mode, Request, Slice
 from syncd.nodes import roots
 from syncd.plugins import Pipeline
@@ -88,18 +88,26 @@ class Finished:
 async def claim(
     work: Work, owner: UUID, *, order: Order, lease_seconds: float, ids: Sequence[int], early: bool
 ) -> tuple[Lease, float] | None:
-    """Take the lease on the most urgent of these partitions; with the moment the claim was sent."""
-    sent_at = trio.current_time()
-    found = await work.hops.run(
-        leases.claim,
-        owner=owner,
-        token=uuid4(),
-        job=order.job,
-        lease_seconds=lease_seconds,
-        free=1,
-        ids=ids,
-        early=early,
-    )
+    """Take the lease on the most urgent of these partitions; with the moment the claim was sent.
+
+    A claim whose COMMIT was lost is forgone, whether it happened or not.
+    """
+    sent_at, token = trio.current_time(), uuid4()
+    try:
+        found = await work.hops.run(
+            leases.claim,
+            owner=owner,
+            token=token,
+            job=order.job,
+            lease_seconds=lease_seconds,
+            free=1,
+            ids=ids,
+            early=early,
+        )
+    except CommitUnknown as error:
+        work.emit(CommitLost(work.pipeline.instance.name, str(error)))
+        await work.hops.run(leases.forgo, token)
+        return None
     if not found:
         return None
     work.clock.observe(found[0].claimed_at)

@@ -6,7 +6,8 @@ whose fault an error is, the hop whether to try again; `progress.after` goes by 
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
@@ -67,6 +68,22 @@ def reaction(sqlstate: str | None) -> Reaction:
     if sqlstate is None:
         return "reconnect"
     return _BY_STATES.get(sqlstate) or _BY_STATES.get(sqlstate[:2], "refuse")
+
+
+Work = TypeVar("Work", bound=Callable[..., Any])
+
+
+def repeatable(work: Work) -> Work:
+    """Mark a transaction that may happen twice: it only reads, or does the same once more.
+
+    Its COMMIT of unknown outcome is no matter, and it is tried again.
+    """
+    work.__dict__["repeatable"] = True
+    return work
+
+
+def is_repeatable(work: Callable[..., Any]) -> bool:
+    return getattr(work, "repeatable", False) is True
 
 
 ATTEMPTS_MAX = 5  # of one transaction that others' locks or commits are in the way of

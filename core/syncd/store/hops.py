@@ -25,10 +25,10 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from syncd import faults
-from syncd.errors import CommitUnknown, StoreExhausted, StoreUnavailable
+from syncd.errors import CommitUnknown, StoreError, StoreExhausted, StoreUnavailable
 from syncd.events import ConnectionRefused, DbPool, Event, StoreRetried
 from syncd.model import Secret
-from syncd.sqlstates import Reaction, pause
+from syncd.sqlstates import Reaction, is_repeatable, pause
 from syncd.store.outage import Outage
 from syncd.store.translation import first_line, translated
 
@@ -158,7 +158,8 @@ class Hops:
         What was rolled back for another's sake, or never came to its COMMIT, is tried again:
         `sqlstates` says what, and how often. So `work` may be called several times.
 
-        Raises: `CommitUnknown` where the connection was lost in COMMIT, `StoreUnavailable`,
+        Raises: `CommitUnknown` where the connection was lost in the COMMIT of what is not
+        `repeatable`, `StoreUnavailable`,
         `StoreExhausted`, `StatementTimeout`, `StoreRefused`, and what `work` itself raises (the
         transaction is then rolled back).
         """
@@ -175,7 +176,9 @@ class Hops:
             except StoreExhausted as error:
                 self._outage.exhausted(error, trio.current_time())
                 raise
-            except StoreUnavailable as error:
+            except (StoreUnavailable, CommitUnknown) as error:
+                if isinstance(error, CommitUnknown) and not is_repeatable(work):
+                    raise
                 wait = self._wait_before_retry(error, attempts, name, started=started)
                 if wait is None:
                     raise
@@ -187,7 +190,7 @@ class Hops:
             await trio.sleep(wait)
 
     def _wait_before_retry(
-        self, error: StoreUnavailable, attempts: Counter[Reaction], name: str, *, started: float
+        self, error: StoreError, attempts: Counter[Reaction], name: str, *, started: float
     ) -> float | None:
         """Count a failed attempt; return how long to wait before the next, `None` if none is."""
         then: Reaction = error.details["reaction"]
@@ -359,6 +362,8 @@ def commit(connection: Connection) -> None:
                 "database",
                 f"the connection was lost in COMMIT ({first_line(error)})",
                 "the outcome is read back under a new lease",
+                sqlstate=error.sqlstate,
+                reaction="reconnect",
             ) from error
         with translated("database"):
             raise
