@@ -30,7 +30,8 @@ from syncd.store.migrations import migrate
 Mode = Literal["fast", "immediate"]
 
 DEADLINE_SECONDS = 30.0
-KEEPER = '"$@" & server=$!; read -r line; kill -INT $server; wait $server'
+# SIGTERM for a server that does not catch signals yet: its shell lets it ignore SIGINT until then.
+KEEPER = '"$@" & server=$!; read -r line; kill -TERM $server; kill -INT $server; wait $server'
 STOPS: Mapping[Mode, signal.Signals] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
@@ -111,7 +112,7 @@ class OwnServer:
 
     def said(self) -> str:
         log = self.folder / "log"
-        return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+        return log.read_text(errors="replace") if log.exists() else ""
 
     @property
     def _pid(self) -> int | None:

@@ -104,7 +104,9 @@ async def test_a_disk_without_room_for_wal_ends_the_server_and_costs_nothing(
                 await seen("the server's end", lambda: not server.runs, told=program.said)
                 assert "PANIC" in server.said()
                 await program.event("db.unavailable")
-                await trio.to_thread.run_sync(server.launch)  # in vain: there is no room yet
+                await trio.to_thread.run_sync(server.launch)
+                ends = "database system is shut down"
+                await seen("its end", lambda: server.said().count(ends) > 1, told=server.said)
                 assert program.code is None, program.said()
 
                 make_room(disk)
