@@ -71,6 +71,7 @@ class Upstream:
         lease: str,
         drain_timeout: str = "20s",
         database: str = "",
+        pool_max: int = 4,
     ) -> Path:
         """Write a configuration with one job of one partition; `database`: more lines of that."""
         whole = "priority_brands = []" if connector == "cars" else ""
@@ -78,7 +79,7 @@ class Upstream:
         file.write_text(f"""
             [database]
             url = '''{dsn}'''
-            pool_max = 4
+            pool_max = {pool_max}
             {database}
             [daemon]
             lease = "{lease}"

@@ -66,7 +66,7 @@ class Life:
     """Who else is here, and what the server allows."""
 
     daemons: int
-    max_connections: int
+    max_connections: int  # those that are not reserved for others
     clock: datetime
 
 
