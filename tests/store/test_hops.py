@@ -139,6 +139,7 @@ def kill_own_backend(dsn: str, connection: Connection) -> None:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
 
 
+@pytest.mark.direct
 async def test_a_transaction_whose_backend_is_killed_is_done_over_another_one(dsn: str) -> None:
     events: list[Event] = []
     pids: list[int] = []
@@ -160,6 +161,7 @@ async def test_a_transaction_whose_backend_is_killed_is_done_over_another_one(ds
     assert [e.sqlstate for e in events if isinstance(e, StoreRetried)] == ["57P01"]
 
 
+@pytest.mark.direct
 async def test_backends_that_are_killed_each_time_are_unavailable_in_the_end(dsn: str) -> None:
     def die(connection: Connection) -> Any:
         kill_own_backend(dsn, connection)

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import trio
-from database import connect
+from database import connect, direct
 from hypothesis import given
 from hypothesis import strategies as st
 from test_hops import hops_on, make_table
@@ -178,8 +178,8 @@ def test_what_a_server_says_by_itself_is_what_the_table_takes_it_for(dsn: str, s
     with connect(dsn) as admin:
         make_table(admin)
     with (
-        closing(connect(dsn)) as connection,
-        closing(connect(dsn)) as other,
+        closing(connect(direct(dsn))) as connection,
+        closing(connect(direct(dsn))) as other,
         pytest.raises(psycopg.Error) as caught,
     ):
         provoke(connection, other)
