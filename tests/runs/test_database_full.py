@@ -38,7 +38,7 @@ def small_disk(size: str) -> Iterator[Path]:
     disk = Path("/tmp", f"syncd-disk-{uuid.uuid4().hex[:8]}")  # not below a folder of mode 0700
     disk.mkdir()
     options = f"size={size},mode=0777"
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk]
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
     try:
         if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
             pytest.skip("the right to mount a small tmpfs to be filled")

@@ -1,6 +1,6 @@
 """Run tests through PgBouncer in transaction mode, before a PostgreSQL server of this machine.
 
-    python tests/over_pooler.py --missing FILE -- python -m pytest -m "not direct" tests/store
+    python tests/servers/over_pooler.py -- python -m pytest -m "not direct" tests/store
 
 The command finds the server in `SYNCD_TEST_DSN`, where tests make their databases and look at
 backends, and the pooler in `SYNCD_TEST_POOLER`, through which everything else goes. Two connections

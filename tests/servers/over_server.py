@@ -1,6 +1,6 @@
 """Run tests over a PostgreSQL server of this machine, which lives as long as they do.
 
-    python tests/over_server.py --missing FILE -- python -m pytest tests/store
+    python tests/servers/over_server.py --missing FILE -- python -m pytest tests/store
 
 The command finds the server in `SYNCD_TEST_DSN`. It is PostgreSQL 15 where that is installed, else
 the oldest other that syncd supports; where there is none, FILE gets a line that says so, and
