@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types clean schemas
-.PHONY: ruff async-rules imports spelling tests over-server
+.PHONY: ruff async-rules imports spelling tests over-server over-pooler
 .PHONY: bench bench-all bench-peers
 
 help:  ## list the targets
@@ -55,7 +55,7 @@ demo: $(INSTALLED)  ## run syncd against a simulated upstream, with a database o
 # --- To check it ----------------------------------------------------------------------------------
 
 LINT := ruff async-rules imports spelling
-STEPS := $(addprefix step-,tests over-server $(LINT) types)
+STEPS := $(addprefix step-,tests over-server over-pooler $(LINT) types)
 
 # The tests wait more than they work: what only reads the sources goes beside them, politely.
 test: $(EQUIPPED)  ## check everything that CI checks, with what this machine has
@@ -73,8 +73,9 @@ POLITELY := nice -n 10
 step-%:
 	@$(POLITELY) $(MAKE) --no-print-directory $* || echo $* >> $(FAILED)
 
-step-tests step-over-server: POLITELY :=
+step-tests step-over-server step-over-pooler: POLITELY :=
 step-over-server: step-tests
+step-over-pooler: step-over-server
 
 lint: $(LINT)  ## check style, Trio's rules, layers and spelling
 
@@ -101,11 +102,22 @@ tests: $(EQUIPPED)
 
 # The embedded server has its own tests; what the command line prints is the same over any server.
 over-server: $(EQUIPPED)
-	$(PY) tests/over_server.py --missing $(RESULTS)/missing.txt -- \
+	$(PY) tests/servers/over_server.py --missing $(RESULTS)/missing.txt -- \
 	    $(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
-	    --junitxml=$(RESULTS)/over-server.xml \
+	    --junitxml=$(RESULTS)/over-server.xml -m 'not own_server' \
 	    --ignore=tests/store/test_embedded.py --ignore=tests/runs/test_cli.py \
 	    --ignore=tests/runs/test_demo.py tests/store tests/runs
+
+# What hops, leases and bulk writes leave in a session that others share. Left out is what looks at
+# or ends its backends, which are the pooler's, and what holds more of them than it has.
+POOLED := tests/store/test_hops.py tests/store/test_sqlstates.py tests/store/test_keeper.py \
+    tests/store/test_passes.py tests/store/test_bulk_poison.py tests/store/test_bulk_counts.py \
+    tests/runs/test_races.py tests/runs/test_database_slow.py
+
+over-pooler: $(EQUIPPED)
+	$(PY) tests/servers/over_pooler.py --missing $(RESULTS)/missing-pooler.txt -- \
+	    $(PY) -m pytest --numprocesses 2 --quiet --junitxml=$(RESULTS)/over-pooler.xml \
+	    -m 'not direct and not own_server' $(POOLED)
 
 # --- To measure it --------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """What every test may ask for: a real PostgreSQL, and a database of its own in it.
 
 The server is started once per test process from the embedded binaries; `SYNCD_TEST_DSN` (a
-superuser's) points the tests at another. A template database with the control tables is cloned for
-each test.
+superuser's) points the tests at another, `SYNCD_TEST_POOLER` at a pooler before that. A template
+database with the control tables is cloned for each test.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from database import connect
+from database import connect, pooled
 from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
@@ -55,7 +55,7 @@ def dsn(server: str, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    yield make_conninfo(server, dbname=name)
+    yield pooled(make_conninfo(server, dbname=name))
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 

@@ -124,12 +124,24 @@ class StoreUnavailable(StoreError):
     """RETRY with backoff: PostgreSQL cannot be reached, or refuses to work right now."""
 
 
+class StoreExhausted(StoreUnavailable):
+    """SNOOZE for long: PostgreSQL lacks room, memory or connections, or is read-only."""
+
+
+class StatementTimeout(StoreError):
+    """HALVE the batch: a statement took too long. One page alone FAILS the run, and stays open.
+
+    No record is set aside for it: a timeout says that something is slow (a lock, a trigger, the
+    disk), and not that a record is bad.
+    """
+
+
 class CommitUnknown(StoreError):
     """ABANDON: the connection was lost in COMMIT; what happened is read back under a new lease."""
 
 
 class StoreRefused(StoreError):
-    """STOP: PostgreSQL refuses by configuration (permission, missing object, wrong password)."""
+    """PARK the partition: PostgreSQL refuses by configuration (permission, missing object)."""
 
 
 class PluginError(SyncdError):

@@ -299,11 +299,11 @@ class CommitLost(Event):
 
 @attrs.frozen
 class StoreRetried(Event):
-    """A whole transaction is tried again (deadlock, serialization, lock timeout)."""
+    """A whole transaction failed, for a reason that may be gone the next time (`sqlstates`)."""
 
     name = "store.retried"
     operation: str
-    sqlstate: str
+    sqlstate: str | None  # absent: the connection was lost or not to be had, without a word
     attempt: int
 
 
@@ -321,10 +321,49 @@ class DbPool(Event):
 
 @attrs.frozen
 class DbUnavailable(Event):
-    """PostgreSQL cannot be reached."""
+    """PostgreSQL cannot be reached; said again now and then while that lasts."""
 
     name = "db.unavailable"
     level = "warning"
+    error: str
+
+
+@attrs.frozen
+class DbRecovered(Event):
+    """PostgreSQL can be reached again; `seconds`: for how long it could not."""
+
+    name = "db.recovered"
+    seconds: float
+
+
+@attrs.frozen
+class DbExhausted(Event):
+    """PostgreSQL lacks room, memory or connections, or is read-only; nothing more is claimed."""
+
+    name = "db.exhausted"
+    level = "error"
+    error: str
+
+
+@attrs.frozen
+class ConnectionRefused(Event):
+    """The pool could not grow; work goes on over the connections there are."""
+
+    name = "connection.refused"
+    level = "warning"
+    error: str
+    size: int  # of the pool
+    pool_max: int
+
+
+@attrs.frozen
+class BatchHalved(Event):
+    """A batch took too long to be written: it is tried in two halves."""
+
+    name = "batch.halved"
+    level = "warning"
+    partition: str
+    pages: int
     error: str
 
 

@@ -194,19 +194,27 @@ class _Partitions:
         self._changed = trio.Event()
         self._held_since: float | None = None
         self._told_again_at = 0.0
+        self._store_trouble: StoreUnavailable | None = None
 
     async def go(self) -> list[Result]:
         async with trio.open_nursery() as runs:
-            while self._pending and not self._process.draining.is_set():
-                if await self._start_one(runs):
-                    self._held_since = None
-                elif self._running:
-                    await self._wait()
-                else:
-                    await self._look_at_obstacles()
+            try:
+                await self._claim_all(runs)
+            except StoreUnavailable as error:
+                self._store_trouble = error  # what runs may still end well
+        verdict: Verdict = "unavailable" if self._store_trouble else "drained"
         for number in sorted(self._pending):
-            self._settle(number, "drained", "stopped before it was claimed")
+            self._settle(number, verdict, str(self._store_trouble or "stopped before its claim"))
         return [self._results[number] for number in self._shares]
+
+    async def _claim_all(self, runs: trio.Nursery) -> None:
+        while self._pending and not self._process.draining.is_set() and not self._store_trouble:
+            if await self._start_one(runs):
+                self._held_since = None
+            elif self._running:
+                await self._wait()
+            else:
+                await self._look_at_obstacles()
 
     def _free(self) -> list[int]:
         """Return the partitions that may be claimed now: of accounts with a free slot."""
@@ -229,6 +237,7 @@ class _Partitions:
         claimed = await claim(
             self._process.hops,
             self._process.clock,
+            self._process.emit,
             owner=self._process.identity.id,
             job=self._job.name,
             lease_seconds=self._process.keeper.lease_seconds,
@@ -253,13 +262,15 @@ class _Partitions:
             del self._running[number]
             self._changed.set()
         verdict = verdict_of(finished)
-        if isinstance(finished.ended, Broke) and isinstance(finished.ended.error, CursorExpired):
-            self._expired[number] = self._expired.get(number, 0) + 1
-            if self._expired[number] >= CURSORS_EXPIRED_MAX:
-                verdict = "failed"
+        match finished.ended:
+            case Broke(error=StoreUnavailable() as error):
+                self._store_trouble = error  # and of the other partitions: none is claimed
+            case Broke(error=CursorExpired()):
+                self._expired[number] = self._expired.get(number, 0) + 1
+                if self._expired[number] >= CURSORS_EXPIRED_MAX:
+                    verdict = "failed"
         if verdict is not None:
-            message = finished.next.message if finished.next else ""
-            self._settle(number, verdict, message, finished)
+            self._settle(number, verdict, finished.next.message if finished.next else "", finished)
 
     def _settle(
         self, number: int, verdict: Verdict, message: str, finished: Finished | None = None

@@ -18,6 +18,8 @@ from syncd.errors import (
     LeaseLost,
     PluginError,
     StoreError,
+    StoreExhausted,
+    StoreRefused,
     SyncdError,
     Throttled,
     Unauthorized,
@@ -208,6 +210,7 @@ PARK_AFTER = 10  # unintelligible runs in a row ...
 PARK_AFTER_SECONDS = 12 * 3600.0  # ... over at least as long: an upstream may be broken overnight
 BACKOFF_BASE_SECONDS = 5.0
 BACKOFF_CAP_SECONDS = 3600.0
+EXHAUSTED_WAIT_SECONDS = 300.0  # at least half of it: an operator must make room first
 
 
 def after(  # one table: the rows of "Where a run's end leads" in core/DESIGN.md, in their order
@@ -245,6 +248,12 @@ def after(  # one table: the rows of "Where a run's end leads" in core/DESIGN.md
             park = _park(failures + 1, since, now, str(error))
             return Next("failed", backoff, failures + 1, str(error), park_partition=park)
         case Broke(error=PluginError() as error):
+            message = str(error)
+            return Next("failed", backoff, failures + 1, message, park_partition=message)
+        case Broke(error=StoreExhausted() as error):
+            wait = max(backoff, EXHAUSTED_WAIT_SECONDS * (0.5 + chance / 2))
+            return Next("failed", wait, failures + 1, str(error))
+        case Broke(error=StoreRefused() as error):
             message = str(error)
             return Next("failed", backoff, failures + 1, message, park_partition=message)
         case Broke(error=Unavailable() | StoreError() | SyncdError() as error):

@@ -16,6 +16,7 @@ plugin.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
@@ -28,9 +29,9 @@ from syncd import faults
 from syncd.clock import DatabaseClock
 from syncd.commit import Committer
 from syncd.conditional import Conditional
-from syncd.errors import CursorExpired, LeaseLost, StoreError, SyncdError
+from syncd.errors import CommitUnknown, CursorExpired, LeaseLost, StoreError, SyncdError
+from syncd.events import CommitLost, Event, PartitionParked, PassSuperseded, RunFinished, RunStarted
 from syncd.events import LeaseLost as LeaseLostEvent
-from syncd.events import PartitionParked, PassSuperseded, RunFinished, RunStarted
 from syncd.model import Mode, Request, Slice
 from syncd.nodes import roots
 from syncd.plugins import Pipeline
@@ -87,13 +88,21 @@ class Finished:
         )
 
 
-async def claim(hops: Hops, clock: DatabaseClock, **asked: Any) -> tuple[Lease, float] | None:
+async def claim(
+    hops: Hops, clock: DatabaseClock, emit: Callable[[Event], None], *, job: str, **asked: Any
+) -> tuple[Lease, float] | None:
     """Take the lease on the most urgent partition of those asked for (see `leases.claim`).
 
-    Answers with the moment the claim was sent, too: from then on the lease is ours.
+    Answers with the moment the claim was sent, too: from then on the lease is ours. A claim whose
+    COMMIT was lost is forgone, whether it happened or not.
     """
-    sent_at = trio.current_time()
-    found = await hops.run(leases.claim, token=uuid4(), free=1, **asked)
+    sent_at, token = trio.current_time(), uuid4()
+    try:
+        found = await hops.run(leases.claim, token=token, job=job, free=1, **asked)
+    except CommitUnknown as error:
+        emit(CommitLost(f"a claim for {job}", str(error)))
+        await hops.run(leases.forgo, token)
+        return None
     if not found:
         return None
     clock.observe(found[0].claimed_at)
@@ -108,6 +117,7 @@ async def run_partition(
     started = trio.current_time()
     tally = Tally()
     ended: Ended | None = None
+    decided: Next | None = None  # as it stays where giving back takes too long
     with keeper.holding(lease, sent_at) as tenure:
         try:
             ended = await walk_pass(work, order, tenure, tally)

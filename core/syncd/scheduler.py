@@ -17,7 +17,7 @@ import trio
 from syncd.building import Outfit, Place, expand, note_hindrance
 from syncd.config import Job
 from syncd.daemon import Process
-from syncd.errors import SourceError, StoreError, SyncdError
+from syncd.errors import SourceError, StoreError, StoreExhausted, SyncdError
 from syncd.events import (
     DbUnavailable,
     JobHindered,
@@ -34,6 +34,7 @@ from syncd.store.leases import Lease
 
 LOOK_SECONDS = 1.0  # between two looks at the jobs, over the upper half of it (jitter)
 UNREACHABLE_SECONDS = 5.0  # between two looks while PostgreSQL cannot be reached
+EXHAUSTED_SECONDS = 30.0  # and while it lacks room, which takes an operator longer
 SETTLE_SECONDS = 5.0  # between two looks at turns that nobody can take
 FORGET_SECONDS = 3600.0  # between two looks at history past its retention
 HINDERED_SECONDS = 30.0  # until a job whose partitions could not be listed is tried again
@@ -78,6 +79,8 @@ class Scheduler:
                         await self._register()
                         registered = True
                     await self._look(runs)
+                except StoreExhausted:  # which the store says by itself
+                    await self._pause(EXHAUSTED_SECONDS)
                 except StoreError as error:
                     self._process.emit(DbUnavailable(str(error)))
                     await self._pause(UNREACHABLE_SECONDS)
@@ -245,6 +248,7 @@ class Scheduler:
         claimed = await claim(
             process.hops,
             process.clock,
+            process.emit,
             owner=process.identity.id,
             job=job.name,
             lease_seconds=process.keeper.lease_seconds,

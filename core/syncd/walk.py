@@ -26,12 +26,13 @@ from syncd.errors import (
     PagingLoop,
     PluginError,
     SourceError,
+    StatementTimeout,
     StoreError,
     SyncdError,
     Unavailable,
     Unintelligible,
 )
-from syncd.events import CommitLost, CursorFailed
+from syncd.events import BatchHalved, CommitLost, CursorFailed
 from syncd.frontier import LOOK_MAX, Frontier, Numbered
 from syncd.http import FetchHttp
 from syncd.limits import pages_in_flight
@@ -358,10 +359,22 @@ class Walker:
             async for batch in batches:
                 self._writing += 1
                 try:
-                    await self._guarded(self._write, batch)
+                    await self._guarded(self._write_in_time, batch)
                 finally:
                     self._writing -= 1
                     self._notify()
+
+    async def _write_in_time(self, batch: list[Walked]) -> None:
+        """Write one batch; in halves where that takes too long, openers before what they open."""
+        try:
+            await self._write(batch)
+        except StatementTimeout as error:
+            if len(batch) == 1:
+                raise  # a page is written whole: its cursor closes in the same transaction
+            self._work.emit(BatchHalved(self._where, len(batch), str(error)))
+            half = len(batch) // 2
+            await self._write_in_time(batch[:half])
+            await self._write_in_time(batch[half:])
 
     async def _write(self, batch: list[Walked]) -> None:
         """Write one batch; pages whose cursors somebody else closed meanwhile are dropped."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from syncd import errors
 from syncd.progress import (
     BACKOFF_CAP_SECONDS,
+    EXHAUSTED_WAIT_SECONDS,
     Anew,
     Broke,
     Drained,
@@ -164,13 +165,32 @@ def test_nothing_is_written_for_a_lease_that_may_not_be_ours(
 
 
 @pytest.mark.parametrize(
-    "kind", [errors.Unavailable, errors.StoreUnavailable, errors.StoreRefused, errors.PagingLoop]
+    "kind",
+    [errors.Unavailable, errors.StoreUnavailable, errors.StatementTimeout, errors.PagingLoop],
 )
 def test_what_is_unavailable_is_tried_again_with_backoff(kind: type[errors.SyncdError]) -> None:
     end = decided(broke(kind), failures=3, since=NOW)
 
     assert end is not None
     assert (end.status, end.failures, end.wait_seconds) == ("failed", 4, 20.0)
+
+
+def test_a_server_that_lacks_something_is_left_alone_for_long() -> None:
+    soonest = decided(broke(errors.StoreExhausted), chance=0.0)
+    late = decided(broke(errors.StoreExhausted), failures=12, since=NOW)
+
+    assert soonest is not None
+    assert late is not None
+    assert (soonest.status, soonest.failures) == ("failed", 1)
+    assert soonest.wait_seconds == EXHAUSTED_WAIT_SECONDS / 2
+    assert late.wait_seconds == BACKOFF_CAP_SECONDS / 2
+
+
+def test_what_the_database_refuses_by_configuration_waits_for_an_operator() -> None:
+    end = decided(broke(errors.StoreRefused))
+
+    assert end is not None
+    assert (end.status, end.park_partition) == ("failed", "here: it happened; do")
 
 
 def test_a_refused_credential_parks_the_account_not_the_partition() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from database import pooled
 from processes import Programs, launched
 from psycopg.conninfo import make_conninfo
 
@@ -37,7 +38,7 @@ def fresh_dsn(server: str, template: str) -> Iterator[Callable[[], str]]:
         def made() -> str:
             names.append(f"test_{uuid.uuid4().hex[:12]}")
             admin.execute(f'CREATE DATABASE "{names[-1]}" TEMPLATE "{template}"')
-            return make_conninfo(server, dbname=names[-1])
+            return pooled(make_conninfo(server, dbname=names[-1]))
 
         yield made
         for name in names:

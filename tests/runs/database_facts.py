@@ -7,6 +7,7 @@ from uuid import UUID
 
 import attrs
 import psycopg
+from database import direct
 from processes import seen
 from psycopg.rows import class_row, dict_row
 
@@ -14,9 +15,13 @@ from syncd.store.hops import Connection, Timeouts, connection_options
 
 
 def connect(dsn: str) -> Connection:
-    """Open a connection that commits each statement by itself, and waits for no lock for long."""
+    """Open a connection that commits each statement by itself, and waits for no lock for long.
+
+    It goes around a pooler, which takes no `options`, and whose connections it must not take up.
+    """
     options = connection_options(Timeouts(), "test") | {"autocommit": True}
-    return psycopg.connect(dsn, options="-c lock_timeout=5s -c statement_timeout=15s", **options)
+    options["options"] = "-c lock_timeout=5s -c statement_timeout=15s"
+    return psycopg.connect(direct(dsn), **options)
 
 
 def rows(dsn: str, query: str, *parameters: Any) -> list[dict[str, Any]]:

@@ -32,15 +32,21 @@ DEADLINE_SECONDS = 30.0  # of anything a test waits for: many times what it take
 LOOK_SECONDS = 0.01
 
 
-async def seen(what: str, look: Callable[[], T | None], *, told: Callable[[], str] = str) -> T:
+async def seen(
+    what: str,
+    look: Callable[[], T | None],
+    *,
+    told: Callable[[], str] = str,
+    deadline_seconds: float = DEADLINE_SECONDS,
+) -> T:
     """Wait until `look` answers with something; `told` says more where it does not."""
-    with trio.move_on_after(DEADLINE_SECONDS):
+    with trio.move_on_after(deadline_seconds):
         while True:
             found = look()
             if found:
                 return found
             await trio.sleep(LOOK_SECONDS)
-    raise AssertionError(f"not seen in {DEADLINE_SECONDS:.0f} s: {what}\n{told()}")
+    raise AssertionError(f"not seen in {deadline_seconds:.0f} s: {what}\n{told()}")
 
 
 @attrs.frozen
@@ -107,9 +113,14 @@ class Program:
             with suppress(ProcessLookupError):  # it has ended meanwhile
                 os.kill(self.pid, number)
 
-    async def ended(self) -> int:
+    async def ended(self, *, deadline_seconds: float = DEADLINE_SECONDS) -> int:
         """Wait for its end; answer with its code."""
-        await seen(f"the end of {self.folder.name}", lambda: self.code is not None, told=self.said)
+        await seen(
+            f"the end of {self.folder.name}",
+            lambda: self.code is not None,
+            told=self.said,
+            deadline_seconds=deadline_seconds,
+        )
         assert self.code is not None
         return self.code
 
@@ -174,7 +185,11 @@ class Programs:
 
 
 async def run_here(
-    config: Path, *, listener: Callable[[Event], None], wait_seconds: float = DEADLINE_SECONDS
+    config: Path,
+    *,
+    listener: Callable[[Event], None],
+    wait_seconds: float = DEADLINE_SECONDS,
+    deadline_seconds: float = DEADLINE_SECONDS,
 ) -> Result:
     """Run the one job of a configuration in this process, and hand its events to `listener`.
 
@@ -182,7 +197,7 @@ async def run_here(
     """
     observer = Observer()
     observer.listen(listener)
-    with trio.fail_after(DEADLINE_SECONDS):
+    with trio.fail_after(deadline_seconds):
         (result,) = await Engine.of(config).run(wait_seconds=wait_seconds, observer=observer)
     return result
 

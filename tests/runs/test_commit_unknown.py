@@ -52,6 +52,17 @@ HANGS = f"""
     END $$;
     CREATE TRIGGER hang AFTER INSERT ON sightings.sightings EXECUTE FUNCTION public.hang();
 """
+CLAIM_HANGS = """
+    CREATE SEQUENCE public.claims;
+    CREATE FUNCTION public.hang() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('public.claims') = 1 THEN
+            PERFORM set_config('synchronous_commit', 'remote_apply', true);
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER hang AFTER INSERT ON syncd.run EXECUTE FUNCTION public.hang();
+"""
 HANGING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
@@ -181,6 +192,56 @@ async def test_a_commit_in_doubt_keeps_others_out_until_the_server_has_decided(
         assert await following.ended() == 0, following.said()
         assert not closed & set(after.asked())
         assert facts.sighted(dsn) == after.ids
+
+
+async def test_a_claim_that_happened_and_was_not_heard_of_is_forgone(
+    dsn: str, tmp_path: Path
+) -> None:
+    """Its lease is an hour long: nobody waits for the end of that."""
+    walk = Walk()
+    facts.execute(dsn, CLAIM_HANGS)
+    async with serving(SHAPE) as upstream, trio.open_nursery() as nursery:
+        config = upstream.configuration(tmp_path, dsn, connector="sightings", lease="1h")
+        nursery.start_soon(walk.go, config)
+        with hanging_commit_lost(dsn):
+            await seen("a claim that hangs", lambda: facts.rows(dsn, HANGING))
+        await seen("the end of the job", lambda: walk.result)
+
+    assert walk.result is not None
+    assert walk.result.verdict == "complete"
+    assert len(walk.said(CommitLost)) == 1
+    assert [(run.epoch, run.status) for run in facts.runs(dsn)] == [(1, "lost"), (2, "complete")]
+    assert facts.sighted(dsn) == upstream.ids
+
+
+async def test_a_claim_that_did_not_happen_is_made_again(dsn: str, tmp_path: Path) -> None:
+    walk = Walk()
+    claiming = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND state = 'idle in transaction' AND starts_with(query, 'WITH moment')"
+    )
+    cuts: list[int] = []
+
+    def reached(point: str) -> None:
+        backends = [row["pid"] for row in facts.rows(dsn, claiming)]
+        if point == "before_commit" and backends and not cuts:
+            cuts.extend(backends)
+            facts.rows(dsn, "SELECT pg_terminate_backend(%s, 10000)", backends[0])
+
+    async with serving(SHAPE) as upstream:
+        config = upstream.configuration(tmp_path, dsn, connector="sightings", lease="1h")
+        faults.arm(reached)
+        try:
+            await walk.go(config)
+        finally:
+            faults.arm(None)
+
+    assert len(cuts) == 1
+    assert walk.result is not None
+    assert walk.result.verdict == "complete"
+    assert len(walk.said(CommitLost)) == 1
+    assert [(run.epoch, run.status) for run in facts.runs(dsn)] == [(1, "complete")]
+    assert facts.sighted(dsn) == upstream.ids
 
 
 @attrs.frozen

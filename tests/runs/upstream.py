@@ -63,15 +63,24 @@ class Upstream:
         return sorted(car["id"] for car in self.simulator.inventory.cars())
 
     def configuration(
-        self, folder: Path, dsn: str, *, connector: str, lease: str, drain_timeout: str = "20s"
+        self,
+        folder: Path,
+        dsn: str,
+        *,
+        connector: str,
+        lease: str,
+        drain_timeout: str = "20s",
+        database: str = "",
+        pool_max: int = 4,
     ) -> Path:
-        """Write a configuration with one job of one partition."""
+        """Write a configuration with one job of one partition; `database`: more lines of that."""
         whole = "priority_brands = []" if connector == "cars" else ""
         file = folder / f"{uuid4().hex}.toml"
         file.write_text(f"""
             [database]
             url = '''{dsn}'''
-            pool_max = 4
+            pool_max = {pool_max}
+            {database}
             [daemon]
             lease = "{lease}"
             drain_timeout = "{drain_timeout}"

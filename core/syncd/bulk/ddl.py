@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from syncd.bulk.statements import typed
 from syncd.bulk.tables import ACCOUNT, HASH, VERSION, WRITTEN_AT, Table
 from syncd.errors import ConfigError
+from syncd.sqlstates import repeatable
 
 _LOOK = """
     SELECT c.relkind::text,
@@ -43,6 +44,7 @@ class _Found:
     indexes: frozenset[str] = frozenset()
 
 
+@repeatable
 def plan(conn: psycopg.Connection[Any], table: Table) -> list[Composed]:
     """Answer the statements that `table` lacks, compared with the catalog; mostly none.
 
@@ -69,6 +71,7 @@ def plan(conn: psycopg.Connection[Any], table: Table) -> list[Composed]:
     ]
 
 
+@repeatable
 def apply(
     conn: psycopg.Connection[Any], tables: Sequence[Table], *, lock_timeout_seconds: float
 ) -> dict[str, int]:

@@ -13,6 +13,7 @@ from syncd.bulk.hashes import Key
 from syncd.bulk.staging import UNSENDABLE, encoded, run_from_arrays
 from syncd.bulk.statements import hash_look_of
 from syncd.bulk.tables import Table
+from syncd.sqlstates import repeatable
 
 # First so many records of a batch are looked up, spread evenly: where none of them is known, as in
 # a first pass, the others are not looked up at all. With one in ten known, all fifty miss once in
@@ -43,6 +44,7 @@ class Known:
     fresh: bool = False
 
 
+@repeatable
 def known(
     conn: psycopg.Connection[Any], among: Sequence[Candidates], *, account: str
 ) -> list[Known]:

@@ -10,17 +10,15 @@ import psycopg
 from syncd.bulk.batch import Candidate, staged_values
 from syncd.bulk.kinds import Kind
 from syncd.bulk.staging import UNSENDABLE, dumper_of
+from syncd.sqlstates import reaction
 
 
 def blames_a_row(error: psycopg.Error) -> bool:
     """Say whether an error is about what a row holds: all others are the caller's business.
 
-    Classes 22 (data exception) and 23 (integrity constraint violation), and 54000 (a key too long
-    for its index, a row too wide for a page, a document too large for jsonb): PostgreSQL, "Error
-    Codes".
+    The one table of these decisions is `sqlstates`.
     """
-    state = error.sqlstate or ""
-    return state[:2] in {"22", "23"} or state == "54000"
+    return reaction(error.sqlstate) == "record"
 
 
 def refusal(error: psycopg.Error) -> str:

@@ -36,7 +36,10 @@ def life(connection: Connection) -> Life:
     row = connection.execute(
         "SELECT 1 + (SELECT count(*) FROM syncd.daemon"
         "  WHERE heartbeat_at > syncd.clock() - make_interval(secs => %s)) AS daemons,"
-        " current_setting('max_connections')::int AS max_connections, syncd.clock() AS clock",
+        " current_setting('max_connections')::int"
+        " - current_setting('superuser_reserved_connections')::int"
+        " - coalesce(current_setting('reserved_connections', true)::int, 0) AS max_connections,"
+        " syncd.clock() AS clock",
         (STALE_SECONDS,),
     ).fetchone()
     assert row is not None

@@ -57,6 +57,9 @@ def told(event: Event) -> str:
             events.TableChanged()
             | events.EmbeddedStarted()
             | events.DbUnavailable()
+            | events.DbRecovered()
+            | events.DbExhausted()
+            | events.ConnectionRefused()
             | events.DbPool()
         ):
             return _of_the_database(event)
@@ -145,7 +148,13 @@ def _of_waiting(event: events.LimitLocked | events.LeaseLost | events.LeaseWaiti
 
 
 def _of_the_database(
-    event: events.TableChanged | events.EmbeddedStarted | events.DbUnavailable | events.DbPool,
+    event: events.TableChanged
+    | events.EmbeddedStarted
+    | events.DbUnavailable
+    | events.DbRecovered
+    | events.DbExhausted
+    | events.ConnectionRefused
+    | events.DbPool,
 ) -> str:
     match event:
         case events.TableChanged():
@@ -155,6 +164,13 @@ def _of_the_database(
             return f"embedded postgresql {event.version} {how} in {event.data_dir}"
         case events.DbUnavailable():
             return f"the database is unavailable: {event.error}"
+        case events.DbRecovered():
+            return f"the database is back after {seconds(event.seconds)}"
+        case events.DbExhausted():
+            return f"nothing more is claimed: {event.error}"
+        case events.ConnectionRefused():
+            has = f"{event.size} of {counted(event.pool_max, 'connection')}"
+            return f"database: going on with {has}: {event.error}"
         case events.DbPool():
             most = counted(event.pool_max, "connection")
             allows = f", the server allows no {event.capped_from}" if event.capped_from else ""

@@ -7,7 +7,10 @@ statements, no advisory session locks.
 
 from __future__ import annotations
 
+import math
 import socket
+import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -23,18 +26,25 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from syncd import faults
-from syncd.errors import CommitUnknown, StoreUnavailable
-from syncd.events import DbPool, Event, StoreRetried
+from syncd.errors import CommitUnknown, StoreError, StoreExhausted, StoreUnavailable
+from syncd.events import ConnectionRefused, DbPool, Event, StoreRetried
 from syncd.model import Secret
-from syncd.store.sqlstates import RetryTransaction, first_line, translated
+from syncd.sqlstates import Reaction, is_repeatable, pause
+from syncd.store.outage import Outage
+from syncd.store.translation import first_line, translated
 
 Connection: TypeAlias = psycopg.Connection[DictRow]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ATTEMPTS_MAX = 5  # of one transaction: 40001, 40P01, 55P03
 MAX_LIFETIME_SECONDS = 1800.0  # of a connection, so that servers behind a proxy can be moved
 CANCEL_GRACE_SECONDS = 2.0  # from cancelling a late query to shutting its socket
+LATE_AFTER_SECONDS = 5.0  # past the statement timeout, which the server should have kept
+CLOSING_SECONDS = 10.0  # for the last transactions of a process that is being cancelled
+# The pool doubles its waits for a server that is away, and would sleep long past its return: it
+# gives up soon, and is asked anew.
+POOL_RECONNECT_SECONDS = 3.0
+ASK_POOL_SECONDS = 2.0
 
 
 @attrs.frozen
@@ -45,15 +55,37 @@ class Timeouts:
     lock_seconds: float = 5.0
     idle_in_transaction_seconds: float = 10.0
     connect_seconds: float = 10.0
+    patience_seconds: float = 30.0  # with a server that is away: a restart, a failover
 
 
 @attrs.define(eq=False)
 class _Active:
-    """A transaction at work, for the watchdog."""
+    """A transaction at work, for the watchdog; its time runs from when it has a connection."""
 
-    deadline: float
     connection: Connection | None = None
+    deadline: float = math.inf
     cancelled: bool = False
+    silent: bool = False  # the server did not answer to its cancellation
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def cancel(self) -> Connection | None:
+        """Decide to cancel it; answer with its connection, `None` where it has ended by itself."""
+        with self._lock:
+            self.cancelled = self.connection is not None
+            return self.connection
+
+    def shut(self) -> None:
+        """Shut its socket under the thread that reads from it: the thread returns."""
+        with self._lock:
+            if self.connection is not None:
+                self.silent = True
+                shut(self.connection)
+
+    def leave(self) -> bool:
+        """End it; whether its connection may serve another one: a cancellation may be under way."""
+        with self._lock:
+            self.connection = None
+            return not self.cancelled
 
 
 class Hops:
@@ -73,6 +105,8 @@ class Hops:
         self.timeouts = timeouts
         self.pool_max = pool_max
         self._emit = emit
+        self._outage = Outage(emit)
+        self._refusal = self._refusal_told = ""  # of the last connection that was asked for
         self._random = random
         self._limiter = trio.CapacityLimiter(pool_max)
         self._active: set[_Active] = set()
@@ -83,7 +117,9 @@ class Hops:
             max_size=pool_max,
             open=False,
             timeout=timeouts.connect_seconds,
+            reconnect_timeout=POOL_RECONNECT_SECONDS,
             max_lifetime=MAX_LIFETIME_SECONDS,
+            connection_class=_telling(self._note_refusal),
             kwargs=connection_options(timeouts, name),
             name=name,
         )
@@ -120,31 +156,57 @@ class Hops:
     ) -> T:
         """Run `work(connection, ...)` as one transaction, and commit it.
 
-        Deadlocks, serialization failures and lock timeouts try the whole transaction again.
+        What was rolled back for another's sake, or never came to its COMMIT, is tried again:
+        `sqlstates` says what, and how often. So `work` may be called several times.
 
-        Raises: `CommitUnknown` where the connection was lost in COMMIT, `StoreUnavailable`,
-        `StoreRefused`, and what `work` itself raises (the transaction is then rolled back).
+        Raises: `CommitUnknown` where the connection was lost in the COMMIT of what is not
+        `repeatable`, `StoreUnavailable`,
+        `StoreExhausted`, `StatementTimeout`, `StoreRefused`, and what `work` itself raises (the
+        transaction is then rolled back).
         """
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            active = _Active(trio.current_time() + self.timeouts.statement_seconds + 5.0)
+        attempts: Counter[Reaction] = Counter()
+        started = trio.current_time()
+        name = getattr(work, "__name__", "work")
+        while True:
+            active = _Active()
             self._active.add(active)
             try:
-                return await trio.to_thread.run_sync(
+                result = await trio.to_thread.run_sync(
                     self._transact, active, work, args, kwargs, limiter=self._limiter
                 )
-            except RetryTransaction as error:
-                name = getattr(work, "__name__", "work")
-                self._emit(StoreRetried(name, error.sqlstate, attempt))
-                if attempt == ATTEMPTS_MAX:
-                    raise StoreUnavailable(
-                        "database",
-                        f"{name} met SQLSTATE {error.sqlstate} {ATTEMPTS_MAX} times in a row",
-                        "look for long locks",
-                    ) from error
-                await trio.sleep(self._random.random() * 0.05 * 2**attempt)
+            except StoreExhausted as error:
+                self._outage.exhausted(error, trio.current_time())
+                raise
+            except (StoreUnavailable, CommitUnknown) as error:
+                if isinstance(error, CommitUnknown) and not is_repeatable(work):
+                    raise
+                wait = self._wait_before_retry(error, attempts, name, started=started)
+                if wait is None:
+                    raise
+            else:
+                self._outage.over(trio.current_time())
+                return result
             finally:
                 self._active.discard(active)
-        raise AssertionError("unreachable")
+            await trio.sleep(wait)
+
+    def _wait_before_retry(
+        self, error: StoreError, attempts: Counter[Reaction], name: str, *, started: float
+    ) -> float | None:
+        """Count a failed attempt; return how long to wait before the next, `None` if none is."""
+        then: Reaction = error.details["reaction"]
+        attempts[then] += 1
+        self._emit(StoreRetried(name, error.details["sqlstate"], attempts[then]))
+        now = trio.current_time()
+        if then == "reconnect":
+            self._outage.failed(error, now, since=started)
+        return pause(
+            then,
+            attempts=attempts[then],
+            failing_seconds=now - started,
+            patience_seconds=self.timeouts.patience_seconds,
+            chance=self._random.random(),
+        )
 
     async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what needs no database in a thread; a simulation runs it in place."""
@@ -157,8 +219,7 @@ class Hops:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> T:
-        with translated("database"):
-            connection = self._pool.getconn(self.timeouts.connect_seconds)
+        connection = self._connection()
         active.connection = connection
         try:
             with translated("database"):
@@ -167,29 +228,71 @@ class Hops:
             commit(connection)
             return result
         finally:
-            active.connection = None
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 with suppress(psycopg.Error):
                     connection.rollback()
+            if not active.leave():
+                connection.close()  # a cancellation under way would hit whoever had it next
             self._pool.putconn(connection)
+            if active.silent:
+                self._pool.drain()  # one that fell silent is seldom alone
+
+    def _connection(self) -> Connection:
+        """Take a connection; a pool that has given up grows again for whoever asks anew."""
+        with translated("database"):
+            for _ in range(math.ceil(self.timeouts.connect_seconds / ASK_POOL_SECONDS)):
+                with suppress(psycopg_pool.PoolTimeout):
+                    return self._pool.getconn(ASK_POOL_SECONDS)
+        what = f"no connection within {self.timeouts.connect_seconds:.0f} s"
+        if self._refusal:
+            what += f": {self._refusal}"
+        told = {"sqlstate": None, "reaction": "reconnect"}
+        raise StoreUnavailable("database", what, "is PostgreSQL reachable?", **told)
+
+    def _note_refusal(self, text: str) -> None:
+        """Remember why no connection could be made, "" for one that was; the pool only logs it."""
+        self._refusal = text
+
+    def _tell_refusal(self) -> None:
+        """Say that the pool cannot grow; where nothing can be reached, the transactions say so."""
+        if self._refusal != self._refusal_told and not self._outage.lasts:
+            self._refusal_told = self._refusal
+            if self._refusal:
+                size = self._pool.get_stats()["pool_size"]
+                self._emit(ConnectionRefused(self._refusal, size, self.pool_max))
 
     async def watch(self) -> None:
         """End transactions that outlive their deadline: cancel the query, then shut the socket.
 
-        Runs until it is cancelled.
+        Runs until it is cancelled; what is then at work is given its last deadline.
         """
-        while True:
-            await trio.sleep(0.5)
-            for active in [a for a in self._active if a.deadline <= trio.current_time()]:
-                connection = active.connection
-                if connection is None:
+        try:
+            while True:
+                await trio.sleep(0.5)
+                await self._end_late(LATE_AFTER_SECONDS + self.timeouts.statement_seconds)
+                self._tell_refusal()
+        finally:
+            give_up_at = trio.current_time() + CLOSING_SECONDS
+            with trio.CancelScope(shield=True, deadline=give_up_at):
+                while self._active:
+                    await trio.sleep(0.1)
+                    await self._end_late(CANCEL_GRACE_SECONDS)
+
+    async def _end_late(self, allowed_seconds: float) -> None:
+        """Take one step further with each transaction that is late."""
+        now = trio.current_time()
+        async with trio.open_nursery() as cancelling:
+            for active in list(self._active):
+                if active.connection is None:
                     continue
+                active.deadline = min(active.deadline, now + allowed_seconds)
+                if active.deadline > now:
+                    continue
+                active.deadline = now + CANCEL_GRACE_SECONDS
                 if active.cancelled:
-                    shut(connection)
-                    continue
-                active.cancelled = True
-                active.deadline = trio.current_time() + CANCEL_GRACE_SECONDS
-                await trio.to_thread.run_sync(cancel, connection)
+                    active.shut()
+                elif connection := active.cancel():
+                    cancelling.start_soon(cancel, connection)
 
     def statistics(self, *, capped_from: int | None = None) -> DbPool:
         """Return how the pool stands."""
@@ -203,6 +306,23 @@ class Hops:
         )
 
 
+def _telling(note: Callable[[str], None]) -> type[Connection]:
+    """Make the class of a pool's connections, which tells why one could not be made."""
+
+    class Telling(psycopg.Connection[DictRow]):
+        @classmethod
+        def connect(cls, conninfo: str = "", **options: Any) -> Telling:
+            try:
+                made = super().connect(conninfo, **options)
+            except psycopg.Error as error:
+                note(first_line(error))
+                raise
+            note("")
+            return made
+
+    return Telling
+
+
 def connection_options(timeouts: Timeouts, name: str) -> dict[str, Any]:
     """Return what every connection is opened with: nothing that a pooler would leak or refuse."""
     return {
@@ -210,10 +330,12 @@ def connection_options(timeouts: Timeouts, name: str) -> dict[str, Any]:
         "prepare_threshold": None,
         "application_name": name,
         "connect_timeout": max(2, round(timeouts.connect_seconds)),  # libpq: whole seconds, >= 2
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 30_000,  # milliseconds; a half-open connection ends within it
+        # A half-open connection ends within 20 s: by its keepalives while it waits for an answer,
+        # by its unacknowledged bytes (milliseconds) once it has sent some.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 20_000,
     }
 
 
@@ -245,19 +367,29 @@ def commit(connection: Connection) -> None:
                 "database",
                 f"the connection was lost in COMMIT ({first_line(error)})",
                 "the outcome is read back under a new lease",
+                sqlstate=error.sqlstate,
+                reaction="reconnect",
             ) from error
         with translated("database"):
             raise
     faults.point("after_commit")
 
 
-def cancel(connection: Connection) -> None:
-    """Ask the server to cancel the query at work; that takes a connection of its own."""
-    with suppress(psycopg.Error):
-        connection.cancel_safe(timeout=CANCEL_GRACE_SECONDS)
+async def cancel(connection: Connection) -> None:
+    """Ask the server to cancel the query at work; that takes a connection of its own.
+
+    Where the server cannot be reached, that one hangs as well, and is left to itself.
+    """
+
+    def ask() -> None:
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=CANCEL_GRACE_SECONDS)
+
+    with trio.move_on_after(CANCEL_GRACE_SECONDS):
+        await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
 
 
 def shut(connection: Connection) -> None:
-    """Shut a connection's socket under the thread that reads from it: the thread returns."""
+    """Shut a connection's socket, whatever its thread is waiting for."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=dup(connection.fileno())) as sock:
         sock.shutdown(socket.SHUT_RDWR)

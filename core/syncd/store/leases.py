@@ -16,6 +16,7 @@ from syncd import faults
 from syncd.errors import LeaseLost
 from syncd.model import Partition, Slice
 from syncd.progress import Fingerprints, Next, Standing
+from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
 from syncd.store.statements import load
 
@@ -118,6 +119,7 @@ def _lease(row: dict[str, Any]) -> Lease:
     )
 
 
+@repeatable
 def renew(
     connection: Connection,
     leases: Sequence[Lease],
@@ -142,12 +144,22 @@ def renew(
     return {(row["id"], row["epoch"]): row["clock"] for row in rows}
 
 
+@repeatable
 def expire(connection: Connection, lease: Lease, *, now: datetime | None = None) -> None:
     """Let our own lease run out at once, without saying how the run ended.
 
     For a run whose commit may or may not have happened: the next claim waits for the old backend.
     """
     connection.execute(_SQL["expire"], {**lease.named(), "now": now})
+
+
+@repeatable
+def forgo(connection: Connection, token: UUID, *, now: datetime | None = None) -> None:
+    """Let the leases of one claim run out at once, if it has happened.
+
+    For a claim whose COMMIT was lost. While it still hangs its rows are locked, and this waits.
+    """
+    connection.execute(_SQL["forgo"], {"token": token, "now": now})
 
 
 def fence(connection: Connection, lease: Lease) -> None:
@@ -215,6 +227,7 @@ def release(
     faults.point("released")
 
 
+@repeatable
 def park_account(
     connection: Connection, instance: str, account: str, reason: str, *, now: datetime | None = None
 ) -> None:
@@ -237,6 +250,7 @@ class Obstacle:
     due_in_seconds: float
 
 
+@repeatable
 def obstacles(
     connection: Connection, ids: Sequence[int], *, now: datetime | None = None
 ) -> list[Obstacle]:

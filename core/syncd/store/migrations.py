@@ -8,6 +8,7 @@ from importlib import resources
 import attrs
 
 from syncd.errors import IncompatibleSchema
+from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
 
 # Any number does, as long as nobody else in the database takes it: the first 8 bytes of
@@ -32,6 +33,7 @@ def shipped() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
+@repeatable
 def applied(connection: Connection) -> int:
     """Return the number of the newest migration that was applied; 0 where there is none."""
     there = connection.execute("SELECT to_regclass('syncd.migration') IS NOT NULL AS there")
@@ -41,6 +43,7 @@ def applied(connection: Connection) -> int:
     return int(row.fetchone()["number"])  # type: ignore[index]
 
 
+@repeatable
 def missing(connection: Connection) -> list[Migration]:
     """Return the migrations that the database lacks.
 
@@ -70,6 +73,7 @@ def migrate(connection: Connection) -> list[str]:
     return done
 
 
+@repeatable
 def require(connection: Connection) -> None:
     """Refuse to work on control tables of another version.
 

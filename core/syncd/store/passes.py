@@ -15,6 +15,7 @@ from syncd.events import PassFinished
 from syncd.model import JSON, Cursor, Mode, Pass
 from syncd.nodes import Look, Node
 from syncd.progress import Anew, OpenPass, PassEnded, Wanted, ended_pass, failed_pass
+from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
 from syncd.store.leases import Lease, fence, fence_alone
 from syncd.store.statements import load
@@ -45,12 +46,14 @@ class ActivePass:
     expected: int | None  # records of the last pass of this mode that ended: a guess at the total
 
 
+@repeatable
 def open_pass(connection: Connection, lease: Lease) -> OpenPass | None:
     """Return the partition's open pass."""
     row = connection.execute(_SQL["open_pass"], {"partition": lease.partition_id}).fetchone()
     return OpenPass(**row) if row else None
 
 
+@repeatable
 def resume(connection: Connection, lease: Lease, known: OpenPass) -> ActivePass:
     """Go on with the open pass."""
     fence(connection, lease)
@@ -165,6 +168,7 @@ def open_cursors(connection: Connection, pass_id: int, nodes: Sequence[Node]) ->
     return opened
 
 
+@repeatable
 def look(
     connection: Connection,
     pass_id: int,
@@ -211,12 +215,14 @@ def _node(row: dict[str, Any]) -> Node:
     )
 
 
+@repeatable
 def last_error(connection: Connection, pass_id: int, key: bytes) -> str:
     """Return what the last failure of a cursor said, nothing where there was none."""
     row = connection.execute(_FRONTIER["last_error"], {"pass": pass_id, "key": key}).fetchone()
     return (row["last_error"] if row else None) or ""
 
 
+@repeatable
 def still_open(connection: Connection, pass_id: int, keys: Sequence[bytes]) -> list[bytes]:
     """Return which of these cursors the table holds open."""
     rows = connection.execute(_FRONTIER["still_open"], {"pass": pass_id, "keys": list(keys)})
@@ -344,6 +350,7 @@ def _end(connection: Connection, pass_id: int, ended: PassEnded, now: datetime |
     return Ending(ended, row["number"], row["mode"], row["pages"], row["records"], watermark)
 
 
+@repeatable
 def forget(connection: Connection, lease: Lease) -> int:
     """Delete closed cursors of ended passes, at most `FORGET_AT_ONCE`; answer with how many."""
     return connection.execute(

@@ -11,6 +11,7 @@ import attrs
 import msgspec
 
 from syncd.model import Instance, Partition, Slice
+from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
 from syncd.store.statements import load
 
@@ -19,6 +20,7 @@ _SQL = load("registry")
 STALE_SECONDS = 60.0  # a process that has not beaten for two leases is gone
 
 
+@repeatable
 def register_instance(
     connection: Connection, instance: Instance[Any], *, now: datetime | None = None
 ) -> dict[str, str | None]:
@@ -32,6 +34,7 @@ def register_instance(
     return {row["name"]: row["parked_reason"] for row in rows if row["name"] in names}
 
 
+@repeatable
 def register_partitions(
     connection: Connection,
     instance: str,
@@ -58,6 +61,7 @@ def register_partitions(
     return {row["slice"]: row["id"] for row in rows}
 
 
+@repeatable
 def known_partitions(connection: Connection, whole: Partition) -> list[int]:
     """Return the ids of all partitions of an account's feed that are known."""
     whose = {"instance": whole.instance, "account": whole.account, "feed": whole.feed}
@@ -69,7 +73,7 @@ class Life:
     """Who else is here, and what the server allows."""
 
     daemons: int
-    max_connections: int
+    max_connections: int  # those that are not reserved for others
     clock: datetime
 
 
@@ -83,6 +87,7 @@ class Process:
     version: str
 
 
+@repeatable
 def beat(connection: Connection, process: Process, *, now: datetime | None = None) -> Life:
     """Give a sign of life; answer with how many processes live, this one included."""
     row = connection.execute(
@@ -92,11 +97,13 @@ def beat(connection: Connection, process: Process, *, now: datetime | None = Non
     return Life(**row)
 
 
+@repeatable
 def leave(connection: Connection, process: Process, *, now: datetime | None = None) -> None:
     """Say good-bye."""
     connection.execute(_SQL["leave"], {"id": process.id, "now": now})
 
 
+@repeatable
 def recent_runs(
     connection: Connection, *, job: str | None = None, most: int = 20
 ) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from syncd.rounds import JobState, Judged, Thresholds, Trigger, judge
+from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
 from syncd.store.registry import STALE_SECONDS
 from syncd.store.statements import load
@@ -17,6 +18,7 @@ FORGET_AT_ONCE = 1000
 PATIENCE_SECONDS = 60.0  # a round waits no longer for a partition that has to wait
 
 
+@repeatable
 def register(
     connection: Connection,
     jobs: Mapping[str, tuple[str, datetime | None]],
@@ -35,6 +37,7 @@ def register(
     connection.execute(_SQL["orphans"], {"stale_seconds": STALE_SECONDS, "now": now})
 
 
+@repeatable
 def states(
     connection: Connection, names: Sequence[str], *, now: datetime | None = None
 ) -> list[JobState]:
@@ -125,6 +128,7 @@ def _begin(
     return row["id"], row["number"]
 
 
+@repeatable
 def pass_by(
     connection: Connection, seen: JobState, *, next_at: datetime | None, queue: bool
 ) -> bool:
@@ -134,6 +138,7 @@ def pass_by(
     return connection.execute(_SQL["skip"], named).rowcount == 1
 
 
+@repeatable
 def settle_unable(connection: Connection, round_id: int, *, now: datetime | None = None) -> int:
     """Settle the turns that nobody can take: of what is parked, or has to wait for long."""
     named = {"round": round_id, "patience_seconds": PATIENCE_SECONDS, "now": now}
@@ -190,26 +195,31 @@ def _finish(connection: Connection, round_id: int, judged: Judged, now: datetime
     )
 
 
+@repeatable
 def ask(connection: Connection, job: str) -> bool:
     """Ask for a round now; say whether the job is known."""
     return connection.execute(_SQL["ask"], {"job": job}).rowcount == 1
 
 
+@repeatable
 def pause(connection: Connection, job: str) -> bool:
     """Begin no round of a job any more; say whether anything changed."""
     return connection.execute(_SQL["pause"], {"job": job}).rowcount == 1
 
 
+@repeatable
 def unpause(connection: Connection, job: str) -> bool:
     """Let rounds of a job begin again; say whether anything changed."""
     return connection.execute(_SQL["unpause"], {"job": job}).rowcount == 1
 
 
+@repeatable
 def cancel(connection: Connection, job: str) -> bool:
     """Cut a job's running round short; say whether there is one."""
     return connection.execute(_SQL["cancel"], {"job": job}).rowcount == 1
 
 
+@repeatable
 def forget(connection: Connection, *, history_seconds: float, now: datetime | None = None) -> int:
     """Delete history past its retention, some rows at a time; answer with how many."""
     named = {"history_seconds": history_seconds, "most": FORGET_AT_ONCE, "now": now}

@@ -9,6 +9,7 @@ import attrs
 import msgspec
 
 from syncd.nodes import Walked, cursor_key
+from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
 from syncd.store.leases import Lease, fence
 from syncd.store.statements import load
@@ -29,6 +30,7 @@ class Under:
     fingerprint: str
 
 
+@repeatable
 def storage(connection: Connection, tables: Sequence[tuple[str, str]]) -> dict[str, int | None]:
     """Return the number of the file that each table, a (schema, name), is kept in."""
     asked = {"schemas": [schema for schema, _ in tables], "names": [name for _, name in tables]}
@@ -36,6 +38,7 @@ def storage(connection: Connection, tables: Sequence[tuple[str, str]]) -> dict[s
     return {row["name"]: row["file"] for row in rows}
 
 
+@repeatable
 def stored(
     connection: Connection, under: Under, keys: Sequence[bytes], *, most: int
 ) -> dict[bytes, Validator | None]:
@@ -122,6 +125,7 @@ def _stands_for(those: Mapping[bytes, Validator]) -> dict[str, Any]:
     }
 
 
+@repeatable
 def forget(connection: Connection, lease: Lease, pass_id: int) -> int:
     """Delete what a full pass did not meet, at most `FORGET_AT_ONCE`; answer with how many."""
     fence(connection, lease)

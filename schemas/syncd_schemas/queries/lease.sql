@@ -67,6 +67,12 @@ UPDATE syncd.partition
 SET lease_until = syncd.clock(%(now)s), claim_at = syncd.clock(%(now)s)
 WHERE id = %(id)s AND epoch = %(epoch)s AND token = %(token)s;
 
+-- name: forgo
+-- Let what one claim has leased, if it happened, run out at once.
+UPDATE syncd.partition
+SET lease_until = syncd.clock(%(now)s), claim_at = syncd.clock(%(now)s)
+WHERE token = %(token)s AND lease_until > syncd.clock(%(now)s);
+
 -- name: fence
 -- Every commit begins here: is the lease still ours? The lock keeps a new claim (a key update) waiting
 -- until this transaction has ended, and lets renewals pass.

@@ -49,7 +49,9 @@ WITH alive AS (
 SELECT (SELECT count(*) FROM syncd.daemon
         WHERE heartbeat_at > syncd.clock(%(now)s) - make_interval(secs => %(stale_seconds)s)
           AND id <> %(id)s) + (SELECT count(*) FROM alive) AS daemons,
-       current_setting('max_connections')::int AS max_connections,
+       current_setting('max_connections')::int
+           - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true)::int, 0) AS max_connections,
        syncd.clock(%(now)s) AS clock;
 
 -- name: leave

@@ -1,6 +1,6 @@
 """Run tests over a PostgreSQL server of this machine, which lives as long as they do.
 
-    python tests/over_server.py --missing FILE -- python -m pytest tests/store
+    python tests/servers/over_server.py --missing FILE -- python -m pytest tests/store
 
 The command finds the server in `SYNCD_TEST_DSN`. It is PostgreSQL 15 where that is installed, else
 the oldest other that syncd supports; where there is none, FILE gets a line that says so, and
@@ -65,7 +65,7 @@ def main() -> int:
             arguments.missing.write_text(line + "\n", encoding="utf-8")
         return 0
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     with server(found) as dsn:
         return run(arguments.command, dsn)
 
@@ -176,7 +176,8 @@ def run(command: Sequence[str], dsn: str) -> int:
         process.kill()
 
 
-def _interrupt(*_: object) -> None:
+def interrupt(*_: object) -> None:
+    """End as a Ctrl-C does, and clean up."""
     raise KeyboardInterrupt
 
 

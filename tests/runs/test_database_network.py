@@ -1,0 +1,189 @@
+"""The network between us and PostgreSQL misbehaves: nothing is lost, and we are back soon (P10).
+
+Time limits here are the promise itself: after at most 30 s work goes on.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import attrs
+import database_facts as facts
+import psycopg
+import pytest
+import trio
+from fault_proxy import FaultProxy, faulty
+from processes import run_here, seen
+from traps import Step, Trap
+from upstream import Shape, Upstream, serving, true_rows
+
+from syncd import faults
+from syncd.events import BatchCommitted, DbRecovered, DbUnavailable, Event
+from syncd.jobs import Result
+from syncd.store.hops import Timeouts, connection_options
+
+SHAPE = Shape(cars=600, per_page=50, requests_per_second=15)
+BACK_SECONDS = 30.0
+# What the server keeps to when it can be reached; past it and 7 s more we cut the connection.
+BRISK = 'statement_timeout = "6s"\nconnect_timeout = "2s"'
+
+
+@attrs.define
+class Walk:
+    """A job that runs here over a faulty network, and what happens at its n-th commit."""
+
+    proxy: FaultProxy
+    upstream: Upstream
+    do: Callable[[], None]
+    at: int = 2
+    committed_at: list[float] = attrs.field(factory=list)
+    did_at: float = 0.0
+    events: list[Event] = attrs.field(factory=list)
+    result: Result | None = None
+
+    def listen(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, BatchCommitted):
+            self.committed_at.append(trio.current_time())
+            if len(self.committed_at) == self.at:
+                self.did_at = trio.current_time()
+                self.do()
+
+    async def go(self, folder: Path, *, connector: str = "cars", database: str = BRISK) -> None:
+        config = self.upstream.configuration(
+            folder, self.proxy.dsn, connector=connector, lease="60s", database=database
+        )
+        self.result = await run_here(config, listener=self.listen, deadline_seconds=120)
+
+    def went_on_within(self, since: float) -> float:
+        """Return how long after a moment the next commit was."""
+        return next(at for at in self.committed_at if at > since) - since
+
+    def said(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+
+def nothing() -> None:
+    pass
+
+
+async def test_a_slow_network_that_delivers_in_slices_costs_nothing_but_time(
+    dsn: str, tmp_path: Path
+) -> None:
+    async with faulty(dsn) as proxy, serving(SHAPE) as upstream:
+        proxy.latency_seconds, proxy.slice_bytes = 0.002, 1000
+        walk = Walk(proxy, upstream, nothing)
+        await walk.go(tmp_path)
+
+        assert walk.result is not None
+        assert walk.result.verdict == "complete"
+        assert proxy.accepted >= 2
+        assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+
+
+@pytest.mark.slow
+async def test_connections_that_fall_silent_are_replaced_in_time(dsn: str, tmp_path: Path) -> None:
+    """Half-open, as after a failover: no side hears from the other, new connections are fine."""
+    async with faulty(dsn) as proxy, serving(SHAPE) as upstream:
+        walk = Walk(proxy, upstream, proxy.forget)
+        await walk.go(tmp_path)
+
+        assert walk.result is not None
+        assert walk.result.verdict == "complete", walk.result.message
+        assert proxy.held_bytes, "nobody spoke into the void"
+        assert walk.went_on_within(walk.did_at) < BACK_SECONDS
+        assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+
+
+@pytest.mark.slow
+async def test_work_goes_on_when_a_silent_network_is_back(dsn: str, tmp_path: Path) -> None:
+    """A cancellation takes a second connection, which nobody answers either."""
+    async with faulty(dsn) as proxy, serving(SHAPE) as upstream:
+        walk = Walk(proxy, upstream, partial(proxy.silence, "up", "down"))
+        healed_at = 0.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(walk.go, tmp_path)
+            # Told again after 10 s: by then the transactions at work have been cut off.
+            await seen("the outage is told", lambda: walk.said(DbUnavailable) > 1)
+            proxy.heal()
+            healed_at = trio.current_time()
+
+        assert walk.result is not None
+        assert walk.result.verdict == "complete", walk.result.message
+        assert walk.went_on_within(healed_at) < BACK_SECONDS
+        assert walk.said(DbRecovered)
+        assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+
+
+async def test_a_server_that_refuses_for_a_while_is_waited_for(dsn: str, tmp_path: Path) -> None:
+    async with faulty(dsn) as proxy, serving(SHAPE) as upstream:
+
+        def fail() -> None:
+            proxy.refuse()
+            proxy.reset()
+
+        walk = Walk(proxy, upstream, fail)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(walk.go, tmp_path)
+            await seen("the outage is told", lambda: walk.said(DbUnavailable))
+            proxy.heal()
+
+        assert walk.result is not None
+        assert walk.result.verdict == "complete", walk.result.message
+        assert walk.said(DbRecovered)
+        assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+
+
+async def test_connections_that_are_closed_by_half_are_replaced(dsn: str, tmp_path: Path) -> None:
+    async with faulty(dsn) as proxy, serving(SHAPE) as upstream, trio.open_nursery() as nursery:
+        walk = Walk(proxy, upstream, lambda: nursery.start_soon(proxy.half_close))
+        await walk.go(tmp_path)
+
+        assert walk.result is not None
+        assert walk.result.verdict == "complete", walk.result.message
+        assert proxy.accepted > proxy.links
+        assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+
+
+@pytest.mark.parametrize("point", ["before_commit", "after_commit"])
+async def test_a_reset_around_a_commit_neither_loses_nor_doubles(
+    dsn: str, tmp_path: Path, point: str
+) -> None:
+    async with faulty(dsn) as proxy, serving(SHAPE) as upstream:
+        walk = Walk(proxy, upstream, nothing)
+        step = Step(point, of="frontier_written", nth=2)
+        trap = Trap(step, lambda: trio.from_thread.run_sync(proxy.reset))
+        faults.arm(trap)
+        try:
+            await walk.go(tmp_path, connector="sightings")
+        finally:
+            faults.arm(None)
+
+        assert trap.sprung.is_set()
+        assert walk.result is not None
+        assert walk.result.verdict == "complete", walk.result.message
+        assert facts.sighted(dsn) == upstream.ids
+
+
+async def test_the_system_ends_half_open_connections_within_the_promise(dsn: str) -> None:
+    """While the server works nothing is sent: then the keepalives, which a proxy would answer."""
+    async with faulty(dsn) as proxy:
+
+        def options() -> dict[str, int]:
+            with psycopg.connect(proxy.dsn, **connection_options(Timeouts(), "test")) as connection:
+                sock = socket.socket(fileno=connection.fileno())
+                names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+                found = {n: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, n)) for n in names}
+                found["SO_KEEPALIVE"] = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                sock.detach()
+                return found
+
+        found = await trio.to_thread.run_sync(options)
+
+    assert found["SO_KEEPALIVE"]
+    idle, every, times = (found[f"TCP_KEEP{name}"] for name in ("IDLE", "INTVL", "CNT"))
+    assert idle + every * times < BACK_SECONDS
+    assert 0 < found["TCP_USER_TIMEOUT"] < BACK_SECONDS * 1000
