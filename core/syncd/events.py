@@ -275,6 +275,15 @@ class DrainStarted(Event):
 
 
 @attrs.frozen
+class LogDropped(Event):
+    """Lines of the log are missing here: nobody took them in time, or they could not be written."""
+
+    name = "log.dropped"
+    level = "warning"
+    count: int
+
+
+@attrs.frozen
 class EmbeddedStarted(Event):
     """The embedded PostgreSQL runs; `started` is false where another process had started it."""
 

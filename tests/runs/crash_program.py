@@ -74,10 +74,10 @@ class Engine:
 def main(folder: Path) -> int:
     """Carry out the order that stands in a folder."""
     order = msgspec.json.decode((folder / "order.json").read_bytes(), type=Order)
-    if order.trapped is not None:
-        faults.arm(Trap(order.trapped.step, partial(spring, order.trapped, folder)))
-    engine = Engine.of(Path(order.config))
     observer = Observer(stream=sys.stderr, level="debug")
+    if order.trapped is not None:
+        faults.arm(Trap(order.trapped.step, partial(spring, order.trapped, folder, observer)))
+    engine = Engine.of(Path(order.config))
     run = partial(engine.run, wait_seconds=order.wait_seconds, observer=observer)
     try:
         results = trio.run(run)
@@ -88,8 +88,9 @@ def main(folder: Path) -> int:
     return jobs.exit_code(results)
 
 
-def spring(trapped: Trapped, folder: Path) -> None:
+def spring(trapped: Trapped, folder: Path, observer: Observer) -> None:
     """Leave word that the step was reached, and send ourselves the signal."""
+    observer.flush()  # what was said before it was said
     left = folder / "trapped.part"
     left.write_bytes(msgspec.json.encode(trapped.step))
     left.rename(folder / "trapped.json")
