@@ -267,10 +267,13 @@ class TableChanged(Event):
 
 @attrs.frozen
 class DrainStarted(Event):
-    """A signal asked us to stop: nothing new is fetched, what is fetched is committed."""
+    """We stop: nothing new is fetched, what is fetched is committed.
+
+    `reason`: the name of a signal, `memory` or `threads` (a new process would do better).
+    """
 
     name = "drain.started"
-    signal: str
+    reason: str
     deadline_seconds: float
 
 
@@ -281,6 +284,51 @@ class LogDropped(Event):
     name = "log.dropped"
     level = "warning"
     count: int
+
+
+@attrs.frozen
+class LoopStalled(Event):
+    """A task has not let go of the event loop for a second or more: nothing else happens.
+
+    `where`: files, lines and functions, innermost first; a hook of a plugin is the usual one.
+    """
+
+    name = "loop.stalled"
+    level = "error"
+    task: str
+    seconds: float
+    where: str
+
+
+@attrs.frozen
+class LoopResumed(Event):
+    """The event loop turns again, after so many seconds."""
+
+    name = "loop.resumed"
+    level = "warning"
+    task: str
+    seconds: float
+
+
+@attrs.frozen
+class ProcessCut(Event):
+    """The process was ended from outside its loop; its leases run out by themselves."""
+
+    name = "process.cut"
+    level = "error"
+    reason: str
+    exit_code: int
+    stacks: str  # one line for each task, or thread, that was left
+
+
+@attrs.frozen
+class MemoryExceeded(Event):
+    """The process holds more memory than it may (`daemon.memory_max`): it drains, and exits 75."""
+
+    name = "memory.exceeded"
+    level = "error"
+    resident_bytes: int
+    memory_max_bytes: int
 
 
 @attrs.frozen

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 import library
 import msgspec
+import saboteur
 import sightings
 import trio
 from traps import Step, Trap
@@ -57,7 +58,12 @@ class Engine:
     def of(cls, file: Path) -> Engine:
         """Read a configuration; the plugins it enables are the bundled one and the tests' own."""
         raw = config.read(file)
-        known = {"cars": cars, "library": library.PLUGIN, "sightings": sightings}
+        known = {
+            "cars": cars,
+            "library": library.PLUGIN,
+            "saboteur": saboteur,
+            "sightings": sightings,
+        }
         plugins = Plugins({name: known[name] for name in raw.plugins})
         return cls(config.structure(raw, plugins.connectors, environment={}), plugins)
 

@@ -86,7 +86,7 @@ def drain(event: events.DrainStarted) -> str:
     """Say that the process is stopping, and what to do if that takes too long."""
     at_most = seconds(event.deadline_seconds)
     return (
-        f"{event.signal}: stopping; what is fetched is being committed, {at_most} at most "
+        f"{event.reason}: stopping; what is fetched is being committed, {at_most} at most "
         "(the same signal again stops at once)"
     )
 
