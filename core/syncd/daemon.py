@@ -37,6 +37,7 @@ from syncd.plugins import Plugins
 from syncd.store import migrations, registry
 from syncd.store.hops import Hops, Timeouts
 from syncd.store.keeper import LeaseKeeper
+from syncd.threads import Threads
 from syncd.watchdog import Watchdog, watching
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Process:
     keeper: LeaseKeeper
     clock: DatabaseClock
     limiters: Limiters
+    threads: Threads
     random: Random
     draining: trio.Event
     drain: Callable[[str], None]  # for this reason: as a signal does
@@ -168,6 +170,7 @@ class Root:
             keeper=keeper,
             clock=self._clock,
             limiters=Limiters(random=self._random),
+            threads=Threads(self._emit, lambda: self._drain("threads")),
             random=self._random,
             draining=self._draining,
             drain=self._drain,

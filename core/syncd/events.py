@@ -332,6 +332,21 @@ class MemoryExceeded(Event):
 
 
 @attrs.frozen
+class ThreadAbandoned(Event):
+    """A plugin's function has not come back from its thread, which cannot be ended: it is left.
+
+    `count`: how many of the connector's threads are lost like this; when too many are, the process
+    drains, and exits 75.
+    """
+
+    name = "thread.abandoned"
+    level = "error"
+    connector: str
+    where: str
+    count: int
+
+
+@attrs.frozen
 class EmbeddedStarted(Event):
     """The embedded PostgreSQL runs; `started` is false where another process had started it."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import attrs
 import trio
 
-from syncd import bulk
+from syncd import asking, bulk
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.daemon import Process
@@ -116,10 +116,8 @@ async def run_job(
     """
     instance = process.config.instances[job.connector]
     async with AsyncExitStack() as stack:
-        session = None
         lifespan = process.plugins.lifespan(instance)
-        if lifespan is not None:
-            session = await stack.enter_async_context(lifespan)
+        session = await stack.enter_async_context(asking.session(instance.name, lifespan))
         parked = await process.hops.run(registry.register_instance, instance)
         shares: dict[int, Share] = {}
         hindered: list[Result] = []
@@ -134,13 +132,13 @@ async def run_job(
             try:
                 for feed, streams in feeds_of(instance, job):
                     shares |= await building.shares(instance, feed, streams)
-            except SourceError as error:
+            except (SourceError, PluginError) as error:
                 hindered.append(await _hindered(process, instance, account, error))
         return hindered + await _Rounds(process, job, shares, wait_seconds).go()
 
 
 async def _hindered(
-    process: Process, instance: Instance[Any], account: Account[Any], error: SourceError
+    process: Process, instance: Instance[Any], account: Account[Any], error: SyncdError
 ) -> Result:
     """Note that an account's look-ups failed; the other accounts go on."""
     where = str(Partition(instance.name, account.name, "*"))
@@ -222,8 +220,6 @@ class _Building:
         }
 
     async def _slices(self, pipeline: Pipeline) -> Sequence[Slice]:
-        if pipeline.partitions is None:
-            return [Slice()]
         instance, feed = pipeline.instance, pipeline.feed
         whole = Partition(instance.name, self.account.name, feed.name)
         context: Context[Any, Any] = Context(
@@ -234,13 +230,7 @@ class _Building:
             partition=whole,
             request=Request("full", None, self.process.clock.now()),
         )
-        try:
-            return await pipeline.partitions(context)
-        except SyncdError:
-            raise
-        except Exception as error:  # a plugin's function may raise anything
-            what = f"partitions of plugin {pipeline.plugin} raised {type(error).__name__}: {error}"
-            raise PluginError(str(whole), what, "mend the plugin") from error
+        return await asking.sliced(pipeline, context)
 
     def _work(self, pipeline: Pipeline) -> Work:
         process, instance = self.process, pipeline.instance
@@ -256,6 +246,7 @@ class _Building:
             random=process.random,
             emit=process.emit,
             draining=process.draining,
+            threads=process.threads,
             session=self.session,
             patience_seconds=self.wait_seconds,
         )

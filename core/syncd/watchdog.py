@@ -65,7 +65,7 @@ class Pulse(trio.abc.Instrument):
         self.step += 1
         self.task = task
 
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # once a turn, not a step
         self.task = None
 
 

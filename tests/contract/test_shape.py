@@ -30,6 +30,7 @@ CLOCKS_AND_DICE = {
     "syncd.cli.checking": "it asks what is due now, also where no database answers",
     "syncd.cli.database": "it gives its connections their `Random`",
     "syncd.run": "it draws the identity of a lease",
+    "syncd.watchdog": "a thread beside Trio and its clock",
 }
 
 CLOCKS = re.compile(

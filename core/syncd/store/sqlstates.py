@@ -14,6 +14,8 @@ import psycopg_pool
 
 from syncd.errors import StoreRefused, StoreUnavailable
 
+DRIVER_ERRORS = (psycopg.Error,)  # for whoever must let them pass and may not know the driver
+
 Reaction = Literal["retry", "data", "refused", "unavailable"]
 
 RETRY = {
