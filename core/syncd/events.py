@@ -347,6 +347,18 @@ class ThreadAbandoned(Event):
 
 
 @attrs.frozen
+class TaskRestarted(Event):
+    """One of the process's own tasks failed, and is begun again after a wait."""
+
+    name = "task.restarted"
+    level = "error"
+    task: str
+    error: str
+    failures: int  # in a row
+    wait_seconds: float
+
+
+@attrs.frozen
 class EmbeddedStarted(Event):
     """The embedded PostgreSQL runs; `started` is false where another process had started it."""
 
