@@ -347,6 +347,19 @@ class ThreadAbandoned(Event):
 
 
 @attrs.frozen
+class ProcessVitals(Event):
+    """What the process takes, every few seconds; absent is what this system does not tell."""
+
+    name = "process.vitals"
+    level = "debug"
+    resident_bytes: int | None
+    descriptors: int | None
+    threads: int  # of Python
+    tasks: int  # of Trio
+    log_dropped: int  # lines, ever
+
+
+@attrs.frozen
 class TaskRestarted(Event):
     """One of the process's own tasks failed, and is begun again after a wait."""
 

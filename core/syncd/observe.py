@@ -74,6 +74,11 @@ class Observer:
         """Wait for the log, as `Sink.flush` does; say whether everything is written."""
         return self._sink is None or self._sink.flush()
 
+    @property
+    def dropped(self) -> int:
+        """Return how many lines of the log were dropped."""
+        return 0 if self._sink is None else self._sink.dropped
+
     def _line(self, event: Event) -> Render:
         return partial(self._lines, cut(event), datetime.now(UTC))
 

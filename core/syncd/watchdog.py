@@ -23,10 +23,18 @@ from typing import Any
 import attrs
 import trio
 
-from syncd.events import Event, LoopResumed, LoopStalled, MemoryExceeded, ProcessCut
+from syncd.events import (
+    Event,
+    LoopResumed,
+    LoopStalled,
+    MemoryExceeded,
+    ProcessCut,
+    ProcessVitals,
+)
 from syncd.observe import Observer
 
 LOOK_SECONDS = 0.25
+VITALS_LOOKS = 8
 MEMORY_LOOKS = 4  # from one look at the memory to the next: reading it costs 20 us
 
 # Tasks take turns within milliseconds. After a second requests time out, and everybody else's work
@@ -126,6 +134,8 @@ class Watchdog:
                 stacks = self._stacks()
                 hooked = _HOOKS in "".join(stacks)
                 self._cut("the drain did not end", INTERNAL if hooked else TRY_AGAIN, stacks)
+        if self._looks % VITALS_LOOKS == 0:
+            self._say(vitals(self._root, self.observer.dropped))
         if self.memory_max_bytes is not None and self._looks % MEMORY_LOOKS == 0:
             self._look_at_memory(self.memory_max_bytes)
 
@@ -252,16 +262,32 @@ def resident_bytes() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def leaves(task: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:
-    """Return the tasks that wait for no other task; to be called from any thread."""
+def vitals(root: trio.lowlevel.Task | None, dropped: int) -> ProcessVitals:
+    """Return what the process takes now."""
+    try:
+        descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    except OSError:
+        descriptors = None
+    return ProcessVitals(
+        resident_bytes(), descriptors, threading.active_count(), len(tree(root)), dropped
+    )
+
+
+def children(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
+    """Return the tasks that a task waits for; each copy of a set is made at once."""
+    return [child for nursery in list(task.child_nurseries) for child in list(nursery.child_tasks)]
+
+
+def tree(task: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:
+    """Return a task and all below it; to be called from any thread."""
     if task is None:
         return []
-    children = [
-        child for nursery in list(task.child_nurseries) for child in list(nursery.child_tasks)
-    ]
-    if not children:
-        return [task]
-    return [leaf for child in children for leaf in leaves(child)]
+    return [task, *(each for child in children(task) for each in tree(child))]
+
+
+def leaves(task: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:
+    """Return the tasks that wait for no other task."""
+    return [each for each in tree(task) if not children(each)]
 
 
 def outwards(frame: FrameType | None) -> list[FrameType]:

@@ -8,9 +8,10 @@ from typing import Self
 
 import pytest
 import trio
+import trio.testing
 
 from syncd import watchdog
-from syncd.events import Event, LoopResumed, LoopStalled, MemoryExceeded, ProcessCut
+from syncd.events import Event, LoopResumed, LoopStalled, MemoryExceeded, ProcessCut, ProcessVitals
 from syncd.observe import Observer
 from syncd.watchdog import LOOK_SECONDS, Watchdog, resident_bytes
 
@@ -53,6 +54,10 @@ class Watched:
         self.dog.over.set()
         trio.lowlevel.remove_instrument(self.dog.pulse)
 
+    @property
+    def troubles(self) -> list[Event]:
+        return [event for event in self.events if not isinstance(event, ProcessVitals)]
+
     async def said(self, kind: type[Event]) -> Event:
         with trio.fail_after(DEADLINE_SECONDS):
             while True:
@@ -87,7 +92,7 @@ async def test_short_steps_in_a_row_are_no_stall() -> None:
             block(0.1)
             await trio.lowlevel.checkpoint()
 
-    assert watched.events == []
+    assert watched.troubles == []
 
 
 async def test_a_loop_that_never_comes_back_ends_the_process() -> None:
@@ -132,4 +137,19 @@ async def test_nothing_is_said_of_memory_that_may_be_held() -> None:
     async with Watched(memory_max_bytes=1 << 50) as watched:
         await trio.sleep(3 * watchdog.MEMORY_LOOKS * LOOK_SECONDS)
 
-    assert watched.events == []
+    assert watched.troubles == []
+
+
+async def test_the_vitals_count_what_there_is() -> None:
+    async with Watched() as watched, trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(trio.sleep_forever)
+        await trio.testing.wait_all_tasks_blocked()
+        watched.events.clear()
+        vitals = await watched.said(ProcessVitals)
+        nursery.cancel_scope.cancel()
+
+    assert isinstance(vitals, ProcessVitals)
+    assert vitals.tasks > 50
+    assert vitals.threads >= 2
+    assert vitals.resident_bytes is None or vitals.resident_bytes > 10 << 20
