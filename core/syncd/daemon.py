@@ -79,6 +79,7 @@ class Root:
         self._observer = observer
         self._emit = observer.emit
         self._draining = trio.Event()
+        self.drain_reason: str | None = None  # a signal's name, "memory", "threads"; see `_drain`
         self._clock = DatabaseClock()
         self._random = Random()  # noqa: S311  # jitter, no secrets
         self._identity = registry.Process(
@@ -137,6 +138,7 @@ class Root:
         seconds = self._config.daemon.drain_timeout_seconds
         self._scope.deadline = trio.current_time() + seconds
         self._watchdog.ends_within(seconds)
+        self.drain_reason = reason
         self._emit(DrainStarted(reason, seconds))
         self._draining.set()
 

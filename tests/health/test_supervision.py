@@ -40,6 +40,16 @@ def test_a_wait_never_exceeds_the_doublings_nor_the_cap(failures: int, chance: f
     assert next_.history.failures == failures + 1
 
 
+@given(st.integers(0, 8), chances)
+def test_a_wait_is_drawn_evenly_from_all_that_is_allowed(failures: int, chance: float) -> None:
+    """What failed together does not come back together."""
+    most = min(CALM.cap_seconds, CALM.base_seconds * 2.0**failures)
+    next_ = one(CALM, History(failures, 0.0), 1.0, chance)
+
+    assert isinstance(next_, Restart)
+    assert next_.wait_seconds == pytest.approx(chance * most)
+
+
 @given(st.lists(st.tuples(st.floats(0.0, 10_000.0), chances), max_size=60))
 def test_a_task_is_begun_again_until_it_has_failed_too_often_without_being_well(
     lives: list[tuple[float, float]],

@@ -217,14 +217,15 @@ class Soak:
                     async with trio.open_nursery() as around:
                         around.start_soon(self._change, upstream)
                         around.start_soon(self._sample, process.pid, dsn)
-                        code = await process.wait()
-                        self.said.troubles.append(f"it ended by itself, with code {code}")
+                        early = await process.wait()
+                        self.said.troubles.append(f"it ended by itself, with code {early}")
                         around.cancel_scope.cancel()
                 process.send_signal(signal.SIGTERM)
                 with trio.fail_after(ENDS_WITHIN_SECONDS):
-                    return await process.wait()
+                    code = await process.wait()
         finally:
-            process.kill()
+            process.kill()  # nothing where it has ended
+        return code
 
     async def _listen(self, process: trio.Process) -> None:
         assert process.stderr is not None
