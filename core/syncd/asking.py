@@ -1,17 +1,29 @@
-"""Asking a plugin for a page, or for slices: what it must not raise is an error that names it."""
+"""Asking a plugin: every call of a function that it gave us, but for transforms (see `records`).
+
+What it must not raise becomes an error that names it; what it must not take becomes one in time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from typing import Any, TypeVar
 
 import trio
 
-from syncd.errors import PluginError, SyncdError
+from syncd.border import Border, in_thread
+from syncd.errors import PluginError
 from syncd.http import NotModified
-from syncd.model import Context, Page, Slice
-from syncd.nodes import Node
+from syncd.model import Context, Page, Partition, Pass, Request, Slice, Write, Written
+from syncd.nodes import Node, children
 from syncd.plugins import Pipeline
+from syncd.records import refuse_unknown
+from syncd.store.translation import DRIVER_ERRORS
+
+T = TypeVar("T")
 
 FETCH_TIMEOUT_SECONDS = 900.0  # with every wait for the upstream's limit in it
 
@@ -23,35 +35,91 @@ async def asked(pipeline: Pipeline, context: Context[Any, Any], node: Node) -> P
     for anything else that it raises, for taking too long, and for answering with no page.
     """
     where = f"{context.partition} {node}"
-    plugin = f"fetch of plugin {pipeline.plugin}"
-    try:
-        with trio.fail_after(FETCH_TIMEOUT_SECONDS):
-            page = await pipeline.fetch(context, node.cursor)
-    except (NotModified, SyncdError):
-        raise
-    except trio.TooSlowError as error:
-        what = f"{plugin} took over {FETCH_TIMEOUT_SECONDS:.0f} s"
-        raise PluginError(where, what, "mend the plugin") from error
-    except Exception as error:  # a plugin's function may raise anything
-        what = f"{plugin} raised {type(error).__name__}: {error}"
-        raise PluginError(where, what, "mend the plugin") from error
-    if not isinstance(page, Page):
-        what = f"{plugin} answered with {type(page).__name__}, not a Page"
-        raise PluginError(where, what, "mend the plugin")
-    return page
+    what = f"fetch of plugin {pipeline.plugin}"
+    with Border(where, what, (NotModified,)), trio.move_on_after(FETCH_TIMEOUT_SECONDS):
+        page = await pipeline.fetch(context, node.cursor)
+        return _a(Page, page, where, what)
+    raise _late(where, what)
 
 
-async def asked_slices(pipeline: Pipeline, context: Context[Any, Any]) -> Sequence[Slice]:
-    """Call the plugin's partitions, where it has any; without, the whole feed is one slice.
+def opened(pipeline: Pipeline, node: Node, page: Page, where: str) -> tuple[Node, ...]:
+    """Return the cursors that a page opens.
 
-    Raises: `SyncdError` as the plugin says; `PluginError` for anything else that it raises.
+    Raises: `PluginError` for a page that is not made as pages are, and for records of streams that
+    its feed does not have; `PagingLoop`.
+    """
+    with Border(where, f"the page of plugin {pipeline.plugin}"):
+        opens = children(node, page, where)
+        streams = frozenset(stream.name for stream in pipeline.feed.streams)
+        refuse_unknown(where, page.records, streams)
+    return opens
+
+
+def begun(pipeline: Pipeline, partition: Partition, request: Request, now: datetime) -> Pass:
+    """Call the plugin's begin.
+
+    Raises: `PluginError`, also for answering with no pass.
+    """
+    where, what = str(partition), f"begin for plugin {pipeline.plugin}"
+    with Border(where, what):
+        return _a(Pass, pipeline.begin(partition, request, now), where, what)
+
+
+async def sliced(pipeline: Pipeline, context: Context[Any, Any]) -> Sequence[Slice]:
+    """Ask which slices of a feed there are.
+
+    Raises: `SourceError` as the plugin says; `PluginError`.
     """
     if pipeline.partitions is None:
         return [Slice()]
-    try:
-        return await pipeline.partitions(context)
-    except SyncdError:
-        raise
-    except Exception as error:  # a plugin's function may raise anything
-        what = f"partitions of plugin {pipeline.plugin} raised {type(error).__name__}: {error}"
-        raise PluginError(str(context.partition), what, "mend the plugin") from error
+    where, what = str(context.partition), f"partitions for plugin {pipeline.plugin}"
+    with Border(where, what), trio.move_on_after(FETCH_TIMEOUT_SECONDS):
+        slices = await pipeline.partitions(context)
+        return [_a(Slice, each, where, what) for each in slices]
+    raise _late(where, what)
+
+
+@asynccontextmanager
+async def session(
+    instance: str, lifespan: AbstractAsyncContextManager[object] | None
+) -> AsyncIterator[object]:
+    """Hold what a plugin keeps around all runs of an instance.
+
+    Raises: `PluginError` where it cannot be entered, or left; what the block raises.
+    """
+    if lifespan is None:
+        yield None
+        return
+    with Border(instance, "lifespan") as border:
+        with trio.CancelScope(deadline=trio.current_time() + FETCH_TIMEOUT_SECONDS) as entering:
+            async with lifespan as value:
+                entering.deadline = math.inf
+                try:
+                    yield value
+                finally:
+                    border.inside = sys.exc_info()[1]  # ours, unless the session itself broke
+        if entering.cancelled_caught:
+            raise _late(instance, "lifespan")
+
+
+def written(
+    write: Write, connection: Any, rows: Sequence[Any], *, where: str, stream: str
+) -> Written:
+    """Let a plugin write rows, in the thread of the transaction; PostgreSQL's errors pass.
+
+    Raises: `PluginError`.
+    """
+    what = f"write of stream {stream}"
+    with in_thread(where, what, *DRIVER_ERRORS):
+        return _a(Written, write(connection, rows), where, what)
+
+
+def _a(kind: type[T], answer: object, where: str, what: str) -> T:
+    if not isinstance(answer, kind):
+        said = f"{what} answered with {type(answer).__name__}, not a {kind.__name__}"
+        raise PluginError(where, said, "mend the plugin")
+    return answer
+
+
+def _late(where: str, what: str) -> PluginError:
+    return PluginError(where, f"{what} took over {FETCH_TIMEOUT_SECONDS:.0f} s", "mend the plugin")

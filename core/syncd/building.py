@@ -8,12 +8,11 @@ from typing import Any
 
 import attrs
 
-from syncd import bulk
-from syncd.asking import asked_slices
+from syncd import asking, bulk
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.daemon import Process
-from syncd.errors import SourceError, Unauthorized
+from syncd.errors import SyncdError, Unauthorized
 from syncd.events import PartitionParked, TableChanged
 from syncd.http import Client
 from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
@@ -56,10 +55,8 @@ async def outfitted(
     """
     instance = process.config.instances[job.connector]
     async with AsyncExitStack() as stack:
-        session = None
         lifespan = process.plugins.lifespan(instance)
-        if lifespan is not None:
-            session = await stack.enter_async_context(lifespan)
+        session = await stack.enter_async_context(asking.session(instance.name, lifespan))
         parked = await process.hops.run(registry.register_instance, instance)
         walked = [await _walked(process, instance, *each) for each in feeds_of(instance, job)]
         places: dict[tuple[str, str], Place] = {}
@@ -90,7 +87,7 @@ async def expand(process: Process, place: Place) -> dict[int, Partition]:
     return {ids[part.name]: attrs.evolve(whole, slice=part) for part in slices}
 
 
-async def note_hindrance(process: Process, place: Place, error: SourceError) -> None:
+async def note_hindrance(process: Process, place: Place, error: SyncdError) -> None:
     """Note that an account's look-ups failed; the other accounts go on."""
     if isinstance(error, Unauthorized):
         whole = place.whole
@@ -154,6 +151,7 @@ def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: C
         random=process.random,
         emit=process.emit,
         draining=process.draining,
+        threads=process.threads,
     )
 
 
@@ -167,4 +165,4 @@ async def _slices(process: Process, place: Place) -> Sequence[Slice]:
         partition=place.whole,
         request=Request("full", None, process.clock.now()),
     )
-    return await asked_slices(work.pipeline, context)
+    return await asking.sliced(work.pipeline, context)

@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from syncd import bulk, faults
+from syncd.asking import written as written_by
 from syncd.errors import FrontierMoved, Rejected
 from syncd.events import BatchCommitted, Event, RecordsQuarantined
 from syncd.model import Instance, Write, Written
@@ -29,7 +30,9 @@ from syncd.store.leases import Lease, fence
 from syncd.store.passes import open_cursors
 from syncd.store.statements import load
 from syncd.tally import Tally
+from syncd.threads import Threads
 
+T = TypeVar("T")
 Part = TypeVar("Part", Sighted, StreamRows)
 
 _FRONTIER = load("frontier")
@@ -94,6 +97,7 @@ class Committer:
     safety_lag_seconds: float
     verify: bool = False  # decode and compare every record, whatever the hashes say
     under: validators.Under | None = None  # where validators of pages are kept, if they are
+    threads: Threads = attrs.field(factory=Threads)
 
     async def commit(
         self, batch: Sequence[Walked], openings: Sequence[Node], ends_at: int | None
@@ -114,12 +118,17 @@ class Committer:
     async def _made(self, batch: Sequence[Walked]) -> Mapping[str, StreamRows]:
         """Make the rows of a batch that the tables do not know yet."""
         makers = self.target.makers
-        sighted = await self.hops.compute(sight_all, makers, batch)
+        sighted = await self._in_thread(sight_all, makers, batch)
         by_bytes = {name: maker.known_by_bytes(sighted[name]) for name, maker in makers.items()}
         sighted = await self._without_known(sighted, by_bytes)
-        made = await self.hops.compute(make_all, makers, sighted)
+        made = await self._in_thread(make_all, makers, sighted)
         by_values = {name: maker.known_by_values(made[name]) for name, maker in makers.items()}
         return await self._without_known(made, by_values)
+
+    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Run what meets a plugin's decoders and transforms in a thread of its connector."""
+        where = self.lease.partition
+        return await self.threads.run(where.instance, str(where), function, *args)
 
     async def _without_known(
         self, parts: dict[str, Part], candidates: Mapping[str, bulk.Candidates | None]
@@ -177,7 +186,8 @@ class Committer:
     def _write_stream(self, connection: Connection, name: str, rows: StreamRows) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
-            return bulk.Result(write(connection, rows.rows))
+            where = str(self.lease.partition)
+            return bulk.Result(written_by(write, connection, rows.rows, where=where, stream=name))
         result = bulk.write(
             connection,
             self.target.tables[name],

@@ -2,6 +2,7 @@
 
 root nursery            a failure here ends the process
 |- signals              first: drain by a deadline; second: cancel
+|- watchdog             a thread: names what blocks the loop, ends what outlives its drain
 |- hops' watchdogs      end transactions that outlive their deadline
 |- lease keeper         renews; cancels the scope of a run whose lease is lost
 |- heartbeat            tells the database, and says how the pool stands
@@ -14,7 +15,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from importlib.metadata import version
 from random import Random
 from typing import TypeVar
@@ -36,6 +37,9 @@ from syncd.plugins import Plugins
 from syncd.store import migrations, registry
 from syncd.store.hops import Hops, Timeouts
 from syncd.store.keeper import LeaseKeeper
+from syncd.supervision import Supervisor
+from syncd.threads import Threads
+from syncd.watchdog import Watchdog, watching
 
 T = TypeVar("T")
 
@@ -59,8 +63,11 @@ class Process:
     keeper: LeaseKeeper
     clock: DatabaseClock
     limiters: Limiters
+    threads: Threads
     random: Random
     draining: trio.Event
+    drain: Callable[[str], None]  # for this reason: as a signal does
+    supervisor: Supervisor
     identity: registry.Process
     psql_command: str | None  # of the embedded server
 
@@ -71,10 +78,13 @@ class Root:
     def __init__(self, config: Config, plugins: Plugins, observer: Observer) -> None:
         self._config = config
         self._plugins = plugins
+        self._observer = observer
         self._emit = observer.emit
         self._draining = trio.Event()
+        self.drain_reason: str | None = None  # a signal's name, "memory", "threads"; see `_drain`
         self._clock = DatabaseClock()
         self._random = Random()  # noqa: S311  # jitter, no secrets
+        self._supervisor = Supervisor(emit=self._emit, random=self._random)
         self._identity = registry.Process(
             uuid4(), socket.gethostname(), os.getpid(), version("syncd")
         )
@@ -88,9 +98,10 @@ class Root:
         failure: list[SyncdError] = []
         # Armed before the first await: an early signal must drain, not kill.
         receiver = trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
-        with receiver as signals, collector.tuned():
+        with receiver as signals, collector.tuned(), self._watching() as self._watchdog:
             async with trio.open_nursery() as root:
-                root.start_soon(self._watch_signals, signals, root.cancel_scope)
+                self._scope = root.cancel_scope
+                root.start_soon(self._watch_signals, signals)
                 try:
                     async with AsyncExitStack() as stack:
                         process = await self._open(stack, root)
@@ -104,16 +115,35 @@ class Root:
             raise Stopped
         return outcome[0]
 
-    async def _watch_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    def _watching(self) -> AbstractContextManager[Watchdog]:
+        daemon = self._config.daemon
+        return watching(
+            self._observer,
+            drain_seconds=daemon.drain_timeout_seconds,
+            memory_max_bytes=daemon.memory_max_bytes,
+            exceeded=lambda: self._drain("memory"),
+        )
+
+    async def _watch_signals(self, signals: AsyncIterator[int]) -> None:
         """Drain on the first signal, until a deadline; cut on the second."""
+        signalled = False
         async for number in signals:
-            if self._draining.is_set():
-                scope.cancel()
+            if signalled:
+                self._scope.cancel()
                 return
-            seconds = self._config.daemon.drain_timeout_seconds
-            scope.deadline = trio.current_time() + seconds
-            self._emit(DrainStarted(signal.Signals(number).name, seconds))
-            self._draining.set()
+            signalled = True
+            self._drain(signal.Signals(number).name)
+
+    def _drain(self, reason: str) -> None:
+        """Ask everything to stop, by a deadline. The first word stands."""
+        if self._draining.is_set():
+            return
+        seconds = self._config.daemon.drain_timeout_seconds
+        self._scope.deadline = trio.current_time() + seconds
+        self._watchdog.ends_within(seconds)
+        self.drain_reason = reason
+        self._emit(DrainStarted(reason, seconds))
+        self._draining.set()
 
     async def _open(self, stack: AsyncExitStack, root: trio.Nursery) -> Process:
         """Open the database and what stands on it, in the order in which they need each other."""
@@ -135,8 +165,9 @@ class Root:
             clock=self._clock,
             emit=self._emit,
         )
-        root.start_soon(keeper.run)
-        root.start_soon(self._beat, reserved, hops)
+        keep = self._supervisor.keep
+        root.start_soon(keep, "lease keeper", keeper.run)
+        root.start_soon(keep, "heartbeat", lambda: self._beat(reserved, hops))
         return Process(
             config=self._config,
             plugins=self._plugins,
@@ -145,8 +176,11 @@ class Root:
             keeper=keeper,
             clock=self._clock,
             limiters=Limiters(random=self._random),
+            threads=Threads(self._emit, lambda: self._drain("threads")),
             random=self._random,
             draining=self._draining,
+            drain=self._drain,
+            supervisor=self._supervisor,
             identity=self._identity,
             psql_command=psql_command,
         )
@@ -177,7 +211,7 @@ class Root:
         )
         stack.push_async_callback(hops.aclose)
         await hops.open()
-        root.start_soon(hops.watch)
+        root.start_soon(self._supervisor.keep, "watch over transactions", hops.watch)
         return hops
 
     async def _leave(self, reserved: Hops) -> None:

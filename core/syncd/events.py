@@ -61,14 +61,13 @@ class RoundSkipped(Event):
 
 @attrs.frozen
 class JobHindered(Event):
-    """A job's partitions could not be listed, or its tables not made; it is tried again."""
+    """A plugin's look-ups failed: of an account's partitions, those that are known have a turn."""
 
     name = "job.hindered"
     level = "warning"
     job: str
     where: str
     error: str
-    retry_in_seconds: float
 
 
 @attrs.frozen
@@ -378,11 +377,118 @@ class TableChanged(Event):
 
 @attrs.frozen
 class DrainStarted(Event):
-    """A signal asked us to stop: nothing new is fetched, what is fetched is committed."""
+    """We stop: nothing new is fetched, what is fetched is committed.
+
+    `reason`: the name of a signal, `memory` or `threads` (a new process would do better).
+    """
 
     name = "drain.started"
-    signal: str
+    reason: str
     deadline_seconds: float
+
+
+@attrs.frozen
+class LogDropped(Event):
+    """Lines of the log are missing here: nobody took them in time, or they could not be written."""
+
+    name = "log.dropped"
+    level = "warning"
+    count: int
+
+
+@attrs.frozen
+class LoopStalled(Event):
+    """A task has not let go of the event loop for a second or more: nothing else happens.
+
+    `where`: files, lines and functions, innermost first; a hook of a plugin is the usual one.
+    """
+
+    name = "loop.stalled"
+    level = "error"
+    task: str
+    seconds: float
+    where: str
+
+
+@attrs.frozen
+class LoopResumed(Event):
+    """The event loop turns again, after so many seconds."""
+
+    name = "loop.resumed"
+    level = "warning"
+    task: str
+    seconds: float
+
+
+@attrs.frozen
+class ProcessCut(Event):
+    """The process was ended from outside its loop; its leases run out by themselves."""
+
+    name = "process.cut"
+    level = "error"
+    reason: str
+    exit_code: int
+    stacks: str  # one line for each task, or thread, that was left
+
+
+@attrs.frozen
+class MemoryExceeded(Event):
+    """The process holds more memory than it may (`daemon.memory_max`): it drains, and exits 75."""
+
+    name = "memory.exceeded"
+    level = "error"
+    resident_bytes: int
+    memory_max_bytes: int
+
+
+@attrs.frozen
+class ThreadAbandoned(Event):
+    """A plugin's function has not come back from its thread, which cannot be ended: it is left.
+
+    `count`: how many of the connector's threads are lost like this; when too many are, the process
+    drains, and exits 75.
+    """
+
+    name = "thread.abandoned"
+    level = "error"
+    connector: str
+    where: str
+    count: int
+
+
+@attrs.frozen
+class ProcessVitals(Event):
+    """What the process takes, every few seconds; absent is what this system does not tell."""
+
+    name = "process.vitals"
+    level = "debug"
+    resident_bytes: int | None
+    descriptors: int | None
+    threads: int  # of Python
+    tasks: int  # of Trio
+    log_dropped: int  # lines, ever
+
+
+@attrs.frozen
+class TaskFailed(Event):
+    """A run broke in a way that nobody foresaw: a bug. Its partition is tried again by itself."""
+
+    name = "task.failed"
+    level = "error"
+    task: str
+    error: str
+
+
+@attrs.frozen
+class TaskRestarted(Event):
+    """One of the process's own tasks failed, and is begun again after a wait."""
+
+    name = "task.restarted"
+    level = "error"
+    task: str
+    error: str
+    failures: int  # in a row
+    wait_seconds: float
 
 
 @attrs.frozen

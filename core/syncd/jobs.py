@@ -17,6 +17,7 @@ from syncd.errors import (
     CommitUnknown,
     CursorExpired,
     LeaseLost,
+    PluginError,
     SourceError,
     StoreError,
     StoreUnavailable,
@@ -133,7 +134,7 @@ async def run_job(
                 continue
             try:
                 found = await expand(process, place)
-            except SourceError as error:
+            except (SourceError, PluginError) as error:
                 await note_hindrance(process, place, error)
                 where = str(attrs.evolve(place.whole, feed="*"))
                 hindered[account] = Result(where, verdict_on(error), str(error), None)

@@ -1,7 +1,8 @@
 """Where events go: one JSON line each, and to whoever listens in this process (progress, tests).
 
-structlog renders; what it renders is an `Event` of the closed catalogue in `syncd.events`. Secrets
-are redacted by value: what was read as a `Secret` never reaches the stream, whatever carried it.
+structlog renders, in the sink's thread; what it renders is an `Event` of the closed catalogue in
+`syncd.events`. Secrets are redacted by value: what was read as a `Secret` never reaches the stream,
+whatever carried it.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from functools import partial
+from typing import Any, Literal, TextIO
 
 import attrs
 
-from syncd.events import Event, Level
+from syncd.events import Event, Level, LogDropped
 from syncd.model import Secret
-
-if TYPE_CHECKING:
-    import structlog
+from syncd.sink import Render, Sink
 
 Listener = Callable[[Event], None]
 
 _RANK: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+# Of one text in a line, in characters: journald cuts lines at 48 KiB (journald.conf, LineMax=), and
+# a queue of lines is to stay a few megabytes, whatever an upstream or a plugin says.
+TEXT_MAX = 8_000
 
 
 class Observer:
@@ -32,16 +37,20 @@ class Observer:
     def __init__(
         self,
         *,
-        stream: TextIO | None = None,
+        stream: TextIO | Sink | None = None,
         level: Level = "info",
         format: Literal["json", "text"] = "json",  # noqa: A002  # the word of the configuration
         secrets: Iterable[Secret] = (),
     ) -> None:
         """Write to `stream` (None: nowhere) what is at least of `level`."""
         self._least = _RANK[level]
-        self._listeners: list[Listener] = []
         self._redact = Redaction(secrets)
-        self._log = None if stream is None else _logger(stream, format, self._redact)
+        self._listeners: list[Listener] = []
+        self._sink = stream if isinstance(stream, Sink) or stream is None else Sink(stream)
+        if self._sink is not None:
+            # Not imported before the first line: most commands write none.
+            self._lines = _Lines(format, self._redact, colors=self._sink.isatty)
+            self._sink.lost = self._lost
         _quiet_libraries()
 
     def listen(self, listener: Listener) -> None:
@@ -54,11 +63,43 @@ class Observer:
 
     def emit(self, event: Event) -> None:
         """Say that something happened."""
+        self.tell(event)
+        self.log(event)
+
+    def tell(self, event: Event) -> None:
+        """Hand an event to the listeners only: in Trio's thread, as they expect it."""
         for listener in self._listeners:
             listener(event)
-        if self._log is not None and _RANK[event.level] >= self._least:
-            fields = attrs.asdict(event)
-            getattr(self._log, event.level)(event.name, **fields)
+
+    def log(self, event: Event) -> None:
+        """Log an event only: from any thread, also while Trio's own stands still."""
+        if self._sink is not None and _RANK[event.level] >= self._least:
+            self._sink.put(self._line(event), level=event.level)
+
+    def flush(self) -> bool:
+        """Wait for the log, as `Sink.flush` does; say whether everything is written."""
+        return self._sink is None or self._sink.flush()
+
+    @property
+    def dropped(self) -> int:
+        """Return how many lines of the log were dropped."""
+        return 0 if self._sink is None else self._sink.dropped
+
+    def _line(self, event: Event) -> Render:
+        return partial(self._lines, cut(event), datetime.now(UTC))
+
+    def _lost(self, count: int) -> Render:
+        return self._line(LogDropped(count))
+
+
+def cut(event: Event) -> Event:
+    """Return the event with its texts bounded; nearly always the very same."""
+    long = {
+        name: f"{text[:TEXT_MAX]}... ({len(text)} characters)"
+        for name in type(event).__slots__  # type: ignore[attr-defined]  # of every frozen class
+        if isinstance(text := getattr(event, name, None), str) and len(text) > TEXT_MAX
+    }
+    return attrs.evolve(event, **long) if long else event
 
 
 class Redaction:
@@ -79,33 +120,43 @@ class Redaction:
             text = text.replace(value, "***")
         return text
 
-    def __call__(self, _: Any, __: str, fields: structlog.typing.EventDict) -> Any:
-        for name, value in fields.items():
-            if isinstance(value, str):
-                fields[name] = self.text(value)
-        return fields
+
+class _Lines:
+    """Makes lines of events. Called in the sink's thread alone."""
+
+    def __init__(
+        self,
+        format: Literal["json", "text"],  # noqa: A002
+        redact: Redaction,
+        *,
+        colors: bool,
+    ) -> None:
+        self._format = format
+        self._redact = redact
+        self._colors = colors
+        self._renderer: Any = None
+
+    def __call__(self, event: Event, at: datetime) -> str:
+        if self._renderer is None:
+            self._renderer = _renderer(self._format, colors=self._colors)
+        fields = {
+            name: self._redact.text(value) if isinstance(value, str) else value
+            for name, value in attrs.asdict(event).items()
+        }
+        fields["event"] = event.name
+        fields["level"] = event.level
+        fields["timestamp"] = at.isoformat(timespec="microseconds")
+        return str(self._renderer(None, event.level, fields))
 
 
-def _stamp(_: Any, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    fields["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds")
-    return fields
-
-
-def _logger(stream: TextIO, format: Literal["json", "text"], redact: Redaction) -> Any:  # noqa: A002
+def _renderer(format: Literal["json", "text"], *, colors: bool) -> Any:  # noqa: A002
     # Here, since it brings rich along, and most commands write no log.
     import structlog  # noqa: PLC0415
 
-    render: Any
     if format == "json":
-        render = structlog.processors.JSONRenderer(default=str)
-    else:
-        render = structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    return structlog.wrap_logger(
-        structlog.PrintLogger(stream),
-        processors=[structlog.processors.add_log_level, _stamp, redact, render],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        return structlog.processors.JSONRenderer(default=str)
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
     )
 
 

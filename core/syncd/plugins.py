@@ -17,7 +17,8 @@ import attrs
 import pluggy
 
 from syncd import hookspecs
-from syncd.errors import HookError
+from syncd.border import in_thread
+from syncd.errors import HookError, PluginError
 from syncd.model import (
     Begin,
     Check,
@@ -136,7 +137,7 @@ class Plugins:
         caller = getattr(self._manager.hook, hook)
         for implementation in caller.get_hookimpls():
             given = [arguments[name] for name in implementation.argnames]
-            answer = implementation.function(*given)
+            answer = _bound(implementation, hook, given)
             if answer is not None:
                 answers.append((implementation.plugin_name, answer))
         return answers
@@ -205,6 +206,16 @@ class Plugins:
         """Return the question that `syncd check` puts to each account, where a plugin has one."""
         _, answer = self._one("check", instance.name, needed=False, instance=instance)
         return answer  # type: ignore[no-any-return]  # pluggy is blind to types
+
+
+def _bound(implementation: pluggy.HookImpl, hook: str, given: Sequence[Any]) -> Any:
+    """Call a hook, which binds functions and does nothing else."""
+    where = f"plugin {implementation.plugin_name}"
+    try:
+        with in_thread(where, hook, KeyboardInterrupt):
+            return implementation.function(*given)
+    except PluginError as error:
+        raise HookError(where, error.what, "mend or disable the plugin") from error
 
 
 def _fits(

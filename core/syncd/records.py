@@ -191,6 +191,8 @@ class RecordMaker:
             record = self.decode(item.raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RecordError("decode", str(error)) from error
+        except Exception as error:  # the record's class is a plugin's, and may check what it likes
+            raise RecordError("decode", f"{type(error).__name__}: {error}") from error
         for name, value in item.parent.items():
             bulk.set_field(record, name, value)
         return record
@@ -202,7 +204,8 @@ class RecordMaker:
             for each in records:
                 try:
                     result = transform.function(each)
-                except Exception as error:  # a plugin's function may raise anything
+                except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+                    # A plugin's function may raise anything: in a thread, none of these is ours.
                     what = f"{transform.name}: {type(error).__name__}: {error}"
                     raise RecordError("transform", what) from error
                 if isinstance(result, list):

@@ -26,6 +26,7 @@ import msgspec
 import trio
 
 from syncd import faults
+from syncd.asking import begun
 from syncd.clock import DatabaseClock
 from syncd.commit import Committer
 from syncd.conditional import Conditional
@@ -171,6 +172,7 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
     committer = Committer(
         hops=work.hops,
         emit=work.emit,
+        threads=work.threads,
         lease=lease,
         pass_id=active.id,
         target=order.target,
@@ -274,7 +276,8 @@ async def _take_up(work: Work, lease: Lease, wanted: Wanted) -> ActivePass | Lea
 async def _begin(work: Work, lease: Lease, anew: Anew, wanted: Wanted) -> ActivePass:
     """Ask the plugin for the first cursors, and begin the pass with them."""
     now = work.clock.now()
-    answered = work.pipeline.begin(lease.partition, Request(anew.mode, anew.since, now), now)
+    request = Request(anew.mode, anew.since, now)
+    answered = begun(work.pipeline, lease.partition, request, now)
     return await work.hops.run(
         passes.begin,
         lease,

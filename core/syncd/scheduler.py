@@ -14,10 +14,10 @@ from typing import Any
 import attrs
 import trio
 
-from syncd.building import Outfit, Place, expand, note_hindrance
+from syncd.building import Outfit, expand, note_hindrance
 from syncd.config import Job
 from syncd.daemon import Process
-from syncd.errors import SourceError, StoreError, StoreExhausted, SyncdError
+from syncd.errors import PluginError, SourceError, StoreError, StoreExhausted
 from syncd.events import (
     DbUnavailable,
     JobHindered,
@@ -37,7 +37,6 @@ UNREACHABLE_SECONDS = 5.0  # between two looks while PostgreSQL cannot be reache
 EXHAUSTED_SECONDS = 30.0  # and while it lacks room, which takes an operator longer
 SETTLE_SECONDS = 5.0  # between two looks at turns that nobody can take
 FORGET_SECONDS = 3600.0  # between two looks at history past its retention
-HINDERED_SECONDS = 30.0  # until a job whose partitions could not be listed is tried again
 
 
 @attrs.define(eq=False)
@@ -65,7 +64,6 @@ class Scheduler:
         self._running: set[_Running] = set()
         self._changed = trio.Event()
         self._retired = False
-        self._retry_at: dict[str, float] = {}  # of jobs that were hindered, on Trio's clock
         self._settle_at: dict[str, float] = {}
         self._forget_at = trio.current_time()
 
@@ -133,8 +131,7 @@ class Scheduler:
                     running.scope.cancel()
         match step(state, overlap=job.overlap):
             case Begin(trigger=trigger):
-                if trio.current_time() >= self._retry_at.get(job.name, 0.0):
-                    await self._begin(state, outfit, trigger)
+                await self._begin(state, outfit, trigger)
             case PassBy(reason=reason, queue=queue):
                 seen = await self._process.hops.run(
                     rounds.pass_by, state, next_at=_next(job, state), queue=queue
@@ -149,8 +146,6 @@ class Scheduler:
     async def _begin(self, state: JobState, outfit: Outfit, trigger: Any) -> None:
         job = outfit.job
         ids = await self._partitions(outfit)
-        if ids is None:
-            return
         begun = await self._process.hops.run(
             rounds.begin,
             state,
@@ -163,29 +158,17 @@ class Scheduler:
         if begun is not None:
             self._process.emit(RoundStarted(job.name, begun[1], trigger, len(ids)))
 
-    async def _partitions(self, outfit: Outfit) -> list[int] | None:
-        """List a job's partitions; `None` where the plugin broke, so that the round comes later.
-
-        Where an account's look-ups fail, those of its partitions that are known have their turn.
-        """
+    async def _partitions(self, outfit: Outfit) -> list[int]:
+        """List a job's partitions: where look-ups fail, those that are known have their turn."""
         ids: list[int] = []
         for place in outfit.places.values():
             try:
                 ids += await expand(self._process, place)
-            except SourceError as error:
+            except (SourceError, PluginError) as error:
                 await note_hindrance(self._process, place, error)
-                self._hindered(outfit.job, place, error, 0.0)
+                self._process.emit(JobHindered(outfit.job.name, str(place.whole), str(error)))
                 ids += await self._process.hops.run(registry.known_partitions, place.whole)
-            except StoreError:
-                raise
-            except SyncdError as error:
-                self._hindered(outfit.job, place, error, HINDERED_SECONDS)
-                return None
         return ids
-
-    def _hindered(self, job: Job, place: Place, error: SyncdError, seconds: float) -> None:
-        self._retry_at[job.name] = trio.current_time() + seconds
-        self._process.emit(JobHindered(job.name, str(place.whole), str(error), seconds))
 
     async def _end(self, state: JobState, outfit: Outfit, *, cancelled: bool) -> None:
         job = outfit.job
@@ -270,11 +253,13 @@ class Scheduler:
         try:
             if place is None:
                 await self._let_go(lease, outfit.job)
-                return
-            order = place.order(outfit.job, mode=outfit.job.mode)
-            keeper = self._process.keeper
-            with running.scope:
-                await run_partition(place.work, order, lease, keeper=keeper, sent_at=sent_at)
+            else:
+                order = place.order(outfit.job, mode=outfit.job.mode)
+                keeper = self._process.keeper
+                with running.scope:
+                    await run_partition(place.work, order, lease, keeper=keeper, sent_at=sent_at)
+        except* Exception as group:  # noqa: BLE001  # a bug of ours: it costs its partition alone
+            self._process.supervisor.note(f"run of {lease.partition}", group)
         finally:
             self._running.discard(running)
             self._changed.set()

@@ -47,7 +47,7 @@ async def _generation(
             outfits[name] = await stack.enter_async_context(opened)
         scheduler = Scheduler(process, outfits)
         task_status.started(scheduler)
-        await scheduler.run()
+        await process.supervisor.keep("scheduler", scheduler.run)
 
 
 async def _watch_hangups(

@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from syncd import faults
+from syncd.asking import opened
 from syncd.batching import gather
 from syncd.commit import Committer
 from syncd.conditional import Conditional
@@ -37,7 +38,7 @@ from syncd.frontier import LOOK_MAX, Frontier, Numbered
 from syncd.http import FetchHttp
 from syncd.limits import pages_in_flight
 from syncd.model import Context, Cursor, Request
-from syncd.nodes import AHEAD_MIN, PAGES_MAX, Node, Walked, children
+from syncd.nodes import AHEAD_MIN, PAGES_MAX, Node, Walked
 from syncd.progress import (
     Broke,
     Drained,
@@ -47,7 +48,6 @@ from syncd.progress import (
     Wanted,
     after_failure,
 )
-from syncd.records import refuse_unknown
 from syncd.store import passes
 from syncd.store.keeper import Tenure
 from syncd.store.passes import ActivePass
@@ -85,7 +85,6 @@ class Walker:
         self._committer = committer
         self._conditional = conditional
         self._where = str(tenure.lease.partition)
-        self._streams = frozenset(stream.name for stream in work.pipeline.feed.streams)
         self._first_stream = work.pipeline.feed.streams[0].name
         self._frontier = Frontier((), more=True, numbered=self._numbered())
         self._in_flight = 0
@@ -196,10 +195,10 @@ class Walker:
                         await self._changed.wait()
 
     async def _guarded(self, step: Callable[..., Any], *args: Any) -> None:
-        """Do a step; PostgreSQL's refusal ends the walk at once."""
+        """Do a step; PostgreSQL's refusal ends the walk at once, and so does a batch's plugin."""
         try:
             await step(*args)
-        except StoreError as error:
+        except (StoreError, PluginError) as error:
             if isinstance(error, CommitUnknown):
                 self._work.emit(CommitLost(self._where, str(error)))
             self._abort(error)
@@ -219,8 +218,7 @@ class Walker:
         http, started = asking.http, trio.current_time()
         try:
             page = await asking.page(self._work.pipeline, self._context(http))
-            opens = children(node, page, self._where)
-            refuse_unknown(self._where, page.records, self._streams)
+            opens = opened(self._work.pipeline, node, page, self._where)
             self._frontier.fetched(node, page, opens)
         except (Unintelligible, PluginError, Unavailable) as error:
             await self._cursor_failed(node, error)

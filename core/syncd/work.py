@@ -16,6 +16,7 @@ from syncd.http import Client
 from syncd.model import Account, Mode, Quota
 from syncd.plugins import Pipeline
 from syncd.store.hops import Hops
+from syncd.threads import Threads
 
 
 @attrs.frozen
@@ -31,6 +32,7 @@ class Work:
     random: Random
     emit: Callable[[Event], None]
     draining: trio.Event
+    threads: Threads = attrs.field(factory=Threads)
     session: object = None
     patience_seconds: float = 5.0  # how long to wait in the run when only waiting cursors remain
 

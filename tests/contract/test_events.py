@@ -56,6 +56,7 @@ def logged(*events: Event) -> list[dict[str, Any]]:
     observer = Observer(stream=stream, level="debug")
     for event in events:
         observer.emit(event)
+    assert observer.flush()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 

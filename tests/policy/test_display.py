@@ -255,8 +255,9 @@ def lines_of(those: Iterable[tuple[float, Event]], how: Presentation) -> list[st
     """Return the lines that events at these moments leave on the stream."""
     stream, moment = io.StringIO(), [0.0]
     screen = Screen(how, stream=stream, now=lambda: moment[0], redact=Redaction(()).text)
-    for moment[0], event in those:
-        screen.listen(event)
+    with screen.showing():
+        for moment[0], event in those:
+            screen.listen(event)
     return stream.getvalue().splitlines()
 
 
@@ -300,8 +301,9 @@ def test_json_is_all_there_is_where_json_is_wanted() -> None:
     stream = io.StringIO()
     screen = Screen(Presentation(display=False, json=True, lines=None), stream=stream)
 
-    screen.say("hello")
-    screen.listen(events.DbUnavailable("no route"))
+    with screen.showing():
+        screen.say("hello")
+        screen.listen(events.DbUnavailable("no route"))
 
     assert stream.getvalue() == ""
 

@@ -15,8 +15,11 @@ CANARY = "c4nary/key=="
 
 def test_an_event_is_one_json_line_with_its_name_level_and_moment() -> None:
     stream = io.StringIO()
-    Observer(stream=stream).emit(PassSuperseded("cars.cars", 3, "it is too old"))
+    observer = Observer(stream=stream)
 
+    observer.emit(PassSuperseded("cars.cars", 3, "it is too old"))
+
+    assert observer.flush()
     line = json.loads(stream.getvalue())
     assert (line["event"], line["level"], line["pass_number"]) == ("pass.superseded", "info", 3)
     assert line["timestamp"].endswith("+00:00")
@@ -31,6 +34,7 @@ def test_levels_below_the_configured_one_are_not_written_but_are_heard() -> None
 
     observer.emit(event)
 
+    assert observer.flush()
     assert stream.getvalue() == ""
     assert heard == [event]
 
@@ -43,6 +47,7 @@ def test_a_secret_is_redacted_whatever_carried_it() -> None:
 
         observer.emit(CursorFailed("p", "page 1", 1, 2.0, f"refused {CANARY} at once"))
 
+        assert observer.flush()
         assert CANARY not in stream.getvalue()
         assert "***" in stream.getvalue()
 

@@ -18,6 +18,7 @@ import attrs
 import library
 import mall
 import msgspec
+import saboteur
 import sightings
 import trio
 from traps import Step, Trap
@@ -64,6 +65,7 @@ class Engine:
             "cars": cars,
             "library": library.PLUGIN,
             "mall": mall.PLUGIN,
+            "saboteur": saboteur,
             "sightings": sightings,
         }
         plugins = Plugins({name: known[name] for name in raw.plugins})
@@ -94,10 +96,10 @@ class Engine:
 def main(folder: Path) -> int:
     """Carry out the order that stands in a folder."""
     order = msgspec.json.decode((folder / "order.json").read_bytes(), type=Order)
-    if order.trapped is not None:
-        faults.arm(Trap(order.trapped.step, partial(spring, order.trapped, folder)))
-    engine = Engine.of(Path(order.config))
     observer = Observer(stream=sys.stderr, level="debug")
+    if order.trapped is not None:
+        faults.arm(Trap(order.trapped.step, partial(spring, order.trapped, folder, observer)))
+    engine = Engine.of(Path(order.config))
     if order.serves:
         with suppress(Stopped):
             trio.run(engine.serve, Path(order.config), observer)
@@ -113,8 +115,9 @@ def main(folder: Path) -> int:
     return jobs.exit_code(results, job.thresholds)
 
 
-def spring(trapped: Trapped, folder: Path) -> None:
+def spring(trapped: Trapped, folder: Path, observer: Observer) -> None:
     """Leave word that the step was reached, and send ourselves the signal."""
+    observer.flush()  # what was said before it was said
     left = folder / "trapped.part"
     left.write_bytes(msgspec.json.encode(trapped.step))
     left.rename(folder / "trapped.json")

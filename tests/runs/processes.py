@@ -70,8 +70,12 @@ class Program:
 
     def result(self) -> dict[str, str]:
         """Return verdict and message of its one partition, once it has ended."""
-        (found,) = msgspec.json.decode(self._read("output"), type=list[dict[str, str]])
+        (found,) = self.results()
         return found
+
+    def results(self) -> list[dict[str, str]]:
+        """Return verdict and message of all of its partitions, once it has ended."""
+        return msgspec.json.decode(self._read("output"), type=list[dict[str, str]])
 
     def said(self) -> str:
         return (self._read("events")[-4000:] + self._read("output")).decode(errors="replace")

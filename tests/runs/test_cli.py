@@ -88,7 +88,7 @@ async def test_a_signal_drains_and_the_next_run_goes_on(
         rest = await syncd("-c", file, "run", "cars", "--json", folder=tmp_path)
 
     assert drained.code == 75
-    assert drained.events("drain.started")[0]["signal"] == number.name
+    assert drained.events("drain.started")[0]["reason"] == number.name
     assert drained.words() == [
         "syncd: cars.cars: stopped before the end; run it again to go on where it stopped",
     ]

@@ -46,6 +46,8 @@ from syncd.scheduler import Scheduler
 from syncd.store import registry
 from syncd.store.hops import Connection, Hops
 from syncd.store.keeper import LeaseKeeper
+from syncd.supervision import Supervisor
+from syncd.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,9 +83,13 @@ class InlineHops:
             )
             return work(self._connection, *args, **kwargs)
 
-    async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+
+class InlineThreads(Threads):
+    """`Threads` for a simulation: plain functions run in place."""
+
+    async def run(self, _: str, __: str, function: Callable[..., T], *args: Any) -> T:
         await trio.lowlevel.checkpoint()
-        return work(*args, **kwargs)
+        return function(*args)
 
 
 @attrs.define
@@ -204,8 +210,11 @@ class World:
             ),
             clock=clock,
             limiters=Limiters(random=Random(number)),
+            threads=InlineThreads(),
             random=Random(number),
             draining=trio.Event(),
+            drain=lambda _: None,
+            supervisor=Supervisor(emit=emit, random=Random(number)),
             identity=registry.Process(UUID(int=number), "simulated", number, "0"),
             psql_command=None,
         )

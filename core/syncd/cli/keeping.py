@@ -45,7 +45,7 @@ def keep(invocation: Invocation, loaded: Loaded) -> int:
     root = Root(loaded.config, loaded.plugins, attendance.observer)
     with attendance.screen.showing(), suppress(Stopped):
         trio.run(root.run, main)
-    return ending.FINE
+    return ending.TRY_AGAIN if root.drain_reason in {"memory", "threads"} else ending.FINE
 
 
 def ask(

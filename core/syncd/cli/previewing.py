@@ -9,7 +9,7 @@ import click
 import msgspec
 import trio
 
-from syncd.asking import asked_slices
+from syncd.asking import sliced
 from syncd.cli import columns, ending, wording
 from syncd.cli.loading import Loaded
 from syncd.cli.options import refuse_unknown
@@ -95,7 +95,7 @@ async def _previewed(loaded: Loaded, asked: Wanted, reach: Reach) -> Preview:
     pipeline = loaded.plugins.pipeline(asked.instance, asked.feed)
     request = Request("full", None, reach.clock.now())
     whole = Partition(asked.instance.name, asked.account.name, asked.feed.name)
-    slices = await asked_slices(pipeline, reach.context(whole, request))
+    slices = await sliced(pipeline, reach.context(whole, request))
     partition = attrs.evolve(whole, slice=_chosen(slices, asked.slice))
     previewer = Previewer(
         pipeline,

@@ -21,6 +21,7 @@ from syncd.config import Config, Log
 from syncd.events import Event, LeaseWaiting, Level, RecordsQuarantined, RunProgress
 from syncd.model import Secret
 from syncd.observe import Observer, Redaction, stream_of
+from syncd.sink import Sink
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +70,8 @@ class Screen:
     """Shows events as they come, and what is said beside them.
 
     `redact` removes secrets from every line. `now` answers with seconds, for the pauses between
-    progress lines.
+    progress lines. Lines go through the sink, so that none of them keeps the loop waiting; at a
+    terminal sits whoever can stop it anyway.
     """
 
     def __init__(
@@ -77,13 +79,13 @@ class Screen:
         how: Presentation,
         *,
         redact: Callable[[str], str] = str,
-        stream: TextIO | None = None,
+        stream: TextIO | Sink | None = None,
         console: Console | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._how = how
         self.redact = redact
-        self._stream = stream or sys.stderr
+        self._sink = stream if isinstance(stream, Sink) else Sink(stream or sys.stderr)
         self._terminal = _terminal(console) if how.display else None
         self._now = now
         self._board = Board()
@@ -108,8 +110,11 @@ class Screen:
     @contextmanager
     def showing(self) -> Iterator[None]:
         """Show the live table while the block runs, where there is to be one."""
-        with self._terminal.showing(lambda: self._board) if self._terminal else nullcontext():
-            yield
+        try:
+            with self._terminal.showing(lambda: self._board) if self._terminal else nullcontext():
+                yield
+        finally:
+            self._sink.flush()  # what is printed next comes after it
 
     def clear(self) -> None:
         """Forget what was shown: something else begins."""
@@ -147,8 +152,7 @@ class Screen:
         if self._terminal:
             self._terminal.write(line, level)
         else:
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
+            self._sink.put(lambda: line, level=level)
 
 
 def _terminal(console: Console | None) -> Terminal:
@@ -180,7 +184,8 @@ def attend(config: Config, secrets: Sequence[Secret], *, only_json: bool = False
         stderr_is_terminal=sys.stderr.isatty(),
         destination_is_terminal=stream.isatty(),
     )
-    screen = Screen(how, redact=Redaction(secrets).text, stream=stream)
-    observer = Observer(stream=stream if how.json else None, level=log.level, secrets=secrets)
+    sink = Sink(stream)
+    screen = Screen(how, redact=Redaction(secrets).text, stream=sink)
+    observer = Observer(stream=sink if how.json else None, level=log.level, secrets=secrets)
     observer.listen(screen.listen)
     return Attendance(observer, screen)

@@ -65,6 +65,11 @@ def told(event: Event) -> str:
             return _of_the_database(event)
         case events.DrainStarted():
             return drain(event)
+        case events.LoopStalled() | events.LoopResumed() | events.ProcessCut():
+            return _of_the_loop(event)
+        case events.MemoryExceeded():
+            held, most = event.resident_bytes >> 20, event.memory_max_bytes >> 20
+            return f"{held} MiB of memory, where daemon.memory_max allows {most} MiB"
         case _:
             fields = attrs.asdict(event).items()
             return " ".join([event.name, *(f"{name}={value}" for name, value in fields)])
@@ -90,9 +95,19 @@ def drain(event: events.DrainStarted) -> str:
     """Say that the process is stopping, and what to do if that takes too long."""
     at_most = seconds(event.deadline_seconds)
     return (
-        f"{event.signal}: stopping; what is fetched is being committed, {at_most} at most "
+        f"{event.reason}: stopping; what is fetched is being committed, {at_most} at most "
         "(the same signal again stops at once)"
     )
+
+
+def _of_the_loop(event: events.LoopStalled | events.LoopResumed | events.ProcessCut) -> str:
+    match event:
+        case events.LoopStalled():
+            return f"nothing moves: {event.task} blocks for {event.seconds} s at {event.where}"
+        case events.LoopResumed():
+            return f"it moves again: {event.task} had blocked for {event.seconds} s"
+        case events.ProcessCut():
+            return f"{event.reason}; the process is ended\n{event.stacks}"
 
 
 def _of_a_run(event: events.RunStarted | events.RunFinished) -> str:

@@ -11,7 +11,15 @@ from typing import Any, Literal
 import attrs
 from cronsim import CronSim, CronSimError
 
-from syncd.config.values import Duration, Unwanted, between, did_you_mean, lasting
+from syncd.config.values import (
+    Duration,
+    Size,
+    Unwanted,
+    between,
+    did_you_mean,
+    lasting,
+    sized,
+)
 from syncd.events import Level
 from syncd.model import Instance, Secret
 from syncd.rounds import Thresholds
@@ -98,6 +106,15 @@ class Daemon:
         default=25.0,  # Kubernetes kills 30 s after SIGTERM (terminationGracePeriodSeconds)
         validator=lasting("0s", "1h"),
         metadata=about("how long a stop may take to commit what is fetched"),
+    )
+    memory_max_bytes: Size | None = attrs.field(
+        default=None,
+        # Less than that a process takes before it does anything.
+        validator=sized("64MiB", "1024TiB"),
+        metadata=about(
+            "resident memory above which the process stops in good order with exit code 75, for a "
+            "supervisor to start it anew; without it, memory is not watched"
+        ),
     )
 
 

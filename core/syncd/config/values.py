@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -175,6 +175,11 @@ def between(least: float, most: float) -> Range:
 def lasting(least: str, most: str) -> Range:
     """Bound a `Duration`; both ends are allowed and written as in the file."""
     return Range(duration_seconds(least), duration_seconds(most), least, most)
+
+
+def sized(least: str, most: str) -> Callable[[Any, Any, int | None], None]:
+    """Bound a `Size`; both ends are allowed and written as in the file."""
+    return Range(size_bytes(least), size_bytes(most), least, most)
 
 
 # --- Showing -------------------------------------------------------------------------------------

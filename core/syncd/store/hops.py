@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from os import dup
 from random import Random
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
@@ -207,10 +206,6 @@ class Hops:
             patience_seconds=self.timeouts.patience_seconds,
             chance=self._random.random(),
         )
-
-    async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what needs no database in a thread; a simulation runs it in place."""
-        return await trio.to_thread.run_sync(partial(work, *args, **kwargs))
 
     def _transact(
         self,

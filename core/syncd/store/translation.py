@@ -17,6 +17,8 @@ from syncd.errors import (
 )
 from syncd.sqlstates import Reaction, reaction
 
+DRIVER_ERRORS = (psycopg.Error,)  # for whoever must let them pass and may not know the driver
+
 
 def first_line(error: BaseException) -> str:
     """Return the primary message: no DETAIL, which may quote a record's values."""

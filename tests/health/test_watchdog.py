@@ -1,0 +1,155 @@
+"""What the watchdog sees of a loop, and what it does when nothing moves any more (P33, P35)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Self
+
+import pytest
+import trio
+import trio.testing
+
+from syncd import watchdog
+from syncd.events import Event, LoopResumed, LoopStalled, MemoryExceeded, ProcessCut, ProcessVitals
+from syncd.observe import Observer
+from syncd.watchdog import LOOK_SECONDS, Watchdog, resident_bytes
+
+SECRET = "a value that only a local variable holds"
+DEADLINE_SECONDS = 30.0
+
+
+class Watched:
+    """A watchdog that ends nothing, and what it said."""
+
+    def __init__(
+        self, *, stall_max_seconds: float = 3600.0, memory_max_bytes: int | None = None
+    ) -> None:
+        self.events: list[Event] = []
+        self.ended: list[int] = []
+        self.over = threading.Event()
+        self.exceeded = trio.Event()
+        observer = Observer()
+        observer.listen(self.events.append)
+        self.dog = Watchdog(
+            observer,
+            drain_seconds=0.0,
+            memory_max_bytes=memory_max_bytes,
+            exceeded=self.exceeded.set,
+            end=self.end,
+            stall_max_seconds=stall_max_seconds,
+        )
+
+    def end(self, code: int) -> None:
+        self.ended.append(code)
+        self.over.set()
+
+    async def __aenter__(self) -> Self:
+        trio.lowlevel.add_instrument(self.dog.pulse)
+        threading.Thread(target=self.dog.watch, daemon=True).start()
+        await trio.lowlevel.checkpoint()  # it sees steps from their beginnings
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.dog.over.set()
+        trio.lowlevel.remove_instrument(self.dog.pulse)
+
+    @property
+    def troubles(self) -> list[Event]:
+        return [event for event in self.events if not isinstance(event, ProcessVitals)]
+
+    async def said(self, kind: type[Event]) -> Event:
+        with trio.fail_after(DEADLINE_SECONDS):
+            while True:
+                for event in self.events:
+                    if isinstance(event, kind):
+                        return event
+                await trio.sleep(0.01)
+
+
+def block(seconds: float, secret: str = SECRET) -> str:
+    time.sleep(seconds)
+    return secret
+
+
+async def test_what_blocks_the_loop_is_named_without_a_value() -> None:
+    async with Watched() as watched:
+        block(1.0 + 6 * LOOK_SECONDS)
+        stalled = await watched.said(LoopStalled)
+        resumed = await watched.said(LoopResumed)
+
+    assert isinstance(stalled, LoopStalled)
+    assert isinstance(resumed, LoopResumed)
+    assert "test_watchdog.block" in stalled.where.split(" < ")[0]
+    assert SECRET not in stalled.where
+    assert resumed.task == stalled.task
+    assert resumed.seconds >= stalled.seconds >= 1.0
+
+
+async def test_short_steps_in_a_row_are_no_stall() -> None:
+    async with Watched() as watched:
+        for _ in range(20):
+            block(0.1)
+            await trio.lowlevel.checkpoint()
+
+    assert watched.troubles == []
+
+
+async def test_a_loop_that_never_comes_back_ends_the_process() -> None:
+    async with Watched(stall_max_seconds=2.0) as watched:
+        assert watched.over.wait(DEADLINE_SECONDS)
+
+    assert watched.ended == [70]
+    cut = next(event for event in watched.events if isinstance(event, ProcessCut))
+    assert "did not let go of the event loop" in cut.reason
+    assert "test_watchdog" in cut.stacks.splitlines()[0]
+
+
+async def test_the_first_deadline_of_an_end_stands_and_a_nearer_one_replaces_it() -> None:
+    async with Watched() as watched:
+        watched.dog.ends_within(3600.0)
+        watched.dog.ends_within(7200.0)
+        watched.dog.signalled()  # its drain may take no time at all
+        began = time.monotonic()
+        with trio.fail_after(DEADLINE_SECONDS):
+            await trio.to_thread.run_sync(watched.over.wait, DEADLINE_SECONDS)
+
+    assert time.monotonic() - began >= watchdog.GRACE_SECONDS - LOOK_SECONDS
+    assert watched.ended == [75]  # nobody's hook keeps it
+
+
+async def test_memory_is_told_of_once_and_in_trios_thread() -> None:
+    size = resident_bytes()
+    if size is None:
+        pytest.skip("needs /proc/self/statm")
+    async with Watched(memory_max_bytes=size // 2) as watched:
+        with trio.fail_after(DEADLINE_SECONDS):
+            await watched.exceeded.wait()
+        event = await watched.said(MemoryExceeded)
+        await trio.sleep(3 * watchdog.MEMORY_LOOKS * LOOK_SECONDS)
+
+    assert isinstance(event, MemoryExceeded)
+    assert event.memory_max_bytes < event.resident_bytes
+    assert [type(each) for each in watched.events].count(MemoryExceeded) == 1
+
+
+async def test_nothing_is_said_of_memory_that_may_be_held() -> None:
+    async with Watched(memory_max_bytes=1 << 50) as watched:
+        await trio.sleep(3 * watchdog.MEMORY_LOOKS * LOOK_SECONDS)
+
+    assert watched.troubles == []
+
+
+async def test_the_vitals_count_what_there_is() -> None:
+    async with Watched() as watched, trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(trio.sleep_forever)
+        await trio.testing.wait_all_tasks_blocked()
+        watched.events.clear()
+        vitals = await watched.said(ProcessVitals)
+        nursery.cancel_scope.cancel()
+
+    assert isinstance(vitals, ProcessVitals)
+    assert vitals.tasks > 50
+    assert vitals.threads >= 2
+    assert vitals.resident_bytes is None or vitals.resident_bytes > 10 << 20
