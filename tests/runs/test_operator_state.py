@@ -288,13 +288,15 @@ async def test_a_process_that_still_believes_in_its_lease_writes_nothing_afterwa
         late.send(signal.SIGCONT)
 
         assert said.code == 0, said.err
-        assert await late.ended() == 0, late.said()
-        statuses = [event["status"] for event in late.events("run.finished")]
-        assert statuses == ["lost", "complete"]  # it claims the partition anew
-        first, second = facts.runs(dsn)
+        # It claims the partition anew, unless the server has closed its connection meanwhile.
+        assert await late.ended() in {0, 69}, late.said()
+        assert late.events("run.finished")[0]["status"] == "lost"
+        rest = await syncd("-c", config, "run", "cars", folder=tmp_path)
+        assert rest.code == 0
+        first, *later = facts.runs(dsn)
         assert (first.epoch, first.status, first.pages) == (1, "lost", before.pages)
-        assert (second.epoch, second.status) == (3, "complete")
-        assert set(facts.audited(dsn)) == {1, 3}
+        assert {run.status for run in later} == {"complete"}
+        assert min(facts.audited(dsn).keys() - {1}) == 3
         assert stands["epoch"] == 2
         assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
     if words[1] == "set":
