@@ -22,8 +22,8 @@ from upstream import Shape, serving, true_rows
 
 from syncd.store.selection import pattern_of
 
-SLOW = Shape(cars=300, per_page=50, requests_per_second=10)  # a page is written before the next
-MIDWAY = Step("page_fetched", after="frontier_written")
+SLOW = Shape(cars=200, per_page=50, requests_per_second=2)  # one page is written at a time
+MIDWAY = Step("after_commit", of="frontier_written")
 SET = ("state", "set", "--watermark", NOON.isoformat())
 
 
