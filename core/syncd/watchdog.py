@@ -108,6 +108,7 @@ class Watchdog:
     _stalled_since: float = attrs.field(default=0.0, init=False)
     _looks: int = attrs.field(default=0, init=False)
     _too_big: bool = attrs.field(default=False, init=False)
+    _ended: bool = attrs.field(default=False, init=False)
 
     def ends_within(self, seconds: float) -> None:
         """End the process where it is still there after so many seconds, and some grace."""
@@ -181,6 +182,9 @@ class Watchdog:
             self.over.set()
 
     def _cut(self, reason: str, code: int, stacks: list[str]) -> None:
+        if self._ended:
+            return
+        self._ended = True
         event = ProcessCut(reason, code, "\n".join(stacks))
         # The listeners are told, too (a screen may be all there is), but they may hang.
         last = threading.Thread(target=self.observer.emit, args=(event,), daemon=True)

@@ -196,6 +196,30 @@ def test_lengths_of_time_read_like_a_clock(length: float, text: str) -> None:
     assert wording.seconds(length) == text
 
 
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 * 2**29, "1.5 GiB"),
+        (2**50, "1024.0 TiB"),
+    ],
+)
+def test_sizes_are_told_in_units_of_1024(size: int, text: str) -> None:
+    assert wording.size(size) == text
+
+
+def test_no_terminal_obeys_what_an_upstream_says() -> None:
+    assert wording.visible("\x1b[2J\x9bä 日\u202e\n") == "\\x1b[2J\\x9bä 日\\u202e\\n"
+    assert wording.cut("one\ntwo   three\x07", 12) == "one two t..."
+
+
+def test_of_many_names_the_first_are_told_and_the_rest_is_counted() -> None:
+    assert wording.listed(["a", "b"], most=2) == "a, b"
+    assert wording.listed(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
+
+
 def test_a_progress_line_has_what_the_row_has() -> None:
     assert wording.told(progressed()) == (
         "cars.cars: 45,000 of 190,000 records (23.7 %), 7,100/s, 20 s left, 4 in flight, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ import trio
 from console import closed_port, configured, syncd
 from control_room import Room, busy_room
 from control_room import room as empty_room
+from ticket_desk import Desk, Office
 from upstream import API_KEY, Shape, serving, true_rows
 
+from syncd.cli import previewing
 from syncd.cli.commands import invoke
+from syncd.cli.loading import Loaded
+from syncd.errors import Unintelligible
+from syncd.plugins import Plugins
+from syncd.preview import Preview
 from syncd_cars.simulator_faults import Fault, FaultKind
 
 SMALL = Shape(cars=120, per_page=50, requests_per_second=100.0)
@@ -200,6 +207,48 @@ async def test_a_preview_with_a_wrong_key_is_one_line(tmp_path: Path) -> None:
     assert (said.code, said.out, len(said.words())) == (1, "", 1)
     assert "401" in said.words()[0]
     assert "nobody-may-see" not in said.err
+
+
+async def previewed(office: Office, stream: str, account: str | None, **limits: int) -> Preview:
+    """Preview as the console does, which has a Trio of its own."""
+    loaded = Loaded(office.config("north", "south"), Plugins({"desk": office.plugin}), ())
+    most = {"records_max": 100, "pages_max": 100} | limits
+    asked = previewing.wanted(loaded, stream, account=account, slice=None, **most)
+    return await trio.to_thread.run_sync(partial(previewing.preview, loaded, asked, as_json=True))
+
+
+async def test_a_preview_follows_a_chain_to_the_records_of_its_stream_and_account() -> None:
+    desk = Desk({0: ([1, 2], 1), 1: ([3, 1], None)})
+    async with desk.serve() as base_url:
+        office = Office("host=127.0.0.1 port=1", desk, base_url)
+
+        some = await previewed(office, "desk.messages", "south", records_max=3)
+        asked = dict(desk.asked)
+        whole = await previewed(office, "desk.messages", None)
+        few = await previewed(office, "desk.tickets", None, pages_max=1)
+
+    names = ("id", "text", "ticket_id")
+    assert [tuple(row[name] for name in names) for row in some.rows] == [
+        (10, "south 0", 1), (11, "south 1", 1), (20, "south 0", 2),
+    ]  # fmt: skip
+    assert asked == {"south /search?at=0": 1, "south /tickets/1": 1, "south /tickets/2": 1}
+    assert (some.pages, some.requests, some.whole) == (3, 3, False)
+    assert ({row["text"][:5] for row in whole.rows}, whole.pages, whole.whole) == (
+        {"north"},
+        5,
+        True,
+    )
+    assert (few.rows, few.whole) == ([], False)
+
+
+async def test_a_page_that_cannot_be_understood_ends_a_preview_with_the_error_of_a_run() -> None:
+    desk = Desk({0: ([1], None)})
+    desk.garbled = {1}
+    async with desk.serve() as base_url:
+        office = Office("host=127.0.0.1 port=1", desk, base_url)
+
+        with pytest.raises(Unintelligible, match="GET /tickets"):
+            await previewed(office, "desk.tickets", "north")
 
 
 @pytest.mark.parametrize(

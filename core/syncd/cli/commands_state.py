@@ -1,4 +1,4 @@
-"""`syncd state` and `syncd cursors`: how far partitions are, and setting it by hand."""
+"""`syncd state`: how far partitions are, and setting it by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from syncd.store.partitions import Changed
     from syncd.store.selection import Selection
 
-MOST = 10_000  # partitions or cursors that are listed one by one
+MOST = 10_000  # partitions that are listed one by one
+NAMED_MAX = 10  # in one line
 
 _limit = click.option(
     "--limit",
@@ -91,6 +92,8 @@ def list_(invocation: Invocation, *, which: Selection, limit: int, as_json: bool
         invocation.print_json([standings.as_json(row) for row in rows])
     elif rows:
         invocation.print(standings.as_table(rows, width=invocation.width))
+        if len(rows) == limit:
+            invocation.print("there may be more; see them with --limit")
     else:
         invocation.print("no partition matches; the first run of a job makes its partitions known")
     return ending.FINE
@@ -116,7 +119,7 @@ def show(invocation: Invocation, *, which: Selection, as_json: bool) -> int:
     Its watermark, fingerprints, epoch and lease, the open pass with its cursors by state, what is
     owed from earlier passes, the last run and the last error.
     """
-    from syncd.cli import standings
+    from syncd.cli import standings, wording
     from syncd.cli.database import ask_database
     from syncd.store import partitions
 
@@ -125,8 +128,8 @@ def show(invocation: Invocation, *, which: Selection, as_json: bool) -> int:
     if not rows:
         raise click.UsageError("no partition matches; `syncd state list` shows them")
     if len(rows) > 1:
-        names = ", ".join(partitions.name_of(row) for row in rows[:5])
-        raise click.UsageError(f"{len(rows)} partitions match ({names}, ...); narrow the filters")
+        names = wording.listed([partitions.name_of(row) for row in rows], most=NAMED_MAX)
+        raise click.UsageError(f"{len(rows)} partitions match ({names}); narrow the filters")
     details = ask_database(config, partitions.details, rows[0]["id"])
     if as_json:
         invocation.print_json(standings.as_json(rows[0]) | details)
@@ -229,7 +232,7 @@ def _change(
     """Show what matches, ask, change it, and say what was done."""
     import attrs
 
-    from syncd.cli import standings
+    from syncd.cli import standings, wording
     from syncd.cli.database import ask_database
     from syncd.store import partitions
 
@@ -237,7 +240,7 @@ def _change(
     config = configuration(invocation)
     if not yes:
         rows = ask_database(config, partitions.standing, which, most=MOST)
-        names = ", ".join(partitions.name_of(row) for row in rows)
+        names = wording.listed([partitions.name_of(row) for row in rows], most=NAMED_MAX)
         if rows and not confirmed(f"{question} of {names}?", yes=yes):
             invocation.print("nothing was changed", err=True)
             return ending.FAILED

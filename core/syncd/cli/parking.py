@@ -13,6 +13,8 @@ from syncd.store.hops import Connection
 from syncd.store.parking import Parked
 from syncd.store.selection import Selection
 
+NAMED_MAX = 20  # that are named one by one; `--json` names all
+
 
 @attrs.frozen
 class Asked:
@@ -40,7 +42,8 @@ def said(parked: Parked) -> str:
     lines = []
     for noun, names in (("account", parked.accounts), ("partition", parked.partitions)):
         if names:
-            lines.append(f"parked {wording.counted(len(names), noun)}: {', '.join(names)}")
+            some = wording.listed(names, most=NAMED_MAX)
+            lines.append(f"parked {wording.counted(len(names), noun)}: {some}")
     if not lines:
         return "nothing was parked: what matches is parked already, or has never run"
     if parked.running:

@@ -12,6 +12,8 @@ Row = Mapping[str, Any]
 
 HEADINGS = ("partition", "state", "watermark", "due", "epoch", "pass", "failures", "held by")
 
+NAMED_MAX = 20  # partitions that are named one by one; `--json` names all
+
 # What JSON says of a partition, in this order; what else a row holds is put together below.
 _PLAIN = ("instance", "account", "feed", "slice", "slice_settings", "priority", "epoch", "due_at",
           "watermark", "row_fingerprints", "failures", "failing_since", "failed_passes",
@@ -132,7 +134,9 @@ def _failing(row: Row) -> str:
 def changed(what: str, change: Changed) -> str:
     """Say what became of partitions whose state was changed."""
     lines = [f"{what}: {wording.counted(len(change.partitions), 'partition')}"]
-    lines += [f"  {name}" for name in change.partitions]
+    lines += [f"  {name}" for name in change.partitions[:NAMED_MAX]]
+    if len(change.partitions) > NAMED_MAX:
+        lines.append(f"  and {wording.count(len(change.partitions) - NAMED_MAX)} more")
     for number, noun in (
         (change.passes_superseded, "open pass set aside"),
         (change.runs_lost, "run under a lease that had run out marked as lost"),
@@ -142,7 +146,8 @@ def changed(what: str, change: Changed) -> str:
             lines.append(f"{noun}: {wording.count(number)}")
     full = change.full_next
     if full and len(full) < len(change.partitions):
-        lines.append(f"no full pass has ended yet, the next one is full: {', '.join(full)}")
+        names = wording.listed(full, most=NAMED_MAX)
+        lines.append(f"no full pass has ended yet, the next one is full: {names}")
     elif full:
         lines.append("the next pass is full")
     return "\n".join(lines)

@@ -141,7 +141,8 @@ def _section(heading: str, lines: Sequence[str]) -> str:
 
 def _feed_cells(row: Row) -> list[Any]:
     late = row["late_seconds"]
-    last = f"{row['last_status']} {wording.moment(row['last_finished_at'])}".rstrip()
+    when = wording.moment(row["last_finished_at"] or row["last_started_at"])
+    last = f"{row['last_job']}: {row['last_status']} {when}"
     return [
         f"{row['instance']}.{row['feed']}",
         *(row[name] for name in ("partitions", "ready", "due", "leased", "parked", "failing")),

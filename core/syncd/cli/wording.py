@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,12 @@ def seconds(length: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def listed(names: Sequence[str], *, most: int) -> str:
+    """Write names in a row, and how many there are beyond the first: ``a, b and 3 more``."""
+    row = ", ".join(names[:most])
+    return f"{row} and {count(len(names) - most)} more" if len(names) > most else row
 
 
 def rate(records_per_second: float) -> str:
