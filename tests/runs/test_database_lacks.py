@@ -6,7 +6,7 @@ import database_facts as facts
 from test_chains_and_accounts import THREE_PAGES, office
 
 from syncd.events import DbExhausted, PartitionParked
-from syncd.store import registry
+from syncd.store import parking
 
 TENANTS = [f"tenant-{number}" for number in range(12)]
 REFUSING = """
@@ -57,7 +57,7 @@ async def test_a_refusal_by_configuration_parks_the_partition_until_it_is_resume
         assert [run.status for run in facts.runs(dsn)] == ["complete", "failed"]  # no storm
         facts.execute(dsn, "DROP TRIGGER refuse ON desk.tickets")
         with facts.connect(dsn) as connection:
-            assert registry.resume(connection, "desk", None) == 1
+            assert parking.resume(connection, "desk", None) == 1
         (resumed,) = await world.run("north")
 
         assert resumed.verdict == "complete"

@@ -1,0 +1,115 @@
+"""What syncd says: a closed catalogue of events, one frozen class each.
+
+Logs, progress and the run history all read the same events; the JSON Schema
+(`schemas/syncd_schemas/events.schema.json`) is generated from the classes. An event's name is its
+class's `name`; its level says who must act: ``error`` a human, ``warning`` nobody yet (degraded,
+self-healing), ``info`` and ``debug`` nobody. Durations are in seconds, sizes in bytes, counts are
+plurals.
+"""
+
+from __future__ import annotations
+
+from syncd.events.database import (
+    CommitLost,
+    ConnectionRefused,
+    DbExhausted,
+    DbPool,
+    DbRecovered,
+    DbUnavailable,
+    EmbeddedStarted,
+    StoreRetried,
+    TableChanged,
+)
+from syncd.events.event import Event, Level
+from syncd.events.jobs import (
+    JobHindered,
+    RoundFinished,
+    RoundSkipped,
+    RoundStarted,
+)
+from syncd.events.pages import (
+    BatchCommitted,
+    BatchHalved,
+    CursorFailed,
+    LimitLocked,
+    PageFetched,
+    RecordsQuarantined,
+    RequestRetried,
+)
+from syncd.events.process import (
+    ConfigRejected,
+    ConfigReloaded,
+    DaemonReady,
+    DrainStarted,
+    LogDropped,
+    LoopResumed,
+    LoopStalled,
+    MemoryExceeded,
+    ProcessCut,
+    ProcessVitals,
+    TaskFailed,
+    TaskRestarted,
+    ThreadAbandoned,
+)
+from syncd.events.runs import (
+    LeaseLost,
+    LeaseWaiting,
+    PartitionParked,
+    PassFinished,
+    PassSuperseded,
+    RunFinished,
+    RunProgress,
+    RunStarted,
+)
+
+__all__ = [
+    "BatchCommitted",
+    "BatchHalved",
+    "CommitLost",
+    "ConfigRejected",
+    "ConfigReloaded",
+    "ConnectionRefused",
+    "CursorFailed",
+    "DaemonReady",
+    "DbExhausted",
+    "DbPool",
+    "DbRecovered",
+    "DbUnavailable",
+    "DrainStarted",
+    "EmbeddedStarted",
+    "Event",
+    "JobHindered",
+    "LeaseLost",
+    "LeaseWaiting",
+    "Level",
+    "LimitLocked",
+    "LogDropped",
+    "LoopResumed",
+    "LoopStalled",
+    "MemoryExceeded",
+    "PageFetched",
+    "PartitionParked",
+    "PassFinished",
+    "PassSuperseded",
+    "ProcessCut",
+    "ProcessVitals",
+    "RecordsQuarantined",
+    "RequestRetried",
+    "RoundFinished",
+    "RoundSkipped",
+    "RoundStarted",
+    "RunFinished",
+    "RunProgress",
+    "RunStarted",
+    "StoreRetried",
+    "TableChanged",
+    "TaskFailed",
+    "TaskRestarted",
+    "ThreadAbandoned",
+    "catalogue",
+]
+
+
+def catalogue() -> dict[str, type[Event]]:
+    """Every event by its name."""
+    return {kind.name: kind for kind in Event.__subclasses__()}

@@ -1,0 +1,99 @@
+"""Pages, cursors, batches and records; requests and limits."""
+
+from __future__ import annotations
+
+import attrs
+
+from syncd.events.event import Event
+
+
+@attrs.frozen
+class PageFetched(Event):
+    """One page is here, not yet committed."""
+
+    name = "page.fetched"
+    level = "debug"
+    partition: str
+    cursor: str
+    records: int
+    opens: int
+    not_modified: bool  # it was not sent: its rows are what they were (304)
+    duration_seconds: float
+
+
+@attrs.frozen
+class CursorFailed(Event):
+    """A page could not be had or understood; its cursor is kept and tried again after a wait."""
+
+    name = "cursor.failed"
+    level = "warning"
+    partition: str
+    cursor: str
+    attempts: int
+    retry_in_seconds: float | None  # absent: given up in this pass
+    error: str
+
+
+@attrs.frozen
+class BatchCommitted(Event):
+    """One transaction wrote these pages' rows and closed their cursors."""
+
+    name = "batch.committed"
+    level = "debug"
+    partition: str
+    pages: int
+    records: int
+    inserted: int
+    updated: int
+    unchanged: int
+    stale: int
+    quarantined: int
+    cursors_opened: int
+    duration_seconds: float
+
+
+@attrs.frozen
+class BatchHalved(Event):
+    """A batch took too long to be written: it is tried in two halves."""
+
+    name = "batch.halved"
+    level = "warning"
+    partition: str
+    pages: int
+    error: str
+
+
+@attrs.frozen
+class RecordsQuarantined(Event):
+    """Records were set aside with their reason; the run goes on."""
+
+    name = "record.quarantined"
+    level = "warning"
+    partition: str
+    stream: str
+    count: int
+    reason: str
+    message: str  # of the first one
+
+
+@attrs.frozen
+class RequestRetried(Event):
+    """A request is sent again. `reason`: throttled, unavailable or unintelligible."""
+
+    name = "request.retried"
+    upstream: str
+    path: str
+    reason: str
+    status: int | None
+    attempt: int
+    wait_seconds: float
+
+
+@attrs.frozen
+class LimitLocked(Event):
+    """The upstream asked everyone to wait: no request of this quota leaves before."""
+
+    name = "limit.locked"
+    quota: str
+    seconds: float
+    announced: bool  # by Retry-After; else our own backoff
