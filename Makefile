@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types clean schemas
 .PHONY: ruff async-rules imports spelling tests over-server over-pooler
-.PHONY: bench bench-all bench-peers soak
+.PHONY: bench bench-all bench-peers soak test-chaos
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -131,6 +131,10 @@ bench-peers: $(EQUIPPED)  ## measure syncd beside dlt, installed in .venv-peers
 	$(PY) -m venv .venv-peers
 	.venv-peers/bin/pip --disable-pip-version-check --quiet install -r tests/bench/peers.txt
 	$(PY) tests/bench/run.py --set peers --resume $(ARGS)
+
+test-chaos: $(EQUIPPED)  ## kill, stop and cut off eight daemons for three minutes
+	SYNCD_CHAOS_SECONDS=180 SYNCD_CHAOS_DAEMONS=8 SYNCD_CHAOS_STORES=1000 \
+	    $(PY) -m pytest --quiet -p no:cacheprovider tests/runs/test_chaos.py $(ARGS)
 
 soak: $(EQUIPPED)  ## run syncd at full rate for 20 minutes, and see that nothing grows
 	$(PY) tests/soak/soak.py $(ARGS)
