@@ -125,6 +125,7 @@ def as_text(seen: Overview, *, width: int | None = None) -> str:
         return "nothing has run here yet; `syncd run JOB` runs a job"
     parts = [
         columns.table(HEADINGS, [_feed_cells(row) for row in seen.feeds], width=width),
+        _section("jobs", [_job(row) for row in seen.jobs]),
         _section("at work", [_process(row) for row in seen.processes]),
         _section("open passes", [_pass(row) for row in seen.passes]),
         _section("on disk", [_size(row) for row in seen.sizes]),
@@ -149,6 +150,25 @@ def _feed_cells(row: Row) -> list[Any]:
         "" if late is None else wording.seconds(late),
         last if row["last_status"] else "never",
     ]
+
+
+def _job(row: Row) -> str:
+    if row["running"] is not None:
+        turns = wording.counted(row["running_partitions"], "partition")
+        begun = wording.moment(row["running_since"])
+        now = f"round {row['running']} of {turns}, begun {begun}, {row['owed']} still to come"
+    elif row["state"] == "paused":
+        now = f"paused; `syncd unpause {row['name']}`"
+    elif row["asked"] is not None:
+        now = f"a round begins as soon as a daemon looks ({row['asked']})"
+    elif row["next_at"] is not None:
+        now = f"next {wording.moment(row['next_at'])}"
+    else:
+        now = f"runs when it is asked to; `syncd trigger {row['name']}`"
+    if row["last_status"] is None:
+        return f"{row['name']}: {now}"
+    ended = wording.moment(row["last_finished_at"] or row["last_started_at"])
+    return f"{row['name']}: {now}; last {row['last_status']} {ended}, {row['last_message']}"
 
 
 def _process(row: Row) -> str:

@@ -25,6 +25,7 @@ class Overview:
     """
 
     clock: datetime
+    jobs: Rows
     feeds: Rows
     passes: Rows
     parked_accounts: Rows

@@ -1,3 +1,17 @@
+-- name: jobs
+-- How jobs that daemons keep stand: what is next, what runs, how the last round ended.
+SELECT j.name, j.state, j.asked, j.schedule, j.next_at, j.rounds,
+       r.number AS running, r.started_at AS running_since, r.partitions AS running_partitions,
+       (SELECT count(*)::int FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL) AS owed,
+       l.number AS last_number, l.status AS last_status, l.message AS last_message,
+       l.started_at AS last_started_at, l.finished_at AS last_finished_at
+FROM syncd.job j
+LEFT JOIN syncd.round r ON r.job = j.name AND r.status = 'running' AND r.owner IS NULL
+LEFT JOIN LATERAL (
+    SELECT * FROM syncd.round o WHERE o.job = j.name AND o.status <> 'running' ORDER BY o.id DESC LIMIT 1
+) AS l ON true
+ORDER BY j.name;
+
 -- name: feeds
 -- How the partitions of each instance's feeds stand, with what ran last.
 SELECT g.*, r.job AS last_job, r.status AS last_status, r.started_at AS last_started_at,
