@@ -13,15 +13,8 @@ from trio.testing import MockClock
 
 from syncd.errors import ConfigError, StoreUnavailable
 from syncd.events import Event, TaskRestarted
-from syncd.supervision import (
-    GiveUp,
-    History,
-    Policy,
-    Restart,
-    Supervisor,
-    TaskGivenUp,
-    decided,
-)
+from syncd.restarts import GiveUp, History, Policy, Restart, decided
+from syncd.supervision import Supervisor, TaskGivenUp
 
 CALM = Policy(storm_failures=10**9)
 chances = st.floats(0.0, 1.0, exclude_max=True)
