@@ -145,8 +145,8 @@ class Sink:
 def _descriptor(stream: TextIO) -> int | None:
     """Return where to write past the stream; `None` for a stream that is no file.
 
-    A thread that hangs in a stream's own write holds its lock, and Python, which flushes the
-    standard streams at its end, would abort over it (`_enter_buffered_busy`).
+    A thread that hangs in a stream's own write has locked it, for whoever writes there besides or
+    flushes it at the end; and a stream gives up on a descriptor that is non-blocking.
     """
     with suppress(OSError, ValueError, AttributeError):  # closed, in memory, none at all
         stream.flush()

@@ -9,11 +9,13 @@ A C extension that spins without letting go of the interpreter stops this thread
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +102,8 @@ class Watchdog:
         factory=trio.lowlevel.current_trio_token, init=False
     )
     over: threading.Event = attrs.field(factory=threading.Event, init=False)
-    _left_seconds: float | None = attrs.field(default=None, init=False)  # until it must be over
+    _asked: deque[float] = attrs.field(factory=deque, init=False)  # to end within so many seconds
+    _left_seconds: float = attrs.field(default=math.inf, init=False)
     _signals: int = attrs.field(default=0, init=False)
     _step: int = attrs.field(default=-1, init=False)
     _same: int = attrs.field(default=0, init=False)  # looks that saw this step
@@ -112,8 +115,7 @@ class Watchdog:
 
     def ends_within(self, seconds: float) -> None:
         """End the process where it is still there after so many seconds, and some grace."""
-        left = seconds + GRACE_SECONDS
-        self._left_seconds = left if self._left_seconds is None else min(left, self._left_seconds)
+        self._asked.append(seconds + GRACE_SECONDS)  # in Trio's thread, or a signal's handler
 
     def signalled(self) -> None:
         """Take note of a signal; the loop that is to act upon it may stand still."""
@@ -124,12 +126,15 @@ class Watchdog:
         """Look until it is over."""
         while not self.over.wait(LOOK_SECONDS):
             self._look()
-        self._look_at_the_loop()  # which turns again, or there would be no end
+        if self.pulse.step != self._step:
+            self._look_at_the_loop()  # a stall that is over is to be told of
 
     def _look(self) -> None:
         self._looks += 1
         self._look_at_the_loop()
-        if self._left_seconds is not None:
+        if self._asked:
+            self._left_seconds = min(self._left_seconds, self._asked.popleft())
+        if self._left_seconds < math.inf:
             self._left_seconds -= LOOK_SECONDS
             if self._left_seconds <= 0.0:
                 stacks = self._stacks()

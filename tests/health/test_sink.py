@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +42,8 @@ class Pipe:
         give_up_at = time.monotonic() + DEADLINE_SECONDS
         while until.encode() not in self._read or not self._read.endswith(b"\n"):
             assert time.monotonic() < give_up_at, self._read[-2000:]
+            readable, _, _ = select.select([self.reading], [], [], DEADLINE_SECONDS)
+            assert readable, self._read[-2000:]
             self._read += os.read(self.reading, 65536)
         return [json.loads(line) for line in self._read.splitlines()]
 
@@ -152,6 +157,21 @@ def test_a_sink_that_is_slow_and_reads_gets_everything(pipe: Pipe) -> None:
 
     reader.join(DEADLINE_SECONDS)
     assert len(pipe.lines(until="page 1999")) == 2000
+
+
+def test_a_program_that_ends_at_once_leaves_nothing_unsaid() -> None:
+    program = (
+        "import sys; from syncd.events import DbUnavailable; from syncd.observe import Observer;"
+        "observer = Observer(stream=sys.stdout);"
+        "[observer.emit(DbUnavailable(str(n))) for n in range(2000)]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=60, check=True
+    )
+
+    assert [json.loads(line)["error"] for line in done.stdout.splitlines()] == [
+        str(number) for number in range(2000)
+    ]
 
 
 def test_a_reader_that_has_gone_is_nobodys_trouble(pipe: Pipe) -> None:

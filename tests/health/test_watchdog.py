@@ -95,6 +95,24 @@ async def test_short_steps_in_a_row_are_no_stall() -> None:
     assert watched.troubles == []
 
 
+async def test_an_hour_in_which_nobody_looked_was_no_stall() -> None:
+    """A process that was stopped, or a machine that slept, does not blame the task it woke in."""
+    watched = Watched()
+    pulse = watched.dog.pulse
+    pulse.task, pulse.step = trio.lowlevel.current_task(), 1
+    pulse.since = time.monotonic() - 3600.0
+
+    for _ in range(3):
+        watched.dog._look_at_the_loop()
+    await trio.lowlevel.checkpoint()
+    assert watched.events == []
+
+    for _ in range(3):
+        watched.dog._look_at_the_loop()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [type(event) for event in watched.events] == [LoopStalled]
+
+
 async def test_a_loop_that_never_comes_back_ends_the_process() -> None:
     async with Watched(stall_max_seconds=2.0) as watched:
         assert watched.over.wait(DEADLINE_SECONDS)
