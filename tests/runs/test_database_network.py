@@ -5,6 +5,7 @@ Time limits here are the promise itself: after at most 30 s work goes on.
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ import psycopg
 import pytest
 import trio
 from fault_proxy import FaultProxy, faulty
-from processes import run_here, seen
+from processes import Programs, run_here, seen
 from traps import Step, Trap
 from upstream import Shape, Upstream, serving, true_rows
 
@@ -166,6 +167,26 @@ async def test_a_reset_around_a_commit_neither_loses_nor_doubles(
         assert walk.result is not None
         assert walk.result.verdict == "complete", walk.result.message
         assert facts.sighted(dsn) == upstream.ids
+
+
+@pytest.mark.slow
+async def test_a_process_ends_although_its_database_is_silent(
+    dsn: str, programs: Programs, tmp_path: Path
+) -> None:
+    """No thread that waits for an answer may hold it: nobody else would ever end the wait."""
+    async with faulty(dsn) as proxy, serving(SHAPE) as upstream:
+        config = upstream.configuration(
+            tmp_path, proxy.dsn, connector="cars", lease="60s", database=BRISK
+        )
+        program = programs.start(config)
+        await program.event("batch.committed")
+        proxy.silence("up", "down")
+        await seen("somebody speaks into the void", lambda: proxy.held_bytes, told=program.said)
+        program.send(signal.SIGTERM)
+        await program.event("drain.started")
+        program.send(signal.SIGTERM)
+
+        assert await program.ended(deadline_seconds=60) == 75, program.said()
 
 
 async def test_the_system_ends_half_open_connections_within_the_promise(dsn: str) -> None:

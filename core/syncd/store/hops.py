@@ -39,7 +39,7 @@ T = TypeVar("T")
 MAX_LIFETIME_SECONDS = 1800.0  # of a connection, so that servers behind a proxy can be moved
 CANCEL_GRACE_SECONDS = 2.0  # from cancelling a late query to shutting its socket
 LATE_AFTER_SECONDS = 5.0  # past the statement timeout, which the server should have kept
-CLOSING_SECONDS = 10.0  # for the last transactions of a process that is being cancelled
+CLOSING_SECONDS = 20.0  # for the last transactions of a process that is being cancelled
 # The pool doubles its waits for a server that is away, and would sleep long past its return: it
 # gives up soon, and is asked anew.
 POOL_RECONNECT_SECONDS = 3.0
@@ -109,6 +109,7 @@ class Hops:
         self._random = random
         self._limiter = trio.CapacityLimiter(pool_max)
         self._active: set[_Active] = set()
+        self._ending = self._closed = False
         self._dsn = dsn
         self._pool: psycopg_pool.ConnectionPool[Connection] = psycopg_pool.ConnectionPool(
             dsn.reveal(),
@@ -131,6 +132,7 @@ class Hops:
         await trio.to_thread.run_sync(self._open)
 
     async def aclose(self) -> None:
+        self._closed = True
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
             await trio.to_thread.run_sync(self._pool.close, 5.0)
 
@@ -159,9 +161,8 @@ class Hops:
         `sqlstates` says what, and how often. So `work` may be called several times.
 
         Raises: `CommitUnknown` where the connection was lost in the COMMIT of what is not
-        `repeatable`, `StoreUnavailable`,
-        `StoreExhausted`, `StatementTimeout`, `StoreRefused`, and what `work` itself raises (the
-        transaction is then rolled back).
+        `repeatable`, `StoreUnavailable`, `StoreExhausted`, `StatementTimeout`, `StoreRefused`, and
+        what `work` itself raises (the transaction is then rolled back).
         """
         attempts: Counter[Reaction] = Counter()
         started = trio.current_time()
@@ -203,7 +204,7 @@ class Hops:
             then,
             attempts=attempts[then],
             failing_seconds=now - started,
-            patience_seconds=self.timeouts.patience_seconds,
+            patience_seconds=0.0 if self._ending else self.timeouts.patience_seconds,
             chance=self._random.random(),
         )
 
@@ -238,6 +239,8 @@ class Hops:
             for _ in range(math.ceil(self.timeouts.connect_seconds / ASK_POOL_SECONDS)):
                 with suppress(psycopg_pool.PoolTimeout):
                     return self._pool.getconn(ASK_POOL_SECONDS)
+                if self._ending:
+                    break
         what = f"no connection within {self.timeouts.connect_seconds:.0f} s"
         if self._refusal:
             what += f": {self._refusal}"
@@ -259,7 +262,8 @@ class Hops:
     async def watch(self) -> None:
         """End transactions that outlive their deadline: cancel the query, then shut the socket.
 
-        Runs until it is cancelled; what is then at work is given its last deadline.
+        Runs until it is cancelled. From then on until `aclose` nothing is waited for any longer: a
+        thread that asks a silent server cannot be cancelled, and would hold the process.
         """
         try:
             while True:
@@ -267,9 +271,10 @@ class Hops:
                 await self._end_late(LATE_AFTER_SECONDS + self.timeouts.statement_seconds)
                 self._tell_refusal()
         finally:
+            self._ending = True
             give_up_at = trio.current_time() + CLOSING_SECONDS
             with trio.CancelScope(shield=True, deadline=give_up_at):
-                while self._active:
+                while self._active or not self._closed:
                     await trio.sleep(0.1)
                     await self._end_late(CANCEL_GRACE_SECONDS)
 
