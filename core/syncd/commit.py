@@ -20,6 +20,7 @@ from syncd.errors import FrontierMoved, Rejected
 from syncd.events import BatchCommitted, Event, RecordsQuarantined
 from syncd.model import Instance, Write, Written
 from syncd.nodes import Node, Walked
+from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_overflow
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
 from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
@@ -31,6 +32,10 @@ from syncd.store.statements import load
 from syncd.tally import Tally
 
 Part = TypeVar("Part", Sighted, StreamRows)
+
+# So many culprits are looked for among the rows of several pages: 520 statements at most in 5,000
+# rows. With more, one rotten page would drag the others: each is then written by itself.
+REFUSED_MAX = 20
 
 _FRONTIER = load("frontier")
 _PASS = load("pass")
@@ -100,8 +105,10 @@ class Committer:
     ) -> Committed:
         """Write a batch.
 
-        Raises: `LeaseLost`, `FrontierMoved` (some page's cursor is no longer open; nothing was
-        written), `CommitUnknown`, `StoreUnavailable`, `StoreRefused`.
+        Raises: `LeaseLost`, `CommitUnknown`, `StoreUnavailable`, `StoreRefused`; and where nothing
+        was written: `FrontierMoved` (some page's cursor is no longer open), `PagesOverflow` (too
+        much of some pages would be set aside), `bulk.TooManyRefused` (of several pages, which are
+        to be written one by one).
         """
         started = trio.current_time()
         made = await self._made(batch)
@@ -146,10 +153,12 @@ class Committer:
         fence(connection, self.lease)
         written, rejected = Written(unchanged=known_rows(batch, made)), []
         for name, rows in made.items():
-            result = self._write_stream(connection, name, rows)
+            result = self._write_stream(connection, name, rows, batch)
             written += result.written
             rejected += [*rows.rejected, *result.rejected]
         faults.point("upserted")
+        made_of = {name: rows.cursors for name, rows in made.items()}
+        refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
         bulk.quarantine(
             connection,
             rejected,
@@ -174,24 +183,33 @@ class Committer:
         self._count(connection, committed, batch, end)
         return committed, rejected
 
-    def _write_stream(self, connection: Connection, name: str, rows: StreamRows) -> bulk.Result:
+    def _write_stream(
+        self, connection: Connection, name: str, rows: StreamRows, batch: Sequence[Walked]
+    ) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
             return bulk.Result(write(connection, rows.rows))
-        result = bulk.write(
-            connection,
-            self.target.tables[name],
-            bulk.Batch(
-                rows=rows.rows,
-                sent_at=rows.sent_at,
-                hashes=rows.hashes,
-                raws=rows.raws,
-                cursors=rows.cursors,
-                account=self.lease.partition.account,
-                guarded=self.guarded,
-                fresh=rows.fresh,
-            ),
+        alone = batch[0] if len(batch) == 1 else None
+        total = of_page(alone, name, rows=len(rows.rows)) if alone else 0
+        given = bulk.Batch(
+            rows=rows.rows,
+            sent_at=rows.sent_at,
+            hashes=rows.hashes,
+            raws=rows.raws,
+            cursors=rows.cursors,
+            account=self.lease.partition.account,
+            guarded=self.guarded,
+            fresh=rows.fresh,
+            refused_max=allowance(total) if alone else REFUSED_MAX,
         )
+        try:
+            result = bulk.write(connection, self.target.tables[name], given)
+        except bulk.TooManyRefused as many:
+            if alone is None:
+                raise
+            count = f"more than {many.count - 1} of {total}"
+            error = overflow(str(self.lease.partition), alone, many.first, count)
+            raise PagesOverflow({alone.node.key: error}) from many
         return attrs.evolve(result, written=result.written + Written(unchanged=rows.unchanged))
 
     def _count(

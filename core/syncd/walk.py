@@ -22,7 +22,6 @@ from syncd.commit import Committer
 from syncd.conditional import Conditional
 from syncd.errors import (
     CommitUnknown,
-    FrontierMoved,
     PagingLoop,
     PluginError,
     SourceError,
@@ -52,9 +51,9 @@ from syncd.store.keeper import Tenure
 from syncd.store.passes import ActivePass
 from syncd.tally import Meter, Tally, page_fetched, progress
 from syncd.work import Order, Work
+from syncd.writing import Writer
 
 WRITERS = 2  # one decodes while the other waits for PostgreSQL
-MOVED_MAX = 5  # commits of one batch, each without the pages that others closed meanwhile
 PLUGIN_BUGS_MAX = 5  # distinct cursors a plugin may break before its partition is parked
 UNAVAILABLE_MAX = 3  # pages in a row: one is that page's trouble, three are the upstream's
 
@@ -81,12 +80,12 @@ class Walker:
         self._tenure = tenure
         self._pass = active
         self._wanted = wanted
-        self._committer = committer
         self._conditional = conditional
         self._where = str(tenure.lease.partition)
         self._streams = frozenset(stream.name for stream in work.pipeline.feed.streams)
         self._first_stream = work.pipeline.feed.streams[0].name
         self._frontier = Frontier((), more=True, numbered=self._numbered())
+        self._writer = Writer(work.hops, active.id, self._frontier, committer, tally)
         self._in_flight = 0
         self._writing = 0
         self._ended: Ended | None = None
@@ -362,24 +361,12 @@ class Walker:
                     self._notify()
 
     async def _write(self, batch: list[Walked]) -> None:
-        """Write one batch; pages whose cursors somebody else closed meanwhile are dropped."""
-        for _ in range(MOVED_MAX):
-            if not batch:
-                break
-            openings = self._frontier.openings(batch)
-            try:
-                committed = await self._committer.commit(batch, openings, self._frontier.ends_at)
-            except FrontierMoved:
-                keys = [page.node.key for page in batch]
-                left = set(await self._work.hops.run(passes.still_open, self._pass.id, keys))
-                self._frontier.reconciled(keys, left)
-                batch = [page for page in batch if page.node.key in left]
-                continue
-            self._frontier.committed(batch, openings, committed.opened)
-            committed.add_to(self._tally)
+        """Write one batch; what cannot be taken of it fails as if it had not been understood."""
+        before = self._tally.pages
+        refused = await self._writer.write(batch)
+        if self._tally.pages > before:
             self._idle_since = None
-            break
-        else:  # what moves each time is fetched again, as the table then says
-            self._frontier.reconciled([page.node.key for page in batch], ())
+        for node, error in refused:
+            await self._cursor_failed(node, error)
         if self._pass.pages + self._tally.pages > PAGES_MAX and self._ended is None:
             await self._fail_pass(f"more than {PAGES_MAX} pages in one pass")

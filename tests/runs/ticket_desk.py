@@ -53,6 +53,7 @@ class Desk:
         self.refused: set[str] = set()  # tokens that are not taken
         self.broken: set[int] = set()  # tickets that answer 500
         self.garbled: set[int] = set()  # tickets whose answer is no JSON
+        self.messages: dict[int, list[Any]] = {}  # of tickets that have others than the usual two
         self.asked: Counter[str] = Counter()
 
     def serve(self) -> AbstractAsyncContextManager[str]:
@@ -87,6 +88,7 @@ class Desk:
         if number in self.garbled:
             return 200, b"{half"
         messages = [{"id": number * 10 + each, "text": f"{token} {each}"} for each in range(2)]
+        messages = self.messages.get(number, messages)
         ticket = {"id": number, "subject": f"{token}'s {number}", "messages": messages}
         return 200, json.dumps(ticket).encode()
 

@@ -5,6 +5,7 @@ or rolls it back.
 """
 
 from syncd.bulk.batch import Batch, Result
+from syncd.bulk.bisect import TooManyRefused
 from syncd.bulk.classes import set_field, stand_in
 from syncd.bulk.ddl import apply, plan
 from syncd.bulk.hashes import Hasher, Key, KeyReader, key_reader
@@ -25,6 +26,7 @@ __all__ = [
     "Known",
     "Result",
     "Table",
+    "TooManyRefused",
     "apply",
     "key_reader",
     "known",

@@ -21,7 +21,7 @@ from syncd.bulk.batch import (
     rejection,
     staged_columns,
 )
-from syncd.bulk.bisect import bisect
+from syncd.bulk.bisect import TooManyRefused, bisect
 from syncd.bulk.refusals import blames_a_row, examined, refusal
 from syncd.bulk.staging import UNSENDABLE, Columns, encoded, run_from_arrays, run_from_copy
 from syncd.bulk.statements import Statements, statements_of
@@ -38,7 +38,8 @@ def write(conn: psycopg.Connection[Any], table: Table, batch: Batch) -> Result:
     Rows that cannot be stored are rejected with reason ``key`` (missing), ``dump`` (cannot be sent,
     or not be read back) or ``refused`` (by the table, for what they hold); the others are written.
 
-    Raises: any other psycopg error, unchanged; the transaction is then to be rolled back.
+    Raises: any other psycopg error, unchanged, and `TooManyRefused` with the first `Rejected` where
+    the table refuses more than `refused_max` rows; the transaction is then to be rolled back.
     """
     job = _Job(conn, table, batch, statements_of(table, guarded=batch.guarded))
     among, rejected = candidates(table, batch)
@@ -175,9 +176,15 @@ def _look(
 def _bisected(job: _Job, among: Sequence[Candidate]) -> tuple[Written, list[Rejected]]:
     """Write what the table accepts of rows that it has refused as a whole."""
     winners, losers = decided(job.table, among)
-    accepted, culprits = bisect(
-        winners, partial(_attempt, job), refusal=psycopg.Error, blames=blames_a_row
-    )
+    attempt, most = partial(_attempt, job), job.batch.refused_max
+    try:
+        accepted, culprits = bisect(
+            winners, attempt, refusal=psycopg.Error, blames=blames_a_row, most=most
+        )
+    except TooManyRefused as many:
+        row, error = many.first
+        many.first = job.rejection(row, "refused", refusal(error))
+        raise
     rejected = [job.rejection(row, "refused", refusal(error)) for row, error in culprits]
     gone = {row.key for row, _ in culprits}
     # Whoever lost against a culprit is written after all, if it can be.
