@@ -16,15 +16,15 @@ import attrs
 import trio
 
 from syncd import bulk, faults
-from syncd.errors import FrontierMoved, Rejected
+from syncd.errors import ConfigError, FrontierMoved, Rejected
 from syncd.events import BatchCommitted, Event, RecordsQuarantined
-from syncd.model import Instance, Write, Written
+from syncd.model import Instance, Stream, Write, Written
 from syncd.nodes import Node, Walked
 from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_overflow
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
 from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
-from syncd.store import validators
+from syncd.store import absences, validators
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
 from syncd.store.passes import open_cursors
@@ -63,6 +63,8 @@ class Target:
             for stream in pipeline.feed.streams
             if stream.name in wanted
         ]
+        for stream in streams:
+            _refuse_unknowable(instance, stream, writes=stream.name in pipeline.writes)
         tables = {s.name: bulk.table_of(instance.name, s) for s in streams}
         prints = {s.name: bulk.row_fingerprint(s, transforms[s.name], {}) for s in streams}
         makers = {
@@ -70,6 +72,21 @@ class Target:
             for s in streams
         }
         return cls(makers, tables, pipeline.writes, prints)
+
+
+def _refuse_unknowable(instance: Instance[Any], stream: Stream, *, writes: bool) -> None:
+    """Refuse to judge rows that nobody can tell the owner of.
+
+    Raises: `ConfigError`.
+    """
+    where = f"{instance.name}.{stream.name}: on_absent"
+    if stream.on_absent == "keep":
+        return
+    if writes:
+        raise ConfigError(where, "a plugin writes these rows itself", "leave it out")
+    if len(instance.accounts) > 1 and not stream.per_account:
+        said = "one account's pass cannot tell which rows are another's"
+        raise ConfigError(where, said, "make the stream per account, or leave it out")
 
 
 @attrs.frozen
@@ -98,6 +115,7 @@ class Committer:
     guarded: bool  # false: without the version guard, after the version rule changed
     safety_lag_seconds: float
     verify: bool = False  # decode and compare every record, whatever the hashes say
+    collecting: frozenset[str] = frozenset()  # streams whose keys are noted, to tell what is gone
     under: validators.Under | None = None  # where validators of pages are kept, if they are
 
     async def commit(
@@ -159,6 +177,7 @@ class Committer:
         faults.point("upserted")
         made_of = {name: rows.cursors for name, rows in made.items()}
         refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
+        self._note_keys(connection, batch, made)
         bulk.quarantine(
             connection,
             rejected,
@@ -211,6 +230,24 @@ class Committer:
             error = overflow(str(self.lease.partition), alone, many.first, count)
             raise PagesOverflow({alone.node.key: error}) from many
         return attrs.evolve(result, written=result.written + Written(unchanged=rows.unchanged))
+
+    def _note_keys(
+        self, connection: Connection, batch: Sequence[Walked], made: Mapping[str, StreamRows]
+    ) -> None:
+        """Note the keys of all records that were handed over, whatever became of them."""
+        where = self.lease.partition_id
+        for name in made.keys() & self.collecting:
+            bulk.remember(
+                connection,
+                self.target.tables[name],
+                made[name].present,
+                partition_id=where,
+                pass_id=self.pass_id,
+                account=self.lease.partition.account,
+            )
+        unsent = any(page.unchanged for page in batch)
+        blind = [n for n in sorted(made.keys() & self.collecting) if unsent or made[n].blind]
+        absences.blind(connection, where, self.pass_id, blind)
 
     def _count(
         self,

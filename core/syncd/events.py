@@ -163,6 +163,29 @@ class RecordsQuarantined(Event):
 
 
 @attrs.frozen
+class RowsAbsent(Event):
+    """Records are gone upstream; their rows were marked or deleted, as their stream says."""
+
+    name = "rows.absent"
+    partition: str
+    stream: str
+    action: str  # mark or delete
+    count: int
+    rows: int  # there were, marked ones not counted
+
+
+@attrs.frozen
+class AbsenceRefused(Event):
+    """Nobody was judged by a complete full pass, or it would have cost too many rows."""
+
+    name = "absence.refused"
+    level = "warning"
+    partition: str
+    stream: str
+    reason: str
+
+
+@attrs.frozen
 class RequestRetried(Event):
     """A request is sent again. `reason`: throttled, unavailable or unintelligible."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,14 @@ from syncd.bulk.batch import (
 )
 from syncd.bulk.bisect import TooManyRefused, bisect
 from syncd.bulk.refusals import blames_a_row, examined, refusal
-from syncd.bulk.staging import UNSENDABLE, Columns, encoded, run_from_arrays, run_from_copy
+from syncd.bulk.staging import (
+    UNSENDABLE,
+    Columns,
+    encoded,
+    run_from_arrays,
+    run_from_copy,
+    savepoint,
+)
 from syncd.bulk.statements import Statements, statements_of
 from syncd.bulk.tables import Table
 from syncd.errors import Rejected
@@ -99,7 +105,7 @@ def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
     """Write rows of distinct keys, in the order given, or leave nothing behind."""
     stage = job.statements.stage
     columns = encoded(stage, staged_columns(job.table, rows))
-    with _savepoint(job.conn), job.cursor() as cursor:
+    with savepoint(job.conn), job.cursor() as cursor:
         if len(rows) < job.batch.copy_from_rows:
             *written, overtaken = _run_from_arrays(job, cursor, columns)
         elif job.batch.fresh and job.table.mode == "upsert":
@@ -108,22 +114,6 @@ def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
             *written, overtaken = _run_from_copy(job, cursor, columns, fresh=False)
         looked_at = _look(job, cursor, columns, overtaken) if overtaken else Written()
     return Written(*written) + looked_at
-
-
-@contextmanager
-def _savepoint(conn: psycopg.Connection[Any]) -> Iterator[None]:
-    """Undo what was done inside if it fails, and nothing else.
-
-    By hand, because `Connection.transaction` would commit where it is the outermost one.
-    """
-    conn.execute("SAVEPOINT syncd_bulk", prepare=False)
-    try:
-        yield
-    except (*UNSENDABLE, psycopg.Error):
-        if not conn.broken:
-            conn.execute("ROLLBACK TO syncd_bulk; RELEASE syncd_bulk", prepare=False)
-        raise
-    conn.execute("RELEASE syncd_bulk", prepare=False)
 
 
 def _run_from_copy(
