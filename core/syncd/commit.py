@@ -24,6 +24,7 @@ from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_o
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
 from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
+from syncd.redaction import without_secrets
 from syncd.store import absences, validators
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
@@ -116,6 +117,7 @@ class Committer:
     safety_lag_seconds: float
     verify: bool = False  # decode and compare every record, whatever the hashes say
     collecting: frozenset[str] = frozenset()  # streams whose keys are noted, to tell what is gone
+    mask: Callable[[str], str] = str  # takes the account's secrets out of a text
     under: validators.Under | None = None  # where validators of pages are kept, if they are
 
     async def commit(
@@ -169,11 +171,12 @@ class Committer:
     ) -> tuple[Committed, list[Rejected]]:
         """Do the transaction's work; the hop commits it."""
         fence(connection, self.lease)
-        written, rejected = Written(unchanged=known_rows(batch, made)), []
+        written = Written(unchanged=known_rows(batch, made))
+        rejected: list[Rejected] = []
         for name, rows in made.items():
             result = self._write_stream(connection, name, rows, batch)
             written += result.written
-            rejected += [*rows.rejected, *result.rejected]
+            rejected += map(self._clean, [*rows.rejected, *result.rejected])
         faults.point("upserted")
         made_of = {name: rows.cursors for name, rows in made.items()}
         refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
@@ -227,9 +230,16 @@ class Committer:
             if alone is None:
                 raise
             count = f"more than {many.count - 1} of {total}"
-            error = overflow(str(self.lease.partition), alone, many.first, count)
+            error = overflow(str(self.lease.partition), alone, self._clean(many.first), count)
             raise PagesOverflow({alone.node.key: error}) from many
         return attrs.evolve(result, written=result.written + Written(unchanged=rows.unchanged))
+
+    def _clean(self, one: Rejected) -> Rejected:
+        """Take out of a record what must not be kept: what its stream names, and our secrets."""
+        maker = self.target.makers.get(one.stream)
+        if maker is not None:
+            one = maker.redaction(one)
+        return without_secrets(one, self.mask)
 
     def _note_keys(
         self, connection: Connection, batch: Sequence[Walked], made: Mapping[str, StreamRows]

@@ -140,3 +140,5 @@ class Rejected:
     version: int | None = None  # what `_syncd_version` would have been
     cursor: str | None = None
     seen_at: datetime | None = None
+    raw_bytes: int | None = None  # of the record as it came, where `raw` is not all of that
+    raw_hash: bytes | None = None  # the same

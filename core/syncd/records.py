@@ -18,6 +18,7 @@ from syncd import bulk
 from syncd.errors import PluginError, RecordError, Rejected
 from syncd.model import Record, Stream, Transform
 from syncd.nodes import Walked
+from syncd.redaction import Redaction
 
 
 @attrs.define
@@ -92,6 +93,7 @@ class RecordMaker:
     hasher: bulk.Hasher | None  # none where nothing is compared by hashes
     keys: bulk.KeyReader | None  # where records are compared by their bytes
     presence: bulk.KeyReader | None  # where it is told what is gone
+    redaction: Redaction
 
     @classmethod
     def of(
@@ -112,6 +114,7 @@ class RecordMaker:
             hasher=bulk.Hasher.of(table, fingerprint) if table.hashed else None,
             keys=bulk.key_reader(stream, table),
             presence=bulk.presence_reader(stream, table),
+            redaction=Redaction.of(stream.redact),
         )
 
     def sight(self, pages: Sequence[Walked]) -> Sighted:
@@ -237,7 +240,9 @@ class RecordMaker:
                 try:
                     result = transform.function(each)
                 except Exception as error:  # a plugin's function may raise anything
-                    what = f"{transform.name}: {type(error).__name__}: {error}"
+                    what = f"{transform.name}: {type(error).__name__}"
+                    if not self.stream.redact:  # it may quote half of a value
+                        what = f"{what}: {error}"
                     raise RecordError("transform", what) from error
                 if isinstance(result, list):
                     after.extend(result)

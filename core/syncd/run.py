@@ -179,6 +179,7 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
         verify=order.verify,
         safety_lag_seconds=work.pipeline.feed.safety_lag_seconds,
         collecting=collecting,
+        mask=work.client.mask,
         under=conditional.under,
     )
     walker = Walker(

@@ -12,8 +12,10 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
+import census
 import library
 import msgspec
 import sightings
@@ -57,7 +59,12 @@ class Engine:
     def of(cls, file: Path) -> Engine:
         """Read a configuration; the plugins it enables are the bundled one and the tests' own."""
         raw = config.read(file)
-        known = {"cars": cars, "library": library.PLUGIN, "sightings": sightings}
+        known: dict[str, Any] = {
+            "cars": cars,
+            "census": census.PLUGIN,
+            "library": library.PLUGIN,
+            "sightings": sightings,
+        }
         plugins = Plugins({name: known[name] for name in raw.plugins})
         return cls(config.structure(raw, plugins.connectors, environment={}), plugins)
 

@@ -54,6 +54,7 @@ class Desk:
         self.broken: set[int] = set()  # tickets that answer 500
         self.garbled: set[int] = set()  # tickets whose answer is no JSON
         self.messages: dict[int, list[Any]] = {}  # of tickets that have others than the usual two
+        self.edition = 1  # of every subject
         self.asked: Counter[str] = Counter()
 
     def serve(self) -> AbstractAsyncContextManager[str]:
@@ -89,7 +90,7 @@ class Desk:
             return 200, b"{half"
         messages = [{"id": number * 10 + each, "text": f"{token} {each}"} for each in range(2)]
         messages = self.messages.get(number, messages)
-        ticket = {"id": number, "subject": f"{token}'s {number}", "messages": messages}
+        ticket = {"id": number, "subject": f"{token}'s {number}{' new' * (self.edition - 1)}", "messages": messages}
         return 200, json.dumps(ticket).encode()
 
 

@@ -169,7 +169,7 @@ _COUNT = SQL(
 # One by one by where they are: a row that was written meanwhile is elsewhere, and locked ones are
 # skipped, so that nobody waits for anybody.
 _SOME = SQL(
-    "WITH some AS MATERIALIZED (SELECT t.ctid FROM {table} AS t WHERE {which} "
+    "WITH chosen AS MATERIALIZED (SELECT t.ctid FROM {table} AS t WHERE {which} "
     "LIMIT %(most)s FOR UPDATE OF t SKIP LOCKED) "
 )
 
@@ -187,7 +187,7 @@ def _of(table: Table) -> _Statements:
     came = SQL("{} AND {} AND {}").format(mine, marked, _there(table, "%(last)s::bigint"))
     parts = {"table": qualified(table)}
     some = _SOME.format(which=missing, **parts)
-    mark = "{} UPDATE {} SET {} = {} WHERE ctid = ANY (ARRAY(SELECT ctid FROM some))"
+    mark = "{} UPDATE {} SET {} = {} WHERE ctid = ANY (ARRAY(SELECT ctid FROM chosen))"
     now = SQL("(SELECT syncd.clock(%(now)s::timestamptz))")
     column = escaped(ABSENT_AT)
     back = _SOME.format(which=came, **parts)
@@ -196,7 +196,7 @@ def _of(table: Table) -> _Statements:
             stage=staged(table, key_kinds(table), arrays=True), staged=_hash(table, "stage")
         ).as_string(),
         count=_COUNT.format(absent=missing, scope=scope, **parts).as_string(),
-        delete=SQL("{} DELETE FROM {} WHERE ctid = ANY (ARRAY(SELECT ctid FROM some))")
+        delete=SQL("{} DELETE FROM {} WHERE ctid = ANY (ARRAY(SELECT ctid FROM chosen))")
         .format(some, qualified(table))
         .as_string(),
         mark=SQL(mark).format(some, qualified(table), column, now).as_string(),

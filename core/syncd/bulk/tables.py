@@ -104,6 +104,10 @@ def table_of(instance_name: str, stream: Stream) -> Table:
     if volatile & set(key):
         said = f"a part of the key is volatile: {', '.join(sorted(volatile & set(key)))}"
         raise ConfigError(where, said, "name fields that say nothing about which row it is")
+    redacted = [field.replace(".", "_") for field in stream.redact]
+    if kept := [name for name in key for each in redacted if f"{name}_".startswith(f"{each}_")]:
+        said = f"a part of the key is to be redacted: {', '.join(kept)}"
+        raise ConfigError(where, said, "a record in quarantine is known by its key")
     if stream.on_absent != "keep" and stream.mode != "upsert":
         said = f"rows of mode {stream.mode} are there once for all, and on_absent is not 'keep'"
         raise ConfigError(where, said, "leave it out, or say mode 'upsert'")

@@ -95,6 +95,9 @@ class Stream:
     full passes that ended complete tell, of slices that cover all; page numbers and cursors that
     last (an offset) tell only by two such passes in a row. `record` must then have the key's fields
     as for ``"raw"``, and no transform may change the key.
+
+    `redact` names fields of the record as it comes (``owner.email``, through arrays too) whose
+    values are kept out of quarantine: of its bytes, and of what is said of them.
     """
 
     name: str
@@ -108,6 +111,7 @@ class Stream:
     volatile: tuple[str, ...] = ()
     shortcut: Shortcut = "values"
     on_absent: OnAbsent = "keep"
+    redact: tuple[str, ...] = ()
 
     @property
     def row_class(self) -> type[Any]:

@@ -25,8 +25,8 @@ class Evidence:
     """The passes by which rows of a stream may be judged, those that were written before `before`.
 
     `last` is the full pass that ended last; `passes` are it and, of a feed that shifts, the full
-    pass before it and what came between; none where they tell nothing. `whole`: none of their keys
-    is missing. Once it is judged, passes below the number `useless_below` tell nothing any more.
+    pass before it and what came between; none where they tell nothing (yet). Not `whole`: keys of
+    the last one are missing. Once it is judged, passes below `useless_below` tell nothing any more.
     """
 
     passes: tuple[int, ...]
@@ -71,8 +71,9 @@ def evidence(connection: Connection, lease: Lease, stream: str, *, shifts: bool)
     if len(complete) == needed and all(complete):
         span = {"first": first["number"], "last": last["number"]}
         rows = connection.execute(_SQL["between"], asked | span).fetchall()
-        passes = [row["id"] for row in rows]
-        whole = all(row["whole"] for row in rows)
+        whole = bool(rows[-1]["whole"])
+        if not whole or all(row["whole"] for row in rows):
+            passes = [row["id"] for row in rows]
     # Of a feed that shifts, the last one is the first of the next two.
     kept = shifts and complete[0]
     below = last["id"] if kept else last["id"] + 1
