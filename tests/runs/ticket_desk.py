@@ -90,7 +90,11 @@ class Desk:
             return 200, b"{half"
         messages = [{"id": number * 10 + each, "text": f"{token} {each}"} for each in range(2)]
         messages = self.messages.get(number, messages)
-        ticket = {"id": number, "subject": f"{token}'s {number}{' new' * (self.edition - 1)}", "messages": messages}
+        ticket = {
+            "id": number,
+            "subject": f"{token}'s {number}{' new' * (self.edition - 1)}",
+            "messages": messages,
+        }
         return 200, json.dumps(ticket).encode()
 
 
