@@ -22,6 +22,7 @@ from syncd.commit import Committer
 from syncd.conditional import Conditional
 from syncd.errors import (
     CommitUnknown,
+    LeaseLost,
     PagingLoop,
     PluginError,
     SourceError,
@@ -92,6 +93,7 @@ class Walker:
         self._scope = trio.CancelScope()
         self._changed = trio.Event()
         self._idle_since: float | None = None
+        self._failing = False
         self._not_understood = False
         self._bugs: set[bytes] = set()
         self._unavailable = 0
@@ -143,7 +145,10 @@ class Walker:
         self._wind_down(Drained())
 
     async def _fail_pass(self, message: str) -> None:
-        """End the pass as failed: its watermark stays."""
+        """End the pass as failed: its watermark stays, and nothing more is written to it."""
+        if self._failing:
+            return
+        self._failing = True
         lease = self._tenure.lease
         ending = await self._work.hops.run(passes.fail, lease, self._pass.id, message)
         self._work.emit(ending.event(self._where))
@@ -362,8 +367,15 @@ class Walker:
 
     async def _write(self, batch: list[Walked]) -> None:
         """Write one batch; what cannot be taken of it fails as if it had not been understood."""
+        if self._failing:
+            return
         before = self._tally.pages
-        refused = await self._writer.write(batch)
+        try:
+            refused = await self._writer.write(batch)
+        except LeaseLost:
+            if self._failing:
+                return  # the pass ended under it; whoever ended it says whether the lease was ours
+            raise
         if self._tally.pages > before:
             self._idle_since = None
         for node, error in refused:
