@@ -58,7 +58,8 @@ class Writer:
                 refused += [
                     (p.node, over.pages[p.node.key]) for p in part if p.node.key in over.pages
                 ]
-                parts.appendleft((self._without(part, over), moved))
+                # Nobody waits for what they opened: the commit of the others finds that out.
+                parts.appendleft(([p for p in part if p.node.key not in over.pages], moved))
         return refused
 
     async def _commit(self, part: list[Walked]) -> None:
@@ -76,11 +77,3 @@ class Writer:
         left = set(await self.hops.run(passes.still_open, self.pass_id, keys))
         self.frontier.reconciled(keys, left)
         return [page for page in part if page.node.key in left]
-
-    def _without(self, part: list[Walked], over: PagesOverflow) -> list[Walked]:
-        """Return the pages that may be written without those that are refused."""
-        left = [page for page in part if page.node.key not in over.pages]
-        batch, orphans = self.frontier.admit(left)
-        for page in orphans:  # they come again when their opener does
-            self.frontier.failed(page.node)
-        return batch

@@ -7,8 +7,10 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import attrs
 import database_facts as facts
@@ -20,14 +22,16 @@ from database import connect
 from processes import Programs
 from traps import Step
 
-from syncd import Slice
+from syncd import Slice, absences, bulk
 from syncd import run as runs
 from syncd.absences import REMOVE_AT_ONCE, is_too_much
 from syncd.conditional import Conditional
 from syncd.embedded import throwaway
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, LeaseLost
 from syncd.events import RecordsQuarantined, RunFinished
 from syncd.model import Feed
+from syncd.store import leases
+from syncd.store.hops import Connection
 from syncd.store.migrations import migrate
 
 DEADLINE_SECONDS = 40.0
@@ -467,6 +471,54 @@ async def test_a_kill_in_the_middle_is_made_good_before_the_next_pass(
     ids = [row["id"] for row in facts.rows(dsn, "SELECT id FROM census.people ORDER BY id")]
     assert ids == everybody[REMOVE_AT_ONCE - 900 :]
     assert facts.passes(dsn) == ["complete"] * 3
+
+
+async def test_who_has_lost_the_lease_takes_nobody_for_gone(dsn: str) -> None:
+    async with census(dsn) as there:
+        await settled(there)
+        (part,) = there.rows("SELECT id FROM syncd.partition")
+        table = bulk.table_of("census", STREAM)
+        judged = bulk.Judged(part["id"], "north", [99], 99, before=datetime.max.replace(tzinfo=UTC))
+        with connect(dsn) as connection:
+            lease = claimed(connection, part["id"])
+            connection.commit()
+            there.execute("UPDATE syncd.partition SET epoch = epoch + 1")
+
+            for change in (absences.remove, absences.unmark):
+                with pytest.raises(LeaseLost):
+                    change(connection, lease, table, judged)
+                connection.rollback()
+            there.execute("UPDATE syncd.partition SET epoch = epoch - 1")
+            assert absences.remove(connection, lease, table, judged) == 10
+            connection.rollback()
+        assert len(there.ids()) == 10
+
+
+def claimed(connection: Connection, partition_id: int) -> leases.Lease:
+    (lease,) = leases.claim(
+        connection, owner=uuid4(), token=uuid4(), job="census", lease_seconds=60, free=1,
+        ids=[partition_id], early=True,
+    )  # fmt: skip
+    return lease
+
+
+async def test_a_pass_that_did_not_note_its_keys_all_along_is_begun_anew(dsn: str) -> None:
+    """Switched off and on again while a pass is open: its keys would have a hole."""
+    async with census(dsn) as there:
+        await settled(there)
+        there.bureau.answers["north", 2] = b"{half"
+        assert (await there.run()).verdict == "waiting"
+        there.plugin = stream(on_absent="keep")
+        there.bureau.answers = {("north", 3): b"{half"}
+        there.execute("UPDATE syncd.frontier SET not_before = '-infinity'")
+        assert (await there.run()).verdict == "waiting"
+        there.plugin = Plugin()
+        there.bureau.answers.clear()
+        there.execute("UPDATE syncd.frontier SET not_before = '-infinity'")
+
+        await settled(there)
+
+        assert len(there.ids()) == 10
 
 
 async def test_after_a_crash_of_the_database_the_pass_that_it_met_judges_nobody() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
 import pytest
+from census import STREAM, Plugin, person
 from database import connect
 from job_world import Answer, Asked, World, world
+from test_absent_rows import census
 from ticket_desk import Desk, Office
 
 from syncd.events import BatchCommitted, CursorFailed, PartitionParked, RecordsQuarantined
@@ -165,3 +168,19 @@ async def test_an_item_whose_records_are_rotten_holds_up_no_other(dsn: str, bad:
             aside = connection.execute("SELECT 1 FROM syncd.quarantine").fetchall()
         assert [row["id"] for row in rows] == [1, 3, 4, 5]
         assert aside == []
+
+
+async def test_pages_behind_one_that_is_refused_come_again_with_it(dsn: str) -> None:
+    """In a chain the refused page names the others: they wait for it, and none is lost."""
+    rotten = [{"id": n, "name": 5} for n in range(1, 31)]
+    plugin = Plugin(attrs.evolve(STREAM, on_absent="keep"))
+    pages = [rotten, [person(n) for n in range(31, 61)], [person(n) for n in range(61, 91)]]
+    async with census(dsn, plugin, north=pages) as there:
+        assert (await there.run()).verdict == "waiting"
+        assert there.ids() == []
+        there.bureau.towns["north"][0] = [person(n) for n in range(1, 31)]
+        there.execute("UPDATE syncd.frontier SET not_before = '-infinity'")
+
+        assert (await there.run()).verdict == "complete"
+
+        assert there.ids() == list(range(1, 91))
