@@ -73,6 +73,7 @@ def hash_look_of(table: Table) -> HashLook:
         stage=staged(table, stage, arrays=True),
         order=escaped(ORDER),
         hash=escaped(HASH),
+        absent=SQL(", t.{}").format(escaped(ABSENT_AT)) if table.marks else SQL(""),
         marked=SQL(" OR t.{} IS NOT NULL").format(escaped(ABSENT_AT)) if table.marks else SQL(""),
         table=qualified(table),
         match=_match(table),
@@ -157,7 +158,7 @@ _SEEN = SQL(
 _HASH_LOOK = SQL(
     "WITH stage AS MATERIALIZED ({stage}) SELECT coalesce(array_agg(stage.{order}) "
     "FILTER (WHERE t.{hash} IS DISTINCT FROM stage.{hash}{marked}), '{{}}'), count(t.there) "
-    "FROM stage LEFT JOIN LATERAL (SELECT t.*, true AS there FROM {table} AS t "
+    "FROM stage LEFT JOIN LATERAL (SELECT t.{hash}{absent}, true AS there FROM {table} AS t "
     "WHERE {match} OFFSET 0) AS t ON true"
 )
 
