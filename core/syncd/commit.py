@@ -17,14 +17,16 @@ import trio
 
 from syncd import bulk, faults
 from syncd.asking import written as written_by
-from syncd.errors import FrontierMoved, Rejected
+from syncd.errors import ConfigError, FrontierMoved, Rejected
 from syncd.events import BatchCommitted, Event, RecordsQuarantined
-from syncd.model import Instance, Write, Written
+from syncd.model import Instance, Stream, Write, Written
 from syncd.nodes import Node, Walked
+from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_overflow
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
 from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
-from syncd.store import validators
+from syncd.redaction import without_secrets
+from syncd.store import absences, validators
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
 from syncd.store.passes import open_cursors
@@ -34,6 +36,10 @@ from syncd.threads import Threads
 
 T = TypeVar("T")
 Part = TypeVar("Part", Sighted, StreamRows)
+
+# So many culprits are looked for among the rows of several pages: 520 statements at most in 5,000
+# rows. With more, one rotten page would drag the others: each is then written by itself.
+REFUSED_MAX = 20
 
 _FRONTIER = load("frontier")
 _PASS = load("pass")
@@ -61,6 +67,8 @@ class Target:
             for stream in pipeline.feed.streams
             if stream.name in wanted
         ]
+        for stream in streams:
+            _refuse_unknowable(instance, stream, writes=stream.name in pipeline.writes)
         tables = {s.name: bulk.table_of(instance.name, s) for s in streams}
         prints = {s.name: bulk.row_fingerprint(s, transforms[s.name], {}) for s in streams}
         makers = {
@@ -68,6 +76,21 @@ class Target:
             for s in streams
         }
         return cls(makers, tables, pipeline.writes, prints)
+
+
+def _refuse_unknowable(instance: Instance[Any], stream: Stream, *, writes: bool) -> None:
+    """Refuse to judge rows that nobody can tell the owner of.
+
+    Raises: `ConfigError`.
+    """
+    where = f"{instance.name}.{stream.name}: on_absent"
+    if stream.on_absent == "keep":
+        return
+    if writes:
+        raise ConfigError(where, "a plugin writes these rows itself", "leave it out")
+    if len(instance.accounts) > 1 and not stream.per_account:
+        said = "one account's pass cannot tell which rows are another's"
+        raise ConfigError(where, said, "make the stream per account, or leave it out")
 
 
 @attrs.frozen
@@ -96,6 +119,8 @@ class Committer:
     guarded: bool  # false: without the version guard, after the version rule changed
     safety_lag_seconds: float
     verify: bool = False  # decode and compare every record, whatever the hashes say
+    collecting: frozenset[str] = frozenset()  # streams whose keys are noted, to tell what is gone
+    mask: Callable[[str], str] = str  # takes the account's secrets out of a text
     under: validators.Under | None = None  # where validators of pages are kept, if they are
     threads: Threads = attrs.field(factory=Threads)
 
@@ -104,8 +129,10 @@ class Committer:
     ) -> Committed:
         """Write a batch.
 
-        Raises: `LeaseLost`, `FrontierMoved` (some page's cursor is no longer open; nothing was
-        written), `CommitUnknown`, `StoreUnavailable`, `StoreRefused`.
+        Raises: `LeaseLost`, `CommitUnknown`, `StoreUnavailable`, `StoreRefused`; and where nothing
+        was written: `FrontierMoved` (some page's cursor is no longer open), `PagesOverflow` (too
+        much of some pages would be set aside), `bulk.TooManyRefused` (of several pages, which are
+        to be written one by one).
         """
         started = trio.current_time()
         made = await self._made(batch)
@@ -153,12 +180,16 @@ class Committer:
     ) -> tuple[Committed, list[Rejected]]:
         """Do the transaction's work; the hop commits it."""
         fence(connection, self.lease)
-        written, rejected = Written(unchanged=known_rows(batch, made)), []
+        written = Written(unchanged=known_rows(batch, made))
+        rejected: list[Rejected] = []
         for name, rows in made.items():
-            result = self._write_stream(connection, name, rows)
+            result = self._write_stream(connection, name, rows, batch)
             written += result.written
-            rejected += [*rows.rejected, *result.rejected]
+            rejected += map(self._clean, [*rows.rejected, *result.rejected])
         faults.point("upserted")
+        made_of = {name: rows.cursors for name, rows in made.items()}
+        refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
+        self._note_keys(connection, batch, made)
         bulk.quarantine(
             connection,
             rejected,
@@ -183,27 +214,61 @@ class Committer:
         self._count(connection, committed, batch, end)
         return committed, rejected
 
-    def _write_stream(self, connection: Connection, name: str, rows: StreamRows) -> bulk.Result:
+    def _write_stream(
+        self, connection: Connection, name: str, rows: StreamRows, batch: Sequence[Walked]
+    ) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
             where = str(self.lease.partition)
             return bulk.Result(written_by(write, connection, rows.rows, where=where, stream=name))
-        result = bulk.write(
-            connection,
-            self.target.tables[name],
-            bulk.Batch(
-                rows=rows.rows,
-                sent_at=rows.sent_at,
-                hashes=rows.hashes,
-                raws=rows.raws,
-                cursors=rows.cursors,
-                parents=rows.parents,
-                account=self.lease.partition.account,
-                guarded=self.guarded,
-                fresh=rows.fresh,
-            ),
+        alone = batch[0] if len(batch) == 1 else None
+        total = of_page(alone, name, rows=len(rows.rows)) if alone else 0
+        given = bulk.Batch(
+            rows=rows.rows,
+            sent_at=rows.sent_at,
+            hashes=rows.hashes,
+            raws=rows.raws,
+            cursors=rows.cursors,
+            parents=rows.parents,
+            account=self.lease.partition.account,
+            guarded=self.guarded,
+            fresh=rows.fresh,
+            refused_max=allowance(total) if alone else REFUSED_MAX,
         )
+        try:
+            result = bulk.write(connection, self.target.tables[name], given)
+        except bulk.TooManyRefused as many:
+            if alone is None:
+                raise
+            count = f"more than {many.count - 1} of {total}"
+            error = overflow(str(self.lease.partition), alone, self._clean(many.first), count)
+            raise PagesOverflow({alone.node.key: error}) from many
         return attrs.evolve(result, written=result.written + Written(unchanged=rows.unchanged))
+
+    def _clean(self, one: Rejected) -> Rejected:
+        """Take out of a record what must not be kept: what its stream names, and our secrets."""
+        maker = self.target.makers.get(one.stream)
+        if maker is not None:
+            one = maker.redaction(one)
+        return without_secrets(one, self.mask)
+
+    def _note_keys(
+        self, connection: Connection, batch: Sequence[Walked], made: Mapping[str, StreamRows]
+    ) -> None:
+        """Note the keys of all records that were handed over, whatever became of them."""
+        where = self.lease.partition_id
+        for name in made.keys() & self.collecting:
+            bulk.remember(
+                connection,
+                self.target.tables[name],
+                made[name].present,
+                partition_id=where,
+                pass_id=self.pass_id,
+                account=self.lease.partition.account,
+            )
+        unsent = any(page.unchanged for page in batch)
+        blind = [n for n in sorted(made.keys() & self.collecting) if unsent or made[n].blind]
+        absences.blind(connection, where, self.pass_id, blind)
 
     def _count(
         self,

@@ -162,3 +162,5 @@ class Rejected:
     seen_at: datetime | None = None
     parent: Mapping[str, Any] | None = None  # the values its surroundings gave
     sent_at: datetime | None = None  # when the request left that brought it
+    raw_bytes: int | None = None  # of the record as it came, where `raw` is not all of that
+    raw_hash: bytes | None = None  # the same

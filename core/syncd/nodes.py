@@ -18,6 +18,7 @@ CURSOR_MAX_BYTES = 8 * 1024
 OPENS_MAX = 100_000  # cursors one page may name
 DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
 PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
+SAID_CHARS = 200  # of a cursor, in messages
 AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
 
 
@@ -54,7 +55,9 @@ class Node:
     def __str__(self) -> str:
         if self.cursor.number is not None:
             return f"page {self.cursor.number}"
-        return canonical(self.cursor).decode()[:200]
+        said = canonical(self.cursor).decode()
+        # One name for one cursor: records are counted by the page that is named with them.
+        return said if len(said) <= SAID_CHARS else f"{said[:SAID_CHARS]}... {self.key.hex()}"
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ from syncd import bulk
 from syncd.errors import PluginError, RecordError, Rejected
 from syncd.model import Record, Stream, Transform
 from syncd.nodes import Walked
+from syncd.redaction import Redaction
 
 
 @attrs.define
@@ -33,6 +34,8 @@ class StreamRows:
     rejected: list[Rejected] = attrs.field(factory=list)
     unchanged: int = 0  # records that the table knew already, by their hashes
     fresh: bool = False  # as far as was looked, the table has none of their rows
+    present: set[bulk.Key] = attrs.field(factory=set)  # of a stream that says what is gone ...
+    blind: int = 0  # ... and records of it that could be any row's
 
     def without(self, known: bulk.Known) -> StreamRows:
         """Return the same but for the rows that are known, which are unchanged."""
@@ -48,15 +51,22 @@ class StreamRows:
             parents=[self.parents[i] for i in left],
             rejected=self.rejected,
             unchanged=self.unchanged + len(known.places),
+            present=self.present,
+            blind=self.blind,
         )
 
 
 @attrs.frozen
 class Sighted:
-    """One stream's records of a batch, not decoded yet, with what their bytes say of them."""
+    """One stream's records of a batch, not decoded yet, with what their bytes say of them.
+
+    `present` are the keys of all records that the batch was handed, those left out included.
+    """
 
     items: Sequence[tuple[Walked, Any]]
     hashes: Sequence[bytes | None] = ()
+    keys: Sequence[bulk.Key | None] = ()
+    present: frozenset[bulk.Key] = frozenset()
     unchanged: int = 0
     fresh: bool = False
 
@@ -65,8 +75,13 @@ class Sighted:
         if not known.places:
             return attrs.evolve(self, fresh=known.fresh)
         left = [place for place in range(len(self.items)) if place not in known.places]
-        items, hashes = [self.items[i] for i in left], [self.hashes[i] for i in left]
-        return Sighted(items, hashes, self.unchanged + len(known.places))
+        return attrs.evolve(
+            self,
+            items=[self.items[i] for i in left],
+            hashes=[self.hashes[i] for i in left],
+            keys=[self.keys[i] for i in left] if self.keys else (),
+            unchanged=self.unchanged + len(known.places),
+        )
 
 
 @attrs.frozen
@@ -79,6 +94,8 @@ class RecordMaker:
     table: bulk.Table
     hasher: bulk.Hasher | None  # none where nothing is compared by hashes
     keys: bulk.KeyReader | None  # where records are compared by their bytes
+    presence: bulk.KeyReader | None  # where it is told what is gone
+    redaction: Redaction
 
     @classmethod
     def of(
@@ -98,24 +115,34 @@ class RecordMaker:
             table=table,
             hasher=bulk.Hasher.of(table, fingerprint) if table.hashed else None,
             keys=bulk.key_reader(stream, table),
+            presence=bulk.presence_reader(stream, table),
+            redaction=Redaction.of(stream.redact),
         )
 
     def sight(self, pages: Sequence[Walked]) -> Sighted:
         """Take this stream's records off a batch's pages; hash their bytes if these count."""
         name = self.stream.name
         items = [(page, item) for page in pages for item in page.page.records.get(name, ())]
-        if self.keys is None or self.hasher is None:
-            return Sighted(items)
-        return Sighted(items, self.hasher.of_records(item for _, item in items))
+        hashes: Sequence[bytes | None] = ()
+        if self.keys is not None and self.hasher is not None:
+            hashes = self.hasher.of_records(item for _, item in items)
+        if self.presence is None:
+            return Sighted(items, hashes)
+        keys = self.presence.read_all([item for _, item in items])
+        return Sighted(items, hashes, keys, frozenset(filter(bulk.is_whole, keys)))
 
     def known_by_bytes(self, sighted: Sighted) -> bulk.Candidates | None:
         """Return how to ask which of these records are known; `None` where bytes do not count."""
-        keys, items = self.keys, sighted.items
-        if keys is None:
+        reader, items, keys = self.keys, sighted.items, sighted.keys
+        if reader is None:
             return None
-        return bulk.Candidates(
-            self.table, sighted.hashes, lambda places: keys.read([items[i][1] for i in places])
-        )
+
+        def keys_at(places: Sequence[int]) -> Sequence[bulk.Key | None]:
+            if keys:  # they were read already
+                return [key if bulk.is_whole(key := keys[i]) else None for i in places]
+            return reader.read([items[i][1] for i in places])
+
+        return bulk.Candidates(self.table, sighted.hashes, keys_at)
 
     def known_by_values(self, made: StreamRows) -> bulk.Candidates | None:
         """Return how to ask which of these rows are known; `None` where values do not count."""
@@ -135,6 +162,7 @@ class RecordMaker:
         What cannot be decoded or transformed is rejected by itself; the others go on.
         """
         made = StreamRows(unchanged=sighted.unchanged, fresh=sighted.fresh)
+        made.present.update(sighted.present)
         page, cursor, hashes = None, "", sighted.hashes
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:
@@ -146,7 +174,10 @@ class RecordMaker:
                 rows = self._rows(item)
             except RecordError as error:
                 made.rejected.append(self._rejected(error, item, walked.sent_at, cursor))
+                made.blind += bool(sighted.keys) and not bulk.is_whole(sighted.keys[place])
                 continue
+            # Dropped, it may still be what a row was made of.
+            made.blind += bool(sighted.keys) and not rows and sighted.keys[place] is None
             for row in rows:
                 made.rows.append(row)
                 made.sent_at.append(walked.sent_at)
@@ -157,7 +188,21 @@ class RecordMaker:
                 made.hashes.append(hashes[place] if hashes and len(rows) == 1 else None)
         if self.hasher is not None and self.keys is None:
             made.hashes = self._hashes_of(made.rows)
+        if self.presence is not None:
+            self._note_rows(made)
         return made
+
+    def _note_rows(self, made: StreamRows) -> None:
+        """Add the keys of the rows, which a transform may have made other than they came."""
+        single = len(self.table.key) == 1
+        for row in made.rows:
+            try:
+                key = self.table.key_of(self.table.values(row))
+            except AttributeError:  # no row at all: it is set aside later
+                made.blind += 1
+                continue
+            if bulk.is_whole(whole := (key,) if single else key):
+                made.present.add(whole)
 
     def _hashes_of(self, rows: Sequence[Any]) -> list[bytes | None]:
         assert self.hasher is not None
@@ -206,7 +251,9 @@ class RecordMaker:
                     result = transform.function(each)
                 except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
                     # A plugin's function may raise anything: in a thread, none of these is ours.
-                    what = f"{transform.name}: {type(error).__name__}: {error}"
+                    what = f"{transform.name}: {type(error).__name__}"
+                    if not self.stream.redact:  # it may quote half of a value
+                        what = f"{what}: {error}"
                     raise RecordError("transform", what) from error
                 if isinstance(result, list):
                     after.extend(result)

@@ -26,6 +26,7 @@ import msgspec
 import trio
 
 from syncd import faults
+from syncd.absences import Absences, judged_tables
 from syncd.asking import begun
 from syncd.clock import DatabaseClock
 from syncd.commit import Committer
@@ -154,7 +155,9 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
     """Choose the pass, walk it, and clean up what ended passes left in the frontier."""
     lease = tenure.lease
     wanted = wanted_of(work.pipeline, order, lease.partition.slice)
-    active = await _take_up(work, lease, wanted)
+    absences = Absences.of(work, order, lease)
+    await absences.finish()
+    active = await _take_up(work, lease, wanted, absences)
     if isinstance(active, Leave):
         return OnlyWaiting(LEAVE_SECONDS, message=active.reason)
     work.emit(
@@ -168,7 +171,9 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
             epoch=lease.epoch,
         )
     )
-    conditional = await _conditional(work, order, lease, active=active, wanted=wanted)
+    collecting = absences.collecting(active.mode)
+    asks = not order.verify and not collecting  # a page that is not sent names nobody
+    conditional = await _conditional(work, order, lease, active=active, wanted=wanted, asks=asks)
     committer = Committer(
         hops=work.hops,
         emit=work.emit,
@@ -179,6 +184,8 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
         guarded=not version_rule_changed(lease.covered, wanted, active.mode),
         verify=order.verify,
         safety_lag_seconds=work.pipeline.feed.safety_lag_seconds,
+        collecting=collecting,
+        mask=work.client.mask,
         under=conditional.under,
     )
     walker = Walker(
@@ -191,13 +198,13 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
         conditional=conditional,
         tally=tally,
     )
-    ended = await walker.go()
+    ended = await absences.judge(await walker.go(), active.mode)
     await _forget(work, lease, active, ended)
     return ended
 
 
 async def _conditional(
-    work: Work, order: Order, lease: Lease, *, active: ActivePass, wanted: Wanted
+    work: Work, order: Order, lease: Lease, *, active: ActivePass, wanted: Wanted, asks: bool
 ) -> Conditional:
     """Return what a pass asks conditionally with, as far as it does."""
     feed, under = work.pipeline.feed, None
@@ -207,7 +214,7 @@ async def _conditional(
         settings = repr((work.pipeline.instance.settings, work.account.settings))  # no secrets
         fingerprint = fingerprint_of(wanted, files, settings=settings)
         under = validators.Under(lease.partition_id, fingerprint)
-    return Conditional(work.client, feed, work.hops, under, asks=not order.verify)
+    return Conditional(work.client, feed, work.hops, under, asks=asks)
 
 
 async def _forget(work: Work, lease: Lease, active: ActivePass, ended: Ended) -> None:
@@ -232,7 +239,10 @@ def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:
     shaping = {
         name: getattr(instance.settings, name) for name in instance.connector.request_settings
     }
-    meaning = [feed.paging_version, shaping, part.name, part.settings]
+    meaning: list[object] = [feed.paging_version, shaping, part.name, part.settings]
+    if judged := judged_tables(order.target.tables):
+        # A pass that goes on must have noted its keys from its beginning, and without a gap.
+        meaning.append({name: table.on_absent for name, table in judged.items()})
     encoded = msgspec.json.encode(meaning, order="sorted")
     return Wanted(
         mode=order.mode,
@@ -255,7 +265,9 @@ def version_rule_changed(covered: Fingerprints, wanted: Wanted, mode: Mode) -> b
     )
 
 
-async def _take_up(work: Work, lease: Lease, wanted: Wanted) -> ActivePass | Leave:
+async def _take_up(
+    work: Work, lease: Lease, wanted: Wanted, absences: Absences
+) -> ActivePass | Leave:
     """Go on with the open pass, or begin one."""
     known = await work.hops.run(passes.open_pass, lease)
     decided = choose_pass(
@@ -270,10 +282,12 @@ async def _take_up(work: Work, lease: Lease, wanted: Wanted) -> ActivePass | Lea
             if known is not None:
                 reason = decided.superseded or ""
                 work.emit(PassSuperseded(str(lease.partition), known.number, reason))
-            return await _begin(work, lease, decided, wanted)
+            return await _begin(work, lease, decided, wanted, absences)
 
 
-async def _begin(work: Work, lease: Lease, anew: Anew, wanted: Wanted) -> ActivePass:
+async def _begin(
+    work: Work, lease: Lease, anew: Anew, wanted: Wanted, absences: Absences
+) -> ActivePass:
     """Ask the plugin for the first cursors, and begin the pass with them."""
     now = work.clock.now()
     request = Request(anew.mode, anew.since, now)
@@ -286,6 +300,7 @@ async def _begin(work: Work, lease: Lease, anew: Anew, wanted: Wanted) -> Active
         wanted=wanted,
         nodes=roots(answered.cursors),
         until=now,
+        collecting=absences.collecting(answered.mode),
     )
 
 

@@ -23,7 +23,7 @@ from syncd.commit import Committer
 from syncd.conditional import Conditional
 from syncd.errors import (
     CommitUnknown,
-    FrontierMoved,
+    LeaseLost,
     PagingLoop,
     PluginError,
     SourceError,
@@ -53,9 +53,9 @@ from syncd.store.keeper import Tenure
 from syncd.store.passes import ActivePass
 from syncd.tally import Meter, Tally, page_fetched, progress
 from syncd.work import Order, Work
+from syncd.writing import Writer
 
 WRITERS = 2  # one decodes while the other waits for PostgreSQL
-MOVED_MAX = 5  # commits of one batch, each without the pages that others closed meanwhile
 PLUGIN_BUGS_MAX = 5  # distinct cursors a plugin may break before its partition is parked
 UNAVAILABLE_MAX = 3  # pages in a row: one is that page's trouble, three are the upstream's
 
@@ -82,17 +82,18 @@ class Walker:
         self._tenure = tenure
         self._pass = active
         self._wanted = wanted
-        self._committer = committer
         self._conditional = conditional
         self._where = str(tenure.lease.partition)
         self._first_stream = work.pipeline.feed.streams[0].name
         self._frontier = Frontier((), more=True, numbered=self._numbered())
+        self._writer = Writer(work.hops, active.id, self._frontier, committer, tally)
         self._in_flight = 0
         self._writing = 0
         self._ended: Ended | None = None
         self._scope = trio.CancelScope()
         self._changed = trio.Event()
         self._idle_since: float | None = None
+        self._failing = False
         self._not_understood = False
         self._bugs: set[bytes] = set()
         self._unavailable = 0
@@ -144,7 +145,10 @@ class Walker:
         self._wind_down(Drained())
 
     async def _fail_pass(self, message: str, *, outage: bool = False) -> None:
-        """End the pass as failed: its watermark stays."""
+        """End the pass as failed: its watermark stays, and nothing more is written to it."""
+        if self._failing:
+            return
+        self._failing = True
         lease = self._tenure.lease
         ending = await self._work.hops.run(
             passes.fail, lease, self._pass.id, message, outage=outage
@@ -375,24 +379,19 @@ class Walker:
             await self._write_in_time(batch[half:])
 
     async def _write(self, batch: list[Walked]) -> None:
-        """Write one batch; pages whose cursors somebody else closed meanwhile are dropped."""
-        for _ in range(MOVED_MAX):
-            if not batch:
-                break
-            openings = self._frontier.openings(batch)
-            try:
-                committed = await self._committer.commit(batch, openings, self._frontier.ends_at)
-            except FrontierMoved:
-                keys = [page.node.key for page in batch]
-                left = set(await self._work.hops.run(passes.still_open, self._pass.id, keys))
-                self._frontier.reconciled(keys, left)
-                batch = [page for page in batch if page.node.key in left]
-                continue
-            self._frontier.committed(batch, openings, committed.opened)
-            committed.add_to(self._tally)
+        """Write one batch; what cannot be taken of it fails as if it had not been understood."""
+        if self._failing:
+            return
+        before = self._tally.pages
+        try:
+            refused = await self._writer.write(batch)
+        except LeaseLost:
+            if self._failing:
+                return  # the pass ended under it; whoever ended it says whether the lease was ours
+            raise
+        if self._tally.pages > before:
             self._idle_since = None
-            break
-        else:  # what moves each time is fetched again, as the table then says
-            self._frontier.reconciled([page.node.key for page in batch], ())
+        for node, error in refused:
+            await self._cursor_failed(node, error)
         if self._pass.pages + self._tally.pages > PAGES_MAX and self._ended is None:
             await self._fail_pass(f"more than {PAGES_MAX} pages in one pass")

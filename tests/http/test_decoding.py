@@ -55,3 +55,32 @@ def test_another_body_is_unintelligible_by_its_position(content: bytes, named: s
     assert caught.value.where == "cars page 41"
     assert f"{len(content)} bytes" in caught.value.what
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("escaped", "handed_on"),
+    [
+        (rb"\ud800", b"\xed\xa0\x80"),
+        (rb"\uDFFFx", b"\xed\xbf\xbfx"),
+        (rb"\ud800\ud83d\ude00", rb"@\ud83d\ude00"),
+        (rb"\ud800\n", rb"@\n"),
+        (rb"\\ud800 \ud800", rb"\\ud800 @"),
+        (rb"\\\ud800", rb"\\@"),
+    ],
+)
+def test_half_a_pair_is_handed_on_as_bytes_that_only_its_record_suffers_from(
+    escaped: bytes, handed_on: bytes
+) -> None:
+    body = b'{"data": [1], "raw": {"a": "' + escaped + b'"}}'
+
+    cars = decode(response(body), Cars, where="cars page 1")
+
+    expected = handed_on.replace(b"@", b"\xed\xa0\x80")
+    assert bytes(cars.raw) == b'{"a": "' + expected + b'"}'
+    with pytest.raises((UnicodeDecodeError, msgspec.DecodeError)):
+        msgspec.json.decode(cars.raw)
+
+
+def test_where_no_half_of_a_pair_is_to_blame_the_body_is_as_it_came() -> None:
+    with pytest.raises(Unintelligible, match="byte 11"):
+        decode(response(rb'{"data": [1}\ud83d\ude00'), Cars, where="cars page 1")

@@ -13,8 +13,10 @@ import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
+import census
 import library
 import mall
 import msgspec
@@ -61,8 +63,9 @@ class Engine:
     def of(cls, file: Path) -> Engine:
         """Read a configuration; the plugins it enables are the bundled one and the tests' own."""
         raw = config.read(file)
-        known = {
+        known: dict[str, Any] = {
             "cars": cars,
+            "census": census.PLUGIN,
             "library": library.PLUGIN,
             "mall": mall.PLUGIN,
             "saboteur": saboteur,

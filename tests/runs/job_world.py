@@ -169,6 +169,11 @@ class World:
         with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
             return connection.execute(text, parameters).fetchall()
 
+    def execute(self, statement: str) -> None:
+        """Do something by hand."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement)
+
     def rows(self, table: str, *key: str) -> dict[Any, dict[str, Any]]:
         """Return a table's own columns by key."""
         found = {}

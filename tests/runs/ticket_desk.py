@@ -53,6 +53,8 @@ class Desk:
         self.refused: set[str] = set()  # tokens that are not taken
         self.broken: set[int] = set()  # tickets that answer 500
         self.garbled: set[int] = set()  # tickets whose answer is no JSON
+        self.messages: dict[int, list[Any]] = {}  # of tickets that have others than the usual two
+        self.edition = 1  # of every subject
         self.asked: Counter[str] = Counter()
 
     def serve(self) -> AbstractAsyncContextManager[str]:
@@ -87,7 +89,12 @@ class Desk:
         if number in self.garbled:
             return 200, b"{half"
         messages = [{"id": number * 10 + each, "text": f"{token} {each}"} for each in range(2)]
-        ticket = {"id": number, "subject": f"{token}'s {number}", "messages": messages}
+        messages = self.messages.get(number, messages)
+        ticket = {
+            "id": number,
+            "subject": f"{token}'s {number}{' new' * (self.edition - 1)}",
+            "messages": messages,
+        }
         return 200, json.dumps(ticket).encode()
 
 

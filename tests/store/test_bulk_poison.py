@@ -28,6 +28,7 @@ from bulk_world import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from syncd.bulk import TooManyRefused
 from syncd.errors import Rejected
 from syncd.model import Stream
 from syncd.store.hops import Connection
@@ -338,11 +339,15 @@ def test_a_fault_of_ours_is_not_blamed_on_the_rows(connection: Connection) -> No
         put(connection, attrs.evolve(table, key_of=lambda _: object()), [Item(1), Item(2)])
 
 
-def test_the_search_for_a_culprit_takes_few_statements(connection: Connection) -> None:
-    """Counted by the rows that a trigger sees: each half is tried at most once more."""
+@pytest.mark.parametrize("culprits", [1, 5, 20])
+def test_the_search_for_culprits_takes_few_statements(
+    connection: Connection, culprits: int
+) -> None:
+    """Counted by what a trigger sees: `2 k log2 n`, and the one that is refused as a whole."""
     table = made(connection, ITEMS)
     connection.execute("ALTER TABLE shop.items ADD CHECK (value <> 'forbidden')")
-    rows = [Item(n, "forbidden" if n == 700 else "x") for n in range(1024)]
+    bad = {700 * (n + 1) % 1024 for n in range(culprits)}
+    rows = [Item(n, "forbidden" if n in bad else "x") for n in range(1024)]
     seen: list[str] = []
     connection.add_notice_handler(lambda note: seen.append(str(note.message_primary)))
     connection.execute(
@@ -351,7 +356,27 @@ def test_the_search_for_a_culprit_takes_few_statements(connection: Connection) -
         "CREATE TRIGGER tells BEFORE INSERT ON shop.items EXECUTE FUNCTION shop.tells()"
     )
 
-    result = put(connection, table, rows)
+    result = put(connection, table, rows, refused_max=20)
 
-    assert result.written == written(inserted=1023)
-    assert seen.count("statement") <= 1 + 2 * 10  # log2(1024)
+    assert result.written == written(inserted=1024 - culprits)
+    assert len(result.rejected) == len(bad) == culprits
+    assert seen.count("statement") <= 1 + 2 * culprits * 10  # log2(1024)
+
+
+@WAYS
+def test_beyond_what_is_looked_for_the_first_culprit_is_named_and_nothing_counts(
+    connection: Connection, way: int
+) -> None:
+    table = made(connection, ITEMS)
+    connection.execute("ALTER TABLE shop.items ADD CHECK (value <> 'forbidden')")
+    connection.commit()
+    rows = [Item(n, "forbidden" if n % 2 else "x") for n in range(100)]
+
+    with pytest.raises(TooManyRefused) as caught:
+        put(connection, table, rows, refused_max=20, copy_from_rows=way, raws=[b"{}"] * 100)
+    connection.rollback()
+
+    first = caught.value.first
+    assert (first.reason, first.key, first.raw) == ("refused", '{"id": 1}', b"{}")
+    assert first.message.startswith("23514: ")
+    assert values(connection) == {}

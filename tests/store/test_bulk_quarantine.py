@@ -56,6 +56,7 @@ def test_a_record_is_set_aside_with_all_that_is_known(connection: Connection) ->
         "message": "value: no",
         "raw": b'{"id": 1}',
         "raw_bytes": 9,
+        "raw_hash": blake2b(b'{"id": 1}', digest_size=16).digest(),
         "version": 5,
         "pass_id": 7,
         "cursor": "page 1",
@@ -117,6 +118,19 @@ def test_records_are_told_apart_by_key_else_by_bytes_else_by_message(
     assert aside(connection, *several, *several) == 7
     assert aside(connection, *several, account="other") == 7
     assert len(rows(connection)) == 14
+
+
+def test_records_whose_bytes_are_not_kept_are_told_apart_by_the_hash_of_these(
+    connection: Connection,
+) -> None:
+    bare = attrs.evolve(ONE, key=None, raw=None, raw_bytes=70, message="withheld")
+    several = [attrs.evolve(bare, raw_hash=bytes([n]) * 16) for n in range(2)]
+
+    assert aside(connection, *several, *several) == 2
+
+    assert rows(connection, "raw, raw_bytes, raw_hash, repeats") == [
+        {"raw": None, "raw_bytes": 70, "raw_hash": bytes([n]) * 16, "repeats": 1} for n in range(2)
+    ]
 
 
 def test_only_the_first_64_kib_are_kept(connection: Connection) -> None:

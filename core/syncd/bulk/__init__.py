@@ -5,11 +5,13 @@ or rolls it back.
 """
 
 from syncd.bulk.batch import Batch, Result
+from syncd.bulk.bisect import TooManyRefused
 from syncd.bulk.classes import set_field, stand_in
 from syncd.bulk.ddl import apply, plan
-from syncd.bulk.hashes import Hasher, Key, KeyReader, key_reader
+from syncd.bulk.hashes import Hasher, Key, KeyReader, is_whole, key_reader, presence_reader
 from syncd.bulk.kinds import Column
 from syncd.bulk.known import Candidates, Known, known
+from syncd.bulk.presence import Judged, absent, remember, remove, unmark
 from syncd.bulk.quarantine import quarantine
 from syncd.bulk.tables import Table, table_of
 from syncd.bulk.upsert import write
@@ -20,20 +22,28 @@ __all__ = [
     "Candidates",
     "Column",
     "Hasher",
+    "Judged",
     "Key",
     "KeyReader",
     "Known",
     "Result",
     "Table",
+    "TooManyRefused",
+    "absent",
     "apply",
+    "is_whole",
     "key_reader",
     "known",
     "plan",
+    "presence_reader",
     "quarantine",
+    "remember",
+    "remove",
     "row_fingerprint",
     "set_field",
     "stand_in",
     "table_of",
+    "unmark",
     "version_of",
     "write",
 ]

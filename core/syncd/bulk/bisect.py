@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Row = TypeVar("Row")
 Outcome = TypeVar("Outcome")
 Refusal = TypeVar("Refusal", bound=Exception)
+
+
+class TooManyRefused(Exception):
+    """More culprits than the search was to look for; what was attempted is to be undone."""
+
+    def __init__(self, count: int, first: Any) -> None:
+        super().__init__(f"{count} refused")
+        self.count = count
+        self.first = first  # the first culprit, as its finder says it
 
 
 def bisect(
@@ -16,6 +25,7 @@ def bisect(
     *,
     refusal: type[Refusal],
     blames: Callable[[Refusal], bool],
+    most: int | None = None,
 ) -> tuple[list[Outcome], list[tuple[Row, Refusal]]]:
     """Attempt `rows`, which were refused together, in halves, until each culprit stands alone.
 
@@ -23,7 +33,11 @@ def bisect(
     rows. `attempt` leaves nothing behind where it raises. Errors that blame no row propagate.
 
     Answers with the outcomes of what was accepted, and each culprit with its error. With k
-    culprits among n rows `attempt` is called at most about ``2 k log2 n`` times.
+    culprits among n > 1 rows `attempt` is called at most ``2 k log2 n`` times, the logarithm being
+    rounded up: a part that is refused is halved, which takes two attempts; each culprit is in one
+    such part of each size, and there are so many sizes.
+
+    Raises: `TooManyRefused` with the first culprit and its error where there are more than `most`.
     """
     accepted: list[Outcome] = []
     culprits: list[tuple[Row, Refusal]] = []
@@ -36,6 +50,8 @@ def bisect(
                 raise
             if len(part) == 1:
                 culprits.append((part[0], error))
+                if most is not None and len(culprits) > most:
+                    raise TooManyRefused(len(culprits), culprits[0]) from None
             else:
                 split(part)
             return True

@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from syncd.bulk.statements import typed
-from syncd.bulk.tables import ACCOUNT, HASH, VERSION, WRITTEN_AT, Table
+from syncd.bulk.tables import ABSENT_AT, ACCOUNT, HASH, VERSION, WRITTEN_AT, Table
 from syncd.errors import ConfigError
 from syncd.sqlstates import repeatable
 
@@ -150,7 +150,9 @@ def _columns(table: Table) -> dict[str, str]:
     account = {ACCOUNT: "text"} if table.per_account else {}
     own = {column.name: column.kind.sql for column in table.columns}
     hashed = {HASH: "bytea"} if table.hashed else {}
-    return {**account, **own, WRITTEN_AT: "timestamp with time zone", VERSION: "bigint", **hashed}
+    moment = "timestamp with time zone"
+    marked = {ABSENT_AT: moment} if table.marks else {}
+    return {**account, **own, WRITTEN_AT: moment, VERSION: "bigint", **hashed, **marked}
 
 
 def _set_lock_timeout(conn: psycopg.Connection[Any], value: str) -> str:

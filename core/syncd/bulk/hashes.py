@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import attrs
 import msgspec
@@ -98,13 +98,35 @@ class KeyReader:
 
     def read(self, records: Sequence[Record]) -> list[Key | None]:
         """Return the keys; `None` for one that cannot be read, or lacks a part."""
+        return [key if is_whole(key) else None for key in self._each(records)]
+
+    def read_all(self, items: Sequence[Any]) -> list[Key | None]:
+        """Return the keys of records and finished objects; `None` for one that cannot be read.
+
+        A part that a record has not is null.
+        """
+        if all(isinstance(item, Record) for item in items):
+            return self._each(items)
+        return [
+            self._each([item])[0] if isinstance(item, Record) else self._of_object(item)
+            for item in items
+        ]
+
+    def _of_object(self, item: Any) -> Key | None:
+        try:
+            parts = zip(self.take(item), self.texts, strict=True)
+        except AttributeError:
+            return None
+        return tuple([str(part) if text and part is not None else part for part, text in parts])
+
+    def _each(self, records: Sequence[Record]) -> list[Key | None]:
         keys: list[Key | None] = [record.key for record in records]
         lacking = [place for place, key in enumerate(keys) if key is None]
         if lacking:
             read = self._read([records[place] for place in lacking])
             for place, key in zip(lacking, read, strict=True):
                 keys[place] = key
-        return [None if key is None or None in key else key for key in keys]
+        return keys
 
     def _read(self, records: Sequence[Record]) -> list[Key | None]:
         decode, take = self.decode, self.take
@@ -131,6 +153,11 @@ class KeyReader:
         return tuple([str(part) if text and part is not None else part for part, text in parts])
 
 
+def is_whole(key: Key | None) -> TypeGuard[Key]:
+    """Say whether a key could be read and lacks no part: only such a one can be a row's."""
+    return key is not None and None not in key
+
+
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -147,10 +174,24 @@ def key_reader(stream: Stream, table: Table) -> KeyReader | None:
         raise ConfigError(where, f"rows of mode {stream.mode} are not compared", "leave it out")
     if stream.volatile:
         raise ConfigError(where, "the bytes hold the volatile fields, too", "say 'values'")
+    return _reader(where, stream, table, instead="say 'values'")
+
+
+def presence_reader(stream: Stream, table: Table) -> KeyReader | None:
+    """Make what reads the keys of all that a stream is handed, where that says what is gone.
+
+    Raises: `ConfigError` where the record class lacks a field of the key.
+    """
+    if stream.on_absent == "keep":
+        return None
+    return _reader(f"{table}: on_absent", stream, table, instead="leave it out")
+
+
+def _reader(where: str, stream: Stream, table: Table, *, instead: str) -> KeyReader:
     paths = [_path(stream.record, name) for name in table.key]
     if missing := [name for name, path in zip(table.key, paths, strict=True) if not path]:
         said = f"{stream.record.__qualname__} has no field for {', '.join(missing)}"
-        raise ConfigError(where, said, "name the field as the column, or say 'values'")
+        raise ConfigError(where, said, f"name the field as the column, or {instead}")
     kinds = {column.name: column.kind.sql for column in table.columns}
     return KeyReader(
         decode=msgspec.json.Decoder(_only(stream.record, paths)).decode,

@@ -23,6 +23,7 @@ _CONTENT = (
     "message",
     "raw",
     "raw_bytes",
+    "raw_hash",
     "version",
     "pass_id",
     "cursor",
@@ -36,15 +37,16 @@ _QUARANTINE = f"""
     INSERT INTO syncd.quarantine AS q (instance, account, stream, record_key, {", ".join(_CONTENT)},
                                        first_seen_at, last_seen_at, repeats)
     SELECT %(instance)s::text, %(account)s::text, r.stream, r.record_key, r.key,
-           r.reason, r.message, r.raw, r.raw_bytes, r.version, %(pass_id)s::bigint, r.cursor,
-           r.parent::jsonb, r.sent_at,
+           r.reason, r.message, r.raw, r.raw_bytes, r.raw_hash, r.version, %(pass_id)s::bigint,
+           r.cursor, r.parent::jsonb, r.sent_at,
            coalesce(r.seen_at, clock.now), coalesce(r.seen_at, clock.now), r.times - 1
     FROM unnest(%(stream)s::text[], %(record_key)s::bytea[], %(key)s::text[], %(reason)s::text[],
                 %(message)s::text[], %(raw)s::bytea[], %(raw_bytes)s::bigint[],
-                %(version)s::bigint[], %(cursor)s::text[], %(parent)s::text[],
-                %(sent_at)s::timestamptz[], %(seen_at)s::timestamptz[], %(times)s::int[])
-         AS r (stream, record_key, key, reason, message, raw, raw_bytes, version, cursor, parent,
-               sent_at, seen_at, times),
+                %(raw_hash)s::bytea[], %(version)s::bigint[], %(cursor)s::text[],
+                %(parent)s::text[], %(sent_at)s::timestamptz[], %(seen_at)s::timestamptz[],
+                %(times)s::int[])
+         AS r (stream, record_key, key, reason, message, raw, raw_bytes, raw_hash, version, cursor,
+               parent, sent_at, seen_at, times),
          (SELECT syncd.clock(%(now)s::timestamptz) AS now) AS clock
     ORDER BY r.stream COLLATE "C", r.record_key
     ON CONFLICT (instance, account, stream, record_key) DO UPDATE SET {_RENEWED},
@@ -93,18 +95,20 @@ def _merged(rejected: Sequence[Rejected]) -> list[dict[str, Any]]:
 
 
 def _row(one: Rejected) -> dict[str, Any]:
-    known_by = one.raw if one.raw is not None else _bytes(one.message)
     fits = one.version is not None and BIGINT_MIN <= one.version <= BIGINT_MAX
+    raw_hash = one.raw_hash
+    if raw_hash is None and one.raw is not None:
+        raw_hash = _digest(one.raw)
+    by_key = None if one.key is None else _digest(_bytes(one.key))
     return {
         "stream": one.stream,
-        "record_key": blake2b(
-            known_by if one.key is None else _bytes(one.key), digest_size=16
-        ).digest(),
+        "record_key": by_key or raw_hash or _digest(_bytes(one.message)),
         "key": None if one.key is None else storable(one.key),
         "reason": one.reason,
         "message": storable(one.message),
         "raw": None if one.raw is None else one.raw[:RAW_MAX_BYTES],
-        "raw_bytes": None if one.raw is None else len(one.raw),
+        "raw_bytes": _size(one),
+        "raw_hash": raw_hash,
         "version": one.version if fits else None,
         "cursor": None if one.cursor is None else storable(one.cursor),
         "parent": _document(one.parent),
@@ -125,6 +129,16 @@ def _document(parent: Mapping[str, Any] | None) -> str | None:
     if encoded is None or len(encoded) > PARENT_MAX_BYTES:
         return None
     return encoded.decode()
+
+
+def _size(one: Rejected) -> int | None:
+    if one.raw_bytes is not None:
+        return one.raw_bytes
+    return None if one.raw is None else len(one.raw)
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
 
 
 def _bytes(text: str) -> bytes:

@@ -42,6 +42,16 @@ def examined(
     return sound, unsound
 
 
+def sendable(
+    cursor: psycopg.Cursor[Any],
+    stage: Sequence[tuple[str, Kind]],
+    rows: Sequence[tuple[Any, ...]],
+) -> list[tuple[Any, ...]]:
+    """Leave out what cannot be sent."""
+    tests = [(name, _test(kind, dumper_of(cursor, kind))) for name, kind in stage]
+    return [row for row in rows if _fault(tests, row) is None]
+
+
 def _test(kind: Kind, dump: Callable[[Any], Any]) -> Callable[[Any], None]:
     """Make the function that raises for a value that cannot be sent."""
 

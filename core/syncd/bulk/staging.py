@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeAlias, cast
 
@@ -129,6 +130,22 @@ def _array(kind: Kind, dump: Callable[[Any], Buffer], values: Sequence[Any]) -> 
             add(_LENGTH(len(data)))
             add(data)
     return _Array(b"".join(parts))
+
+
+@contextmanager
+def savepoint(conn: psycopg.Connection[Any]) -> Iterator[None]:
+    """Undo what was done inside if it fails, and nothing else.
+
+    By hand, because `Connection.transaction` would commit where it is the outermost one.
+    """
+    conn.execute("SAVEPOINT syncd_bulk", prepare=False)
+    try:
+        yield
+    except (*UNSENDABLE, psycopg.Error):
+        if not conn.broken:
+            conn.execute("ROLLBACK TO syncd_bulk; RELEASE syncd_bulk", prepare=False)
+        raise
+    conn.execute("RELEASE syncd_bulk", prepare=False)
 
 
 def _only(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:

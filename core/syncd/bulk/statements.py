@@ -24,7 +24,7 @@ import attrs
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from syncd.bulk.kinds import Kind, kind_of
-from syncd.bulk.tables import ACCOUNT, HASH, VERSION, WRITTEN_AT, Table
+from syncd.bulk.tables import ABSENT_AT, ACCOUNT, HASH, VERSION, WRITTEN_AT, Table
 
 ORDER = "_syncd_order"
 
@@ -68,14 +68,14 @@ class HashLook:
 @lru_cache(maxsize=1024)
 def hash_look_of(table: Table) -> HashLook:
     """Answer the statement that compares hashes with those of the rows of these keys."""
-    kinds = {column.name: column.kind for column in table.columns}
-    keys = ((name, kinds[name]) for name in table.key)
-    stage = ((ORDER, kind_of(int, None)), *keys, (HASH, kind_of(bytes, None)))
+    stage = ((ORDER, kind_of(int, None)), *key_kinds(table), (HASH, kind_of(bytes, None)))
     query = _HASH_LOOK.format(
-        stage=_staged(table, stage, arrays=True),
-        order=_name(ORDER),
-        hash=_name(HASH),
-        table=_table(table),
+        stage=staged(table, stage, arrays=True),
+        order=escaped(ORDER),
+        hash=escaped(HASH),
+        absent=SQL(", t.{}").format(escaped(ABSENT_AT)) if table.marks else SQL(""),
+        marked=SQL(" OR t.{} IS NOT NULL").format(escaped(ABSENT_AT)) if table.marks else SQL(""),
+        table=qualified(table),
         match=_match(table),
     )
     return HashLook(stage, query.as_string())
@@ -94,17 +94,17 @@ def statements_of(table: Table, *, guarded: bool) -> Statements:
     stage = ((ORDER, number), *columns, (VERSION, number), *hashed)
     # Stable, so that pg_stat_statements sees one statement; short, whatever the stream's name.
     name = f"syncd_{blake2b(str(table).encode(), digest_size=8).hexdigest()}"
-    declared = _listed(SQL("{} {}").format(_name(n), typed(k.stage)) for n, k in stage)
-    temporary = SQL("pg_temp.{}").format(_name(name))
+    declared = listed(SQL("{} {}").format(escaped(n), typed(k.stage)) for n, k in stage)
+    temporary = SQL("pg_temp.{}").format(escaped(name))
     # For one use, compiling the comparison takes longer than running it: jit off, from the estimate
     # for some 9,000 rows on.
     create = SQL(
         "SET LOCAL jit = off; CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DROP; TRUNCATE {}"
-    ).format(_name(name), declared, temporary)
-    arrays = SQL("MATERIALIZED ({})").format(_staged(table, stage, arrays=True))
+    ).format(escaped(name), declared, temporary)
+    arrays = SQL("MATERIALIZED ({})").format(staged(table, stage, arrays=True))
     # To read the temporary table twice is cheaper than to keep a copy of what was read.
     copied = SQL("NOT MATERIALIZED ({} FROM {})").format(
-        _staged(table, stage, arrays=False), temporary
+        staged(table, stage, arrays=False), temporary
     )
     return Statements(
         stage=stage,
@@ -117,23 +117,29 @@ def statements_of(table: Table, *, guarded: bool) -> Statements:
     )
 
 
-def _staged(table: Table, stage: Sequence[tuple[str, Kind]], *, arrays: bool) -> Composed:
+def key_kinds(table: Table) -> tuple[tuple[str, Kind], ...]:
+    """Answer the columns of the key, but for the account, with their kinds."""
+    kinds = {column.name: column.kind for column in table.columns}
+    return tuple((name, kinds[name]) for name in table.key)
+
+
+def staged(table: Table, stage: Sequence[tuple[str, Kind]], *, arrays: bool) -> Composed:
     """Select the staged rows with the table's types, from arrays or from the temporary table.
 
     Several `unnest` in the SELECT list go in step; in FROM they cost twice as much.
     """
     columns: list[Composable] = []
     for place, (name, kind) in enumerate(stage):
-        value: Composable = _name(name)
+        value: Composable = escaped(name)
         if arrays:
             array = SQL(f"unnest(%(s{place})b::{{}}[])")
             value = array.format(typed(kind.stage))
         if kind.cast:
             value = SQL("({})::{}").format(value, typed(kind.sql))
-        columns.append(SQL("{} AS {}").format(value, _name(name)))
+        columns.append(SQL("{} AS {}").format(value, escaped(name)))
     if table.per_account:
-        columns.append(SQL("%(account)s::text AS {}").format(_name(ACCOUNT)))
-    return SQL("SELECT {}").format(_listed(columns))
+        columns.append(SQL("%(account)s::text AS {}").format(escaped(ACCOUNT)))
+    return SQL("SELECT {}").format(listed(columns))
 
 
 _APPEND = SQL(
@@ -151,8 +157,8 @@ _SEEN = SQL(
 
 _HASH_LOOK = SQL(
     "WITH stage AS MATERIALIZED ({stage}) SELECT coalesce(array_agg(stage.{order}) "
-    "FILTER (WHERE t.{hash} IS DISTINCT FROM stage.{hash}), '{{}}'), count(t.there) "
-    "FROM stage LEFT JOIN LATERAL (SELECT t.{hash}, true AS there FROM {table} AS t "
+    "FILTER (WHERE t.{hash} IS DISTINCT FROM stage.{hash}{marked}), '{{}}'), count(t.there) "
+    "FROM stage LEFT JOIN LATERAL (SELECT t.{hash}{absent}, true AS there FROM {table} AS t "
     "WHERE {match} OFFSET 0) AS t ON true"
 )
 
@@ -189,24 +195,24 @@ def _write(table: Table, staged: Composed, *, guarded: bool, fresh: bool = False
         *system_columns(table),
     ]
     parts: dict[str, Composable] = {
-        "table": _table(table),
-        "columns": _listed(map(_name, [*columns, WRITTEN_AT])),
+        "table": qualified(table),
+        "columns": listed(map(escaped, [*columns, WRITTEN_AT])),
         "selected": SQL("{}, (SELECT syncd.clock(%(now)s::timestamptz))").format(
-            _listed(_of("stage", name) for name in columns)
+            listed(column_of("stage", name) for name in columns)
         ),
     }
     if table.mode == "append":
         return _APPEND.format(stage=staged, **parts)
     parts |= {
-        "order": _name(ORDER),
-        "key": _listed(map(_name, table.primary_key)),
+        "order": escaped(ORDER),
+        "key": listed(map(escaped, table.primary_key)),
         "conflict": _conflict(table, guarded=guarded),
     }
     if fresh:
         return _FRESH.format(stage=staged, **parts)
     return _WRITE.format(
         seen=_seen(table, staged, guarded=guarded),
-        returned=_listed(_of("t", name) for name in table.primary_key),
+        returned=listed(column_of("t", name) for name in table.primary_key),
         match=_match(table),
         **parts,
     )
@@ -224,15 +230,15 @@ def _look(table: Table, staged: Composed, *, guarded: bool) -> Composed:
 
 
 def _seen(table: Table, staged: Composed, *, guarded: bool) -> Composed:
-    older = SQL("stage.{0} < t.{0}").format(_name(VERSION))
+    older = SQL("stage.{0} < t.{0}").format(escaped(VERSION))
     same = SQL("NOT ({})").format(_distinct(table, "stage", guarded=guarded))
     return _SEEN.format(
         stage=staged,
-        order=_name(ORDER),
-        version=_name(VERSION),
+        order=escaped(ORDER),
+        version=escaped(VERSION),
         same=SQL("true") if table.mode == "insert-only" else same,
         stale=older if guarded else SQL("false"),
-        table=_table(table),
+        table=qualified(table),
         match=_match(table),
     )
 
@@ -241,9 +247,10 @@ def _conflict(table: Table, *, guarded: bool) -> Composed:
     if table.mode == "insert-only":
         return SQL("DO NOTHING").format()
     renewed = [*table.data, *system_columns(table), WRITTEN_AT]
-    newer = SQL(" AND excluded.{0} >= t.{0}").format(_name(VERSION))
+    newer = SQL(" AND excluded.{0} >= t.{0}").format(escaped(VERSION))
+    unmarked = [SQL("{} = NULL").format(escaped(ABSENT_AT))] if table.marks else []
     return SQL("DO UPDATE SET {} WHERE ({}){}").format(
-        _listed(SQL("{0} = excluded.{0}").format(_name(name)) for name in renewed),
+        listed([*(SQL("{0} = excluded.{0}").format(escaped(n)) for n in renewed), *unmarked]),
         _distinct(table, "excluded", guarded=guarded),
         newer if guarded else SQL(""),
     )
@@ -256,8 +263,8 @@ def _distinct(table: Table, other: LiteralString, *, guarded: bool) -> Composed:
     """
     differs = [
         SQL("ROW({}) IS DISTINCT FROM ROW({})").format(
-            _listed(_of("t", name) for name in compared),
-            _listed(_of(other, name) for name in compared),
+            listed(column_of("t", name) for name in compared),
+            listed(column_of(other, name) for name in compared),
         )
         for compared in [[*table.compared, *(() if guarded else (VERSION,))]]
         if compared
@@ -266,29 +273,31 @@ def _distinct(table: Table, other: LiteralString, *, guarded: bool) -> Composed:
         mark = SQL("substr({}, 1, {})")
         differs.append(
             SQL("{} IS NOT NULL AND {} IS DISTINCT FROM {}").format(
-                _of(other, HASH),
-                mark.format(_of("t", HASH), HASH_MARK_BYTES),
-                mark.format(_of(other, HASH), HASH_MARK_BYTES),
+                column_of(other, HASH),
+                mark.format(column_of("t", HASH), HASH_MARK_BYTES),
+                mark.format(column_of(other, HASH), HASH_MARK_BYTES),
             )
         )
+    if table.marks:  # it was gone, and has come back
+        differs.append(SQL("{} IS NOT NULL").format(column_of("t", ABSENT_AT)))
     return SQL(" OR ").join(differs) if differs else SQL("false").format()
 
 
 def _match(table: Table) -> Composed:
-    pairs = [SQL("t.{0} = stage.{0}").format(_name(name)) for name in table.primary_key]
+    pairs = [SQL("t.{0} = stage.{0}").format(escaped(name)) for name in table.primary_key]
     return SQL(" AND ").join(pairs)
 
 
-def _table(table: Table) -> Composed:
-    return SQL("{}.{}").format(_name(table.schema), _name(table.name))
+def qualified(table: Table) -> Composed:
+    return SQL("{}.{}").format(escaped(table.schema), escaped(table.name))
 
 
-def _name(name: str) -> Identifier:
+def escaped(name: str) -> Identifier:
     return Identifier(name.replace("%", "%%"))  # psycopg looks for parameters in names too
 
 
-def _of(relation: LiteralString, name: str) -> Composed:
-    return SQL("{}.{}").format(SQL(relation), _name(name))
+def column_of(relation: LiteralString, name: str) -> Composed:
+    return SQL("{}.{}").format(SQL(relation), escaped(name))
 
 
 def typed(sql: str) -> SQL:
@@ -296,5 +305,5 @@ def typed(sql: str) -> SQL:
     return SQL(sql)  # one of `kinds`, never a plugin's own text
 
 
-def _listed(parts: Iterable[Composable]) -> Composed:
+def listed(parts: Iterable[Composable]) -> Composed:
     return SQL(", ").join(parts)

@@ -13,12 +13,13 @@ from syncd.bulk.columns import NAME_MAX_BYTES, TableColumn, Values, columns_of, 
 from syncd.bulk.kinds import kind_of
 from syncd.bulk.versions import VersionOf, version_of
 from syncd.errors import ConfigError
-from syncd.model import Stream, WriteMode
+from syncd.model import OnAbsent, Stream, WriteMode
 
 ACCOUNT = "account_id"
 WRITTEN_AT = "_syncd_written_at"
 VERSION = "_syncd_version"
 HASH = "_syncd_hash"
+ABSENT_AT = "_syncd_absent_at"
 
 
 @attrs.frozen
@@ -35,7 +36,8 @@ class Table:
 
     `columns` are those of the row class, in its order; `key` are names of columns. Before them
     stands `account_id` where `per_account`, behind them the system columns `_syncd_written_at`,
-    `_syncd_version` and, where `hashed`, `_syncd_hash`. `volatile` are columns that are not
+    `_syncd_version`, where `hashed`, `_syncd_hash` and, where rows of records that are gone are
+    marked, `_syncd_absent_at`. `volatile` are columns that are not
     compared. `values` takes a row object's values off it, in the order of `columns`;
     `key_of` takes the key off those: one value, or a tuple. `version` is `version_of` the stream.
 
@@ -53,6 +55,7 @@ class Table:
     indexes: tuple[Index, ...]
     volatile: frozenset[str]
     hashed: bool
+    on_absent: OnAbsent
     values: Values = attrs.field(eq=False, repr=False)
     key_of: Callable[[tuple[Any, ...]], Any] = attrs.field(eq=False, repr=False)
     version: VersionOf = attrs.field(eq=False, repr=False)
@@ -64,6 +67,11 @@ class Table:
     def primary_key(self) -> tuple[str, ...]:
         """The key as the table has it; empty where rows are only appended."""
         return (ACCOUNT, *self.key) if self.per_account and self.key else self.key
+
+    @property
+    def marks(self) -> bool:
+        """Whether rows of records that are gone are marked."""
+        return self.on_absent == "mark"
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -96,6 +104,13 @@ def table_of(instance_name: str, stream: Stream) -> Table:
     if volatile & set(key):
         said = f"a part of the key is volatile: {', '.join(sorted(volatile & set(key)))}"
         raise ConfigError(where, said, "name fields that say nothing about which row it is")
+    redacted = [field.replace(".", "_") for field in stream.redact]
+    if kept := [name for name in key for each in redacted if f"{name}_".startswith(f"{each}_")]:
+        said = f"a part of the key is to be redacted: {', '.join(kept)}"
+        raise ConfigError(where, said, "a record in quarantine is known by its key")
+    if stream.on_absent != "keep" and stream.mode != "upsert":
+        said = f"rows of mode {stream.mode} are there once for all, and on_absent is not 'keep'"
+        raise ConfigError(where, said, "leave it out, or say mode 'upsert'")
     indexes = [
         _index(stream.name, tuple(_column_named(where, stream, name, known) for name in names))
         for names in stream.indexes
@@ -110,6 +125,7 @@ def table_of(instance_name: str, stream: Stream) -> Table:
         indexes=tuple(dict.fromkeys(indexes)),
         volatile=frozenset(volatile),
         hashed=stream.mode == "upsert" and stream.shortcut != "off",
+        on_absent=stream.on_absent,
         values=values_of(columns),
         key_of=itemgetter(*(list(known).index(name) for name in key) if key else (0,)),
         version=version_of(stream),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,9 +20,16 @@ from syncd.bulk.batch import (
     rejection,
     staged_columns,
 )
-from syncd.bulk.bisect import bisect
+from syncd.bulk.bisect import TooManyRefused, bisect
 from syncd.bulk.refusals import blames_a_row, examined, refusal
-from syncd.bulk.staging import UNSENDABLE, Columns, encoded, run_from_arrays, run_from_copy
+from syncd.bulk.staging import (
+    UNSENDABLE,
+    Columns,
+    encoded,
+    run_from_arrays,
+    run_from_copy,
+    savepoint,
+)
 from syncd.bulk.statements import Statements, statements_of
 from syncd.bulk.tables import Table
 from syncd.errors import Rejected
@@ -38,7 +44,8 @@ def write(conn: psycopg.Connection[Any], table: Table, batch: Batch) -> Result:
     Rows that cannot be stored are rejected with reason ``key`` (missing), ``dump`` (cannot be sent,
     or not be read back) or ``refused`` (by the table, for what they hold); the others are written.
 
-    Raises: any other psycopg error, unchanged; the transaction is then to be rolled back.
+    Raises: any other psycopg error, unchanged, and `TooManyRefused` with the first `Rejected` where
+    the table refuses more than `refused_max` rows; the transaction is then to be rolled back.
     """
     job = _Job(conn, table, batch, statements_of(table, guarded=batch.guarded))
     among, rejected = candidates(table, batch)
@@ -98,7 +105,7 @@ def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
     """Write rows of distinct keys, in the order given, or leave nothing behind."""
     stage = job.statements.stage
     columns = encoded(stage, staged_columns(job.table, rows))
-    with _savepoint(job.conn), job.cursor() as cursor:
+    with savepoint(job.conn), job.cursor() as cursor:
         if len(rows) < job.batch.copy_from_rows:
             *written, overtaken = _run_from_arrays(job, cursor, columns)
         elif job.batch.fresh and job.table.mode == "upsert":
@@ -107,22 +114,6 @@ def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
             *written, overtaken = _run_from_copy(job, cursor, columns, fresh=False)
         looked_at = _look(job, cursor, columns, overtaken) if overtaken else Written()
     return Written(*written) + looked_at
-
-
-@contextmanager
-def _savepoint(conn: psycopg.Connection[Any]) -> Iterator[None]:
-    """Undo what was done inside if it fails, and nothing else.
-
-    By hand, because `Connection.transaction` would commit where it is the outermost one.
-    """
-    conn.execute("SAVEPOINT syncd_bulk", prepare=False)
-    try:
-        yield
-    except (*UNSENDABLE, psycopg.Error):
-        if not conn.broken:
-            conn.execute("ROLLBACK TO syncd_bulk; RELEASE syncd_bulk", prepare=False)
-        raise
-    conn.execute("RELEASE syncd_bulk", prepare=False)
 
 
 def _run_from_copy(
@@ -175,9 +166,15 @@ def _look(
 def _bisected(job: _Job, among: Sequence[Candidate]) -> tuple[Written, list[Rejected]]:
     """Write what the table accepts of rows that it has refused as a whole."""
     winners, losers = decided(job.table, among)
-    accepted, culprits = bisect(
-        winners, partial(_attempt, job), refusal=psycopg.Error, blames=blames_a_row
-    )
+    attempt, most = partial(_attempt, job), job.batch.refused_max
+    try:
+        accepted, culprits = bisect(
+            winners, attempt, refusal=psycopg.Error, blames=blames_a_row, most=most
+        )
+    except TooManyRefused as many:
+        row, error = many.first
+        many.first = job.rejection(row, "refused", refusal(error))
+        raise
     rejected = [job.rejection(row, "refused", refusal(error)) for row, error in culprits]
     gone = {row.key for row, _ in culprits}
     # Whoever lost against a culprit is written after all, if it can be.

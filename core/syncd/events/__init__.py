@@ -28,6 +28,7 @@ from syncd.events.jobs import (
     RoundStarted,
 )
 from syncd.events.pages import (
+    AbsenceRefused,
     BatchCommitted,
     BatchHalved,
     CursorFailed,
@@ -35,6 +36,7 @@ from syncd.events.pages import (
     PageFetched,
     RecordsQuarantined,
     RequestRetried,
+    RowsAbsent,
 )
 from syncd.events.process import (
     ConfigRejected,
@@ -63,6 +65,7 @@ from syncd.events.runs import (
 )
 
 __all__ = [
+    "AbsenceRefused",
     "BatchCommitted",
     "BatchHalved",
     "CommitLost",
@@ -98,6 +101,7 @@ __all__ = [
     "RoundFinished",
     "RoundSkipped",
     "RoundStarted",
+    "RowsAbsent",
     "RunFinished",
     "RunProgress",
     "RunStarted",

@@ -97,3 +97,26 @@ class LimitLocked(Event):
     quota: str
     seconds: float
     announced: bool  # by Retry-After; else our own backoff
+
+
+@attrs.frozen
+class RowsAbsent(Event):
+    """Records are gone upstream; their rows were marked or deleted, as their stream says."""
+
+    name = "rows.absent"
+    partition: str
+    stream: str
+    action: str  # mark or delete
+    count: int
+    rows: int  # there were, marked ones not counted
+
+
+@attrs.frozen
+class AbsenceRefused(Event):
+    """Nobody was judged by a complete full pass, or it would have cost too many rows."""
+
+    name = "absence.refused"
+    level = "warning"
+    partition: str
+    stream: str
+    reason: str

@@ -109,6 +109,10 @@ class Client:
         self._in_flight = 0
         self._latency_seconds: float | None = None
 
+    def mask(self, text: str) -> str:
+        """Return a text without the secrets of this account."""
+        return masked(text, self._secrets)
+
     async def __aenter__(self) -> Self:
         return self
 

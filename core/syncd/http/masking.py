@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import parse_qsl, quote, quote_plus
@@ -63,7 +64,7 @@ def excerpt(content: bytes, secrets: Sequence[str]) -> str:
 
 
 def _forms(value: str) -> set[str]:
-    """Spell a header's value as it may come back: whole, its credential alone, quoted, decoded."""
+    """Say how a header's value may come back: whole, its credential alone, quoted, decoded."""
     pieces = value.split()
     words = {value} | {
         piece
@@ -72,9 +73,13 @@ def _forms(value: str) -> set[str]:
     }
     if pieces and pieces[0].lower() == "basic":
         words |= _basic(pieces[-1])
-    return {
-        form for word in words if word for form in (word, quote(word, safe=""), quote_plus(word))
-    }
+    return {form for word in words if word for form in _spelled(word)}
+
+
+def _spelled(word: str) -> tuple[str, ...]:
+    """Spell a word plainly, as a part of an address, and as JSON may have it."""
+    told = json.dumps(word)[1:-1]
+    return word, quote(word, safe=""), quote_plus(word), told, told.replace("/", "\\/")
 
 
 def _basic(credential: str) -> set[str]:

@@ -12,6 +12,7 @@ from syncd.model.configured import (
 from syncd.model.declared import (
     Connector,
     Feed,
+    OnAbsent,
     Paging,
     Quota,
     Rate,
@@ -58,6 +59,7 @@ __all__ = [
     "Http",
     "Instance",
     "Mode",
+    "OnAbsent",
     "Page",
     "Paging",
     "Partition",

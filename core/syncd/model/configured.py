@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 
@@ -35,12 +35,18 @@ class Slice:
     """A part of an account's feed that is leased and walked by itself.
 
     `name` is ``""`` for the whole feed. `settings` (JSON) shape its requests. A higher `priority`
-    is claimed earlier, by that many seconds.
+    is claimed earlier, by that many seconds. Only a slice that `covers` all records of the account
+    can tell that one of them is gone: by default the one without a name.
     """
 
     name: str = ""
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     priority: int = 0
+    covers: Literal["all", "part"] = attrs.field()
+
+    @covers.default
+    def _covers(self) -> Literal["all", "part"]:
+        return "part" if self.name else "all"
 
 
 @attrs.frozen

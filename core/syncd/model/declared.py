@@ -9,6 +9,7 @@ import attrs
 
 WriteMode = Literal["upsert", "insert-only", "append"]
 Shortcut = Literal["raw", "values", "off"]
+OnAbsent = Literal["keep", "mark", "delete"]
 Paging = Literal["chain", "numbered"]
 
 
@@ -88,6 +89,15 @@ class Stream:
     the volatile ones); ``"raw"``, by its bytes, so that it is not even decoded, where one record
     makes at most one row, none volatile, and the key's fields stand in `record` under the names of
     the columns they become (``domain.id`` for ``domain_id``); ``"off"``, not at all.
+
+    `on_absent` says what becomes of rows whose records the upstream no longer has: ``"keep"``;
+    ``"mark"``, the moment stands in `_syncd_absent_at` until the record is back; ``"delete"``. Only
+    full passes that ended complete tell, of slices that cover all; page numbers and cursors that
+    last (an offset) tell only by two such passes in a row. `record` must then have the key's fields
+    as for ``"raw"``, and no transform may change the key.
+
+    `redact` names fields of the record as it comes (``owner.email``, through arrays too) whose
+    values are kept out of quarantine: of its bytes, and of what is said of them.
     """
 
     name: str
@@ -100,6 +110,8 @@ class Stream:
     indexes: tuple[tuple[str, ...], ...] = ()
     volatile: tuple[str, ...] = ()
     shortcut: Shortcut = "values"
+    on_absent: OnAbsent = "keep"
+    redact: tuple[str, ...] = ()
 
     @property
     def row_class(self) -> type[Any]:
@@ -135,6 +147,11 @@ class Feed:
     safety_lag_seconds: float = 60.0
     conditional: bool = False
     lasting_cursors: bool = False
+
+    @property
+    def shifts(self) -> bool:
+        """Return whether a record may be passed over because others moved while pages were read."""
+        return self.paging == "numbered" or self.lasting_cursors
 
     @property
     def resumable_seconds(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from syncd.model import JSON, Cursor, Mode, Pass
 from syncd.nodes import Look, Node
 from syncd.progress import Anew, OpenPass, PassEnded, Wanted, ended_pass, failed_pass
 from syncd.sqlstates import repeatable
+from syncd.store import absences
 from syncd.store.hops import Connection
 from syncd.store.leases import Lease, fence, fence_alone
 from syncd.store.statements import load
@@ -85,9 +86,13 @@ def begin(
     wanted: Wanted,
     nodes: Sequence[Node],
     until: datetime,
+    collecting: Collection[str] = (),
     now: datetime | None = None,
 ) -> ActivePass:
-    """Begin a pass: set an open one aside, open the first cursors, take over debt that is due."""
+    """Begin a pass: set an open one aside, open the first cursors, take over debt that is due.
+
+    `collecting` names the streams of which it notes the keys of all that it is handed.
+    """
     fence(connection, lease)
     since = None if answered.mode == "full" else anew.since
     connection.execute(_SQL["supersede"], {"partition": lease.partition_id, "now": now})
@@ -106,6 +111,7 @@ def begin(
     ).fetchone()
     assert row is not None
     open_cursors(connection, row["id"], nodes)
+    absences.begin(connection, lease.partition_id, row["id"], collecting)
     debt = {"partition": lease.partition_id, "pass": row["id"], "now": now}
     connection.execute(_SQL["take_debt"], debt)
     connection.execute(_SQL["set_run_pass"], {"run": lease.run_id, "pass": row["id"]})

@@ -1,0 +1,114 @@
+"""One item that fails for ever is debt; the others stay current, pass after pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from database import connect
+from ticket_desk import Desk, Office
+
+POISON, ITEMS = 350, 700
+DEADLINE_SECONDS = 120.0
+
+
+@pytest.mark.parametrize("fault", ["garbled", "broken", "rotten"])
+async def test_six_hundred_and_ninety_nine_stay_current(dsn: str, fault: str) -> None:
+    desk = Desk({0: (range(1, 351), 1), 1: (range(351, ITEMS + 1), None)})
+    with trio.fail_after(DEADLINE_SECONDS):
+        async with desk.serve() as base_url:
+            there = Office(dsn, desk, base_url)
+            await every_pass_brings_the_others(there, fault)
+            desk.edition += 1
+            heal(desk)
+
+            (result,) = await there.run("north")
+
+    assert result.verdict == "complete"
+    assert len(current(dsn, desk.edition)) == ITEMS
+    assert frontier(dsn, "failed") == 0
+
+
+async def every_pass_brings_the_others(there: Office, fault: str) -> None:
+    desk, watermarks = there.desk, []
+    spoil(desk, fault)
+    for edition in (1, 2):
+        desk.edition = edition
+        before = desk.asked.copy()
+        (waiting,) = await there.run("north", wait_seconds=0.1)
+        assert waiting.verdict in {"waiting", "unavailable"}, waiting
+        assert ids_but(there.dsn, edition) == set()
+        grow_old(there.dsn)
+
+        (partial,) = await there.run("north", wait_seconds=0.1)
+
+        assert partial.verdict == "partial", partial
+        assert "1 of 700 items failed" in partial.message
+        assert ids_but(there.dsn, edition) == set()
+        others = [n for key, n in (desk.asked - before).items() if str(POISON) not in key]
+        assert max(others) == 1, "nobody else is asked again"
+        watermarks.append(select(there.dsn, "SELECT watermark FROM syncd.partition"))
+    assert watermarks[0] < watermarks[1]
+    assert frontier(there.dsn, "failed") == 1
+    let_debt_be_due(there.dsn)
+
+
+def spoil(desk: Desk, fault: str) -> None:
+    match fault:
+        case "garbled":
+            desk.garbled = {POISON}
+        case "broken":
+            desk.broken = {POISON}
+        case _:
+            desk.messages[POISON] = [{"id": "none"}] * 30
+
+
+def heal(desk: Desk) -> None:
+    desk.garbled, desk.broken = set(), set()
+    desk.messages.clear()
+
+
+def current(dsn: str, edition: int) -> set[int]:
+    """Return the tickets whose rows are of this edition."""
+    with connect(dsn) as connection:
+        rows = connection.execute("SELECT id, subject FROM desk.tickets").fetchall()
+    new = " new" * (edition - 1)
+    return {row["id"] for row in rows if row["subject"] == f"north's {row['id']}{new}"}
+
+
+def ids_but(dsn: str, edition: int) -> set[int]:
+    """Return which tickets are not current, but for the one that fails."""
+    return set(range(1, ITEMS + 1)) - {POISON} - current(dsn, edition)
+
+
+def select(dsn: str, query: str) -> Any:
+    with connect(dsn) as connection:
+        row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    (value,) = row.values()
+    return value
+
+
+def frontier(dsn: str, state: str) -> int:
+    query = f"SELECT count(DISTINCT cursor_key) FROM syncd.frontier WHERE state = '{state}'"
+    return int(select(dsn, query))
+
+
+def grow_old(dsn: str) -> None:
+    """Let two hours pass for the item that fails: it was tried all the while."""
+    _do(
+        dsn,
+        "UPDATE syncd.frontier SET attempts = 5, failing_since = failing_since - interval '2 h',"
+        " not_before = '-infinity' WHERE state = 'open' AND attempts > 0",
+    )
+
+
+def let_debt_be_due(dsn: str) -> None:
+    _do(dsn, "UPDATE syncd.frontier SET not_before = '-infinity' WHERE state = 'failed'")
+
+
+def _do(dsn: str, statement: str) -> None:
+    with connect(dsn) as connection:
+        connection.execute(statement.encode())
+        connection.commit()
