@@ -213,12 +213,10 @@ class _Building:
             slices=slices,
         )
         work = self._work(pipeline)
-        order = Order(self.job.name, self._mode(feed), self._interval(), target, verify=self.verify)
+        order = Order(self.job.name, self._mode(feed), self._interval(), target, self.verify)
         return {
             ids[part.name]: Share(
-                Partition(instance.name, self.account.name, feed.name, part),
-                work,
-                attrs.evolve(order, covers_all=part.covers == "all"),
+                Partition(instance.name, self.account.name, feed.name, part), work, order
             )
             for part in slices
         }

@@ -43,5 +43,4 @@ class Order:
     mode: Mode
     interval_seconds: float  # until the next run of a partition whose pass ended
     target: Target
-    covers_all: bool = False  # the slice holds all of its account: its passes tell what is gone
     verify: bool = False  # take nothing for granted: every page is fetched, every row compared
