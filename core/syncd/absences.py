@@ -55,7 +55,8 @@ class Absences:
 
     @classmethod
     def of(cls, work: Work, order: Order, lease: Lease) -> Absences:
-        tables = judged_tables(order.target.tables) if order.covers_all else {}
+        whole = lease.partition.slice.covers == "all"
+        tables = judged_tables(order.target.tables) if whole else {}
         shifts = work.pipeline.feed.shifts
         return cls(work.hops, work.emit, work.draining, lease, tables, shifts)
 

@@ -44,5 +44,4 @@ class Order:
     job: str
     mode: Mode
     target: Target
-    covers_all: bool = False  # the slice holds all of its account: its passes tell what is gone
     verify: bool = False  # take nothing for granted: every page is fetched, every row compared

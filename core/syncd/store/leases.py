@@ -106,6 +106,8 @@ def claim(
 
 def _lease(row: dict[str, Any]) -> Lease:
     where = Slice(row["slice"], row["slice_settings"], row["priority"])
+    if row["covers"] is not None:
+        where = attrs.evolve(where, covers=row["covers"])
     return Lease(
         partition_id=row["id"],
         epoch=row["epoch"],

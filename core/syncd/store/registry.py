@@ -53,6 +53,7 @@ def register_partitions(
             **whose,
             "names": names,
             "settings": [msgspec.json.encode(each.settings).decode() for each in slices],
+            "covers": [part.covers for part in slices],
             "priorities": [each.priority for each in slices],
             "now": now,
         },

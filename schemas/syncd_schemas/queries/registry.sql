@@ -17,16 +17,17 @@ SELECT name, state, parked_reason FROM syncd.account WHERE instance = %(instance
 
 -- name: register_partitions
 -- Make an account's slices of a feed known; a new one is due at once.
-INSERT INTO syncd.partition (instance, account, feed, slice, slice_settings, priority, due_at, claim_at)
-SELECT %(instance)s, %(account)s, %(feed)s, s.name, s.settings::jsonb, s.priority, syncd.clock(%(now)s),
+INSERT INTO syncd.partition (instance, account, feed, slice, slice_settings, covers, priority, due_at, claim_at)
+SELECT %(instance)s, %(account)s, %(feed)s, s.name, s.settings::jsonb, s.covers, s.priority, syncd.clock(%(now)s),
        syncd.clock(%(now)s) - make_interval(secs => s.priority)
-FROM unnest(%(names)s::text[], %(settings)s::text[], %(priorities)s::int[]) AS s (name, settings, priority)
+FROM unnest(%(names)s::text[], %(settings)s::text[], %(covers)s::text[], %(priorities)s::int[])
+     AS s (name, settings, covers, priority)
 ORDER BY s.name
 ON CONFLICT (instance, account, feed, slice) DO UPDATE
-SET slice_settings = excluded.slice_settings, priority = excluded.priority,
+SET slice_settings = excluded.slice_settings, covers = excluded.covers, priority = excluded.priority,
     claim_at = partition.due_at - make_interval(secs => excluded.priority)
-WHERE (partition.slice_settings, partition.priority)
-      IS DISTINCT FROM (excluded.slice_settings, excluded.priority);
+WHERE (partition.slice_settings, partition.covers, partition.priority)
+      IS DISTINCT FROM (excluded.slice_settings, excluded.covers, excluded.priority);
 
 -- name: partition_ids
 -- The numbers of an account's slices.

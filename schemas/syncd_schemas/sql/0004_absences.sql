@@ -20,3 +20,6 @@ COMMENT ON COLUMN syncd.seen.key IS 'hash_record_extended() of the record''s key
 ALTER TABLE syncd.quarantine ADD COLUMN raw_hash bytea CHECK (length(raw_hash) = 16);
 COMMENT ON COLUMN syncd.quarantine.raw IS 'The record as it came, its first 64 KiB, without what its stream redacts; empty where that could not be told.';
 COMMENT ON COLUMN syncd.quarantine.raw_hash IS 'blake2b-128 of the record as it came.';
+
+ALTER TABLE syncd.partition ADD COLUMN covers text CHECK (covers IN ('all', 'part'));
+COMMENT ON COLUMN syncd.partition.covers IS 'all: a full pass tells which records of the account are gone; part: it does not. Empty: as its name says, all without one.';
