@@ -25,8 +25,9 @@ import trio
 from syncd.daemon import Process
 from syncd.embedded.place import make_home
 from syncd.errors import ConfigError, StoreUnavailable, Unavailable
-from syncd.jobs import Result, run_job
+from syncd.jobs import run_job
 from syncd.store.hops import Connection
+from syncd.verdicts import Result
 
 INSTANCE: Final = "cars"
 JOB: Final = "cars"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Literal
 
 import attrs
 import trio
@@ -14,28 +12,20 @@ from syncd.building import expand, note_hindrance, outfitted, parked_message
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import (
-    CommitUnknown,
     CursorExpired,
-    LeaseLost,
     PluginError,
     SourceError,
     StoreError,
     StoreUnavailable,
-    SyncdError,
-    Throttled,
-    Unavailable,
 )
 from syncd.events import LeaseWaiting
 from syncd.model import Mode, Partition
-from syncd.progress import Broke, Drained, OnlyWaiting, PassEnded
-from syncd.rounds import BY_DEFAULT, Judged, Thresholds, judge
+from syncd.progress import Broke
+from syncd.rounds import Judged
 from syncd.run import GIVE_BACK_SECONDS, Finished, claim, run_partition
 from syncd.store import leases, rounds
+from syncd.verdicts import Result, Verdict, judged, verdict_of, verdict_on
 from syncd.work import Order, Work
-
-Verdict = Literal[
-    "complete", "partial", "waiting", "drained", "held", "throttled", "unavailable", "failed"
-]
 
 LOOK_AGAIN_SECONDS = 0.5  # between two looks at a lease that another process holds
 TELL_AGAIN_SECONDS = 5.0  # between two words about it
@@ -49,66 +39,6 @@ class Share:
     partition: Partition
     work: Work
     order: Order
-
-
-@attrs.frozen
-class Result:
-    """What became of one partition."""
-
-    partition: str
-    verdict: Verdict
-    message: str
-    finished: Finished | None  # its last run; `None` where it was never claimed
-
-
-def judged(results: Sequence[Result], thresholds: Thresholds = BY_DEFAULT) -> Judged:
-    """Say how a job's run ended, by the share of its partitions that are complete."""
-    ended = judge(Counter(result.verdict for result in results), thresholds)
-    if any(result.verdict == "drained" for result in results):
-        return attrs.evolve(ended, status="cancelled")
-    return ended
-
-
-def exit_code(results: Sequence[Result], thresholds: Thresholds = BY_DEFAULT) -> int:
-    """Return the exit code of a job's run: of a failure, the worst cause speaks."""
-    match judged(results, thresholds).status:
-        case "complete":
-            return 0
-        case "partial":
-            return 3
-        case "cancelled" if all(result.verdict != "failed" for result in results):
-            return 75
-    verdicts = {result.verdict for result in results}
-    for code, those in ((1, {"failed"}), (69, {"unavailable"}), (75, {"held", "throttled"})):
-        if verdicts & those:
-            return code
-    return 1
-
-
-def verdict_of(finished: Finished) -> Verdict | None:
-    """Return what a run's end means for its partition; `None`: it is to be claimed again."""
-    match finished.ended:
-        case PassEnded(status=status):
-            return status
-        case OnlyWaiting():
-            return "waiting"
-        case Drained():
-            return "drained"
-        case Broke(error=LeaseLost() | CommitUnknown() | CursorExpired()):
-            return None
-        case Broke(error=error):
-            return verdict_on(error)
-
-
-def verdict_on(error: SyncdError) -> Verdict:
-    """Return what an error means for a partition in this job run."""
-    match error:
-        case Throttled():
-            return "throttled"
-        case Unavailable() | StoreUnavailable():
-            return "unavailable"
-        case _:
-            return "failed"
 
 
 async def run_job(

@@ -35,6 +35,7 @@ class Redaction:
         """Return the same without these values; bytes that cannot be read are not kept."""
         if not self.paths:
             return one
+        one = attrs.evolve(one, parent=None)  # nobody makes anything of the rest any more
         if one.raw is None:
             return attrs.evolve(one, message=WITHHELD)
         one = attrs.evolve(one, raw_bytes=len(one.raw), raw_hash=digest(one.raw))

@@ -22,6 +22,7 @@ from syncd.errors import Rejected
 from syncd.model import Cursor, Page, Record, Stream, Written
 from syncd.nodes import Node, Walked
 from syncd.records import RecordMaker
+from syncd.redaction import digest
 from syncd.store import quarantined
 from syncd.store.hops import Connection, Hops
 from syncd.store.quarantined import SetAside
@@ -58,6 +59,8 @@ def impossible(record: SetAside) -> str | None:
     if record.raw_bytes is not None and record.raw_bytes > len(record.raw):
         kept = RAW_MAX_BYTES // 1024
         return f"only the first {kept} KiB of its {record.raw_bytes:,} bytes were kept"
+    if record.raw_hash is not None and record.raw_hash != digest(record.raw):
+        return "a part of its bytes was taken out before they were kept"
     if record.parent is None:
         return "what its surroundings gave it was not kept"
     return None

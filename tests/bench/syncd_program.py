@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from syncd import config, jobs
+from syncd import config, jobs, verdicts
 from syncd.daemon import Process, Root
 from syncd.events import BatchCommitted, Event, PageFetched
 from syncd.observe import Observer
@@ -55,7 +55,7 @@ def main(file: Path, told: Path) -> int:
     observer.listen(noting.note)
     (job,) = settings.jobs.values()
 
-    async def run(process: Process) -> list[jobs.Result]:
+    async def run(process: Process) -> list[verdicts.Result]:
         return await jobs.run_job(process, job, mode="full", wait_seconds=WAIT_SECONDS)
 
     results = trio.run(Root(settings, plugins, observer).run, run)
@@ -63,7 +63,7 @@ def main(file: Path, told: Path) -> int:
         print(f"{result.partition}: {result.verdict}; {result.message}", file=sys.stderr)
     own = noting.last_commit - noting.first_request
     told.write_text(json.dumps({"own_seconds": own, "counts": noting.counts}))
-    return jobs.exit_code(results)
+    return verdicts.exit_code(results)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from syncd.config import Log, parse, structure
 from syncd.daemon import Stopped
 from syncd.errors import InvalidConfig, Problem, SyncdError
 from syncd.events import Event
-from syncd.jobs import Result
 from syncd.observe import Redaction
+from syncd.verdicts import Result
 
 CARS = "cars.cars"
 

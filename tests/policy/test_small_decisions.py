@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from syncd.clock import DatabaseClock
 from syncd.daemon import pool_size
-from syncd.jobs import Result, Verdict, exit_code
 from syncd.model import Page
 from syncd.rounds import Thresholds
 from syncd.store.registry import Life
 from syncd.tally import Meter, Tally, progress
+from syncd.verdicts import Result, Verdict, exit_code
 
 NOW = datetime(2026, 11, 22, 1, 30, tzinfo=UTC)
 

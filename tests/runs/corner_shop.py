@@ -36,10 +36,11 @@ from syncd import (
 from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
 from syncd.events import BatchCommitted, Event
-from syncd.jobs import Result, run_job
+from syncd.jobs import run_job
 from syncd.model import Written
 from syncd.observe import Observer
 from syncd.plugins import Plugins
+from syncd.verdicts import Result
 from syncd_cars.simulator_serving import serve
 
 DEADLINE_SECONDS = 30.0

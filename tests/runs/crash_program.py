@@ -25,7 +25,7 @@ import sightings
 import trio
 from traps import Step, Trap
 
-from syncd import config, faults, jobs, serving
+from syncd import config, faults, jobs, serving, verdicts
 from syncd.daemon import Process, Root, Stopped
 from syncd.observe import Observer
 from syncd.plugins import Plugins
@@ -74,11 +74,11 @@ class Engine:
         plugins = Plugins({name: known[name] for name in raw.plugins})
         return cls(config.structure(raw, plugins.connectors, environment={}), plugins)
 
-    async def run(self, *, wait_seconds: float, observer: Observer) -> list[jobs.Result]:
+    async def run(self, *, wait_seconds: float, observer: Observer) -> list[verdicts.Result]:
         """Run its one job once."""
         (job,) = self.settings.jobs.values()
 
-        async def main(process: Process) -> list[jobs.Result]:
+        async def main(process: Process) -> list[verdicts.Result]:
             return await jobs.run_job(process, job, mode=job.mode, wait_seconds=wait_seconds)
 
         return await Root(self.settings, self.plugins, observer).run(main)
@@ -115,7 +115,7 @@ def main(folder: Path) -> int:
     said = [{"verdict": each.verdict, "message": each.message} for each in results]
     print(msgspec.json.encode(said).decode(), flush=True)
     (job,) = engine.settings.jobs.values()
-    return jobs.exit_code(results, job.thresholds)
+    return verdicts.exit_code(results, job.thresholds)
 
 
 def spring(trapped: Trapped, folder: Path, observer: Observer) -> None:

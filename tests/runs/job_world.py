@@ -21,10 +21,11 @@ from starlette.types import Receive, Scope, Send
 from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
 from syncd.events import Event
-from syncd.jobs import Result, run_job
+from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.observe import Observer
 from syncd.plugins import Plugins
+from syncd.verdicts import Result
 from syncd_cars.simulator import Inventory, Simulator
 from syncd_cars.simulator_answers import JSON, Reply
 from syncd_cars.simulator_counts import LogEntry

@@ -23,8 +23,8 @@ from crash_program import Engine, Order, Trapped
 from traps import Step
 
 from syncd.events import Event
-from syncd.jobs import Result
 from syncd.observe import Observer
+from syncd.verdicts import Result
 
 T = TypeVar("T")
 

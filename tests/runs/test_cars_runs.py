@@ -25,9 +25,9 @@ from syncd.events import (
     RunStarted,
 )
 from syncd.frontier import Frontier, Numbered
-from syncd.jobs import exit_code
 from syncd.model import Cursor, Page, Transform
 from syncd.nodes import Node, Walked
+from syncd.verdicts import exit_code
 from syncd_cars import plugin
 from syncd_cars.simulator import Fault, FaultKind
 

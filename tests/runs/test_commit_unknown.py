@@ -34,9 +34,9 @@ from syncd import bulk, faults
 from syncd.embedded import throwaway
 from syncd.embedded.server import THROWAWAY
 from syncd.events import CommitLost, Event, RunFinished, RunStarted
-from syncd.jobs import Result
 from syncd.store import leases
 from syncd.store.migrations import migrate
+from syncd.verdicts import Result
 
 SHAPE = Shape(cars=400, per_page=50, requests_per_second=20)
 THE_BATCH = 2  # the one whose COMMIT is lost: pages stand before it, and pages follow

@@ -23,8 +23,8 @@ from upstream import Shape, Upstream, serving, true_rows
 
 from syncd import faults
 from syncd.events import BatchCommitted, DbRecovered, DbUnavailable, Event
-from syncd.jobs import Result
 from syncd.store.hops import Timeouts, connection_options
+from syncd.verdicts import Result
 
 SHAPE = Shape(cars=600, per_page=50, requests_per_second=15)
 BACK_SECONDS = 30.0

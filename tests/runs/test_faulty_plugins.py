@@ -18,9 +18,10 @@ from syncd import asking, config, threads
 from syncd.daemon import Process, Root
 from syncd.errors import PluginError
 from syncd.events import CursorFailed, DrainStarted, Event, RunFinished, ThreadAbandoned
-from syncd.jobs import Result, exit_code, run_job
+from syncd.jobs import run_job
 from syncd.observe import Observer
 from syncd.plugins import Plugins
+from syncd.verdicts import Result, exit_code
 
 SECONDS = 0.5  # instead of minutes, for what must be back by then
 

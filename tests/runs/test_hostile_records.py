@@ -13,7 +13,7 @@ from test_absent_rows import census
 
 from syncd import Column
 from syncd.events import CursorFailed, RecordsQuarantined
-from syncd.jobs import exit_code
+from syncd.verdicts import exit_code
 
 GOOD = [person(1), person(2)]
 

@@ -25,9 +25,9 @@ from syncd.events import (
     RunStarted,
 )
 from syncd.http import Client
-from syncd.jobs import Result, exit_code
 from syncd.store import parking
 from syncd.store.hops import Connection
+from syncd.verdicts import Result, exit_code
 from syncd_cars import plugin
 from syncd_cars.simulator import Fault, FaultKind
 from syncd_cars.simulator_serving import serve

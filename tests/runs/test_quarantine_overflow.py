@@ -14,7 +14,7 @@ from test_absent_rows import census
 from ticket_desk import Desk, Office
 
 from syncd.events import BatchCommitted, CursorFailed, PartitionParked, RecordsQuarantined
-from syncd.jobs import Result, exit_code
+from syncd.verdicts import Result, exit_code
 
 CARS, PER_PAGE = 300, 50
 BAD_PAGE = 3

@@ -28,8 +28,8 @@ from syncd.daemon import Process, Root
 from syncd.embedded import EmbeddedServer
 from syncd.embedded.serving import serving
 from syncd.events import Event, RunFinished
-from syncd.jobs import Result
 from syncd.store.hops import Hops
+from syncd.verdicts import Result
 
 REAL_RATE = "the real feed allows about 1 request/s"
 

@@ -20,7 +20,8 @@ from syncd.config.values import did_you_mean
 from syncd.daemon import Process, Root
 from syncd.errors import SyncdError
 from syncd.events import Event, RunFinished
-from syncd.jobs import Result, run_job
+from syncd.jobs import run_job
+from syncd.verdicts import Result
 
 
 @attrs.frozen

@@ -11,8 +11,8 @@ from syncd.cli import ending
 from syncd.cli.columns import table
 from syncd.errors import SyncdError
 from syncd.events import RunFinished
-from syncd.jobs import Result, Verdict, exit_code, judged
 from syncd.rounds import BY_DEFAULT, Thresholds
+from syncd.verdicts import Result, Verdict, exit_code, judged
 
 COUNTS: Final = (
     "records",

@@ -25,6 +25,7 @@ class SetAside:
     stream: str
     raw: bytes | None
     raw_bytes: int | None
+    raw_hash: bytes | None  # of the record as it came, where it is known
     version: int | None
     parent: Mapping[str, Any] | None
     sent_at: datetime | None

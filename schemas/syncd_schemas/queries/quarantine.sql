@@ -29,7 +29,7 @@ SELECT coalesce(max(id), 0) AS id FROM syncd.quarantine;
 
 -- name: following
 -- The next records behind a number, in the order in which they were first set aside.
-SELECT id, instance, account, stream, raw, raw_bytes, version, parent, sent_at, repeats
+SELECT id, instance, account, stream, raw, raw_bytes, raw_hash, version, parent, sent_at, repeats
 FROM syncd.quarantine
 WHERE instance LIKE %(instance)s AND account LIKE %(account)s AND stream LIKE %(stream)s
   AND reason LIKE %(reason)s AND (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s::bigint[]))
