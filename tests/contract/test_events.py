@@ -102,7 +102,8 @@ def test_events_are_declared_in_the_catalogue_only() -> None:
         )
     }
 
-    assert declared == {"syncd.events"}
+    topics = ("database", "jobs", "pages", "process", "runs")
+    assert declared == {f"syncd.events.{topic}" for topic in topics}
 
 
 def test_no_event_is_named_that_is_not_in_the_catalogue() -> None:
