@@ -71,7 +71,9 @@ def validator() -> jsonschema.protocols.Validator:
 
 
 def test_every_event_has_a_name_of_its_own_and_a_level() -> None:
-    kinds = Event.__subclasses__()
+    # attrs makes a class with slots in place of the one that was written, which goes with the next
+    # collection.
+    kinds = [kind for kind in Event.__subclasses__() if "__attrs_attrs__" in vars(kind)]
 
     assert len({kind.name for kind in kinds}) == len(kinds) > 15
     assert [kind.name for kind in kinds if not re.fullmatch(r"[a-z]+\.[a-z]+", kind.name)] == []
@@ -97,9 +99,7 @@ def test_events_are_declared_in_the_catalogue_only() -> None:
         for node in source.nodes(ast.ClassDef)
         for base in node.bases
         if ast.unparse(base).rpartition(".")[2] == "Event"
-        and (
-            source.imported.get("Event") == "syncd.events.Event" or source.module == "syncd.events"
-        )
+        and source.imported.get("Event") == "syncd.events.event.Event"
     }
 
     topics = ("database", "jobs", "pages", "process", "runs")

@@ -52,6 +52,7 @@ from syncd.threads import Threads
 P = ParamSpec("P")
 T = TypeVar("T")
 
+LEASE_SECONDS = 900.0  # its keeper wakes each third of it, through all the months
 BEGAN_AT = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
 
 VIRTUAL = """
@@ -206,7 +207,7 @@ class World:
             emit=emit,
             hops=cast("Hops", InlineHops(one)),
             keeper=LeaseKeeper(
-                cast("Hops", InlineHops(other)), lease_seconds=30.0, clock=clock, emit=emit
+                cast("Hops", InlineHops(other)), lease_seconds=LEASE_SECONDS, clock=clock, emit=emit
             ),
             clock=clock,
             limiters=Limiters(random=Random(number)),

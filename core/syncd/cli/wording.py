@@ -114,7 +114,7 @@ def _of_the_loop(event: events.LoopStalled | events.LoopResumed | events.Process
         case events.LoopResumed():
             return f"it moves again: {event.task} had blocked for {event.seconds} s"
         case events.ProcessCut():
-            return f"{event.reason}; the process is ended\n{event.stacks}"
+            return f"{event.reason}; the process is ended; {' | '.join(event.stacks.splitlines())}"
 
 
 def _of_a_run(event: events.RunStarted | events.RunFinished) -> str:
