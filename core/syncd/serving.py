@@ -28,12 +28,24 @@ async def serve(process: Process, reload: Reload) -> None:
 
     Raises: what opening the first configuration raises.
     """
-    async with trio.open_nursery() as beside:
+    watching = trio.CancelScope()
+    receiver = trio.open_signal_receiver(signal.SIGHUP)  # first: an early one must not end us
+    with receiver as hangups:
         async with trio.open_nursery() as generations:
-            first = await generations.start(_generation, process)
+            current = await generations.start(_generation, process)
             process.emit(DaemonReady(len(process.config.jobs)))
-            beside.start_soon(_watch_hangups, process, reload, generations, first)
-        beside.cancel_scope.cancel()
+            generations.start_soon(_cancel_when_draining, process, watching)
+            with watching:
+                async for _ in hangups:
+                    try:
+                        current = await _renewed(process, reload, generations, current)
+                    except SyncdError as error:
+                        process.emit(ConfigRejected(str(error)))
+
+
+async def _cancel_when_draining(process: Process, scope: trio.CancelScope) -> None:
+    await process.draining.wait()
+    scope.cancel()
 
 
 async def _generation(
@@ -48,17 +60,6 @@ async def _generation(
         scheduler = Scheduler(process, outfits)
         task_status.started(scheduler)
         await process.supervisor.keep("scheduler", scheduler.run)
-
-
-async def _watch_hangups(
-    process: Process, reload: Reload, generations: trio.Nursery, current: Scheduler
-) -> None:
-    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
-        async for _ in hangups:
-            try:
-                current = await _renewed(process, reload, generations, current)
-            except SyncdError as error:
-                process.emit(ConfigRejected(str(error)))
 
 
 async def _renewed(
