@@ -94,7 +94,7 @@ class FaultProxy:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Listen, again and again on the same port."""
         async with trio.open_nursery() as links:
             while True:
@@ -169,6 +169,6 @@ async def faulty(dsn: str) -> AsyncIterator[FaultProxy]:
     server = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
     proxy = FaultProxy(dsn, server={"port": "5432"} | server)
     async with trio.open_nursery() as nursery:
-        await nursery.start(proxy.run)
+        await nursery.start(proxy._listen)
         yield proxy
         nursery.cancel_scope.cancel()
