@@ -100,13 +100,17 @@ tests: $(EQUIPPED)
 	$(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
 	    --cov --junitxml=$(RESULTS)/tests.xml
 
-# The embedded server has its own tests; what the command line prints is the same over any server.
+# What depends on the server's release: every statement, locks and plans. The embedded server has its
+# own tests, and what runs over any server alike has run by then.
+SERVED := tests/store $(patsubst %,tests/runs/test_%.py,absent_rows chains_and_accounts \
+    commit_unknown conditional_requests fencing operator_replay operator_state races serve \
+    unchanged_records)
+
 over-server: $(EQUIPPED)
 	$(PY) tests/servers/over_server.py --missing $(RESULTS)/missing.txt -- \
 	    $(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
 	    --junitxml=$(RESULTS)/over-server.xml -m 'not own_server' \
-	    --ignore=tests/store/test_embedded.py --ignore=tests/runs/test_cli.py \
-	    --ignore=tests/runs/test_demo.py tests/store tests/runs
+	    --ignore=tests/store/test_embedded.py $(SERVED)
 
 # What hops, leases and bulk writes leave in a session that others share. Left out is what looks at
 # or ends its backends, which are the pooler's, and what holds more of them than it has.
