@@ -24,14 +24,14 @@ async def test_two_months_have_each_round_once_and_on_its_grid(
 ) -> None:
     world = World(dsn, 'every = "12h"')
     async with trio.open_nursery() as nursery:
-        scheduler = await nursery.start(lambda **k: world.daemon(look_seconds=3600.0, **k))
+        scheduler = await nursery.start(lambda **k: world.daemon(look_seconds=2 * HOUR, **k))
         await days(60)
         scheduler.retire()
 
     started = [at for at, _ in world.told(RoundStarted)]
     assert len(started) == 2 * 60
     late = [(at - BEGAN_AT).total_seconds() % (12 * HOUR) for at in started]
-    assert max(late) <= 3600.0, "as late as a look may be, and not later with every round"
+    assert max(late) <= 2 * HOUR, "as late as a look may be, and not later with every round"
     assert {event.status for _, event in world.told(RoundFinished)} == {"complete"}
     assert len(world.stalls.fetched) == 2 * len(started)
 
