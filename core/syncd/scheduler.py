@@ -96,12 +96,12 @@ class Scheduler:
         return self._retired or self._process.draining.is_set()
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for a run to end, for a drain, or for the next look."""
-        self._changed = trio.Event()
+        """Wait for a run to end (or note that one has since the last pause), a drain, a look."""
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as waiting:
                 for event in (self._changed, self._process.draining):
                     waiting.start_soon(_cancel_at, event, waiting.cancel_scope)
+        self._changed = trio.Event()
 
     async def _register(self) -> None:
         now = self._process.clock.now()
