@@ -43,7 +43,7 @@ from syncd.plugins import Plugins
 from syncd.verdicts import Result
 from syncd_cars.simulator_serving import serve
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 @attrs.frozen

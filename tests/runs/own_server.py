@@ -29,7 +29,7 @@ from syncd.store.migrations import migrate
 
 Mode = Literal["fast", "immediate"]
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 # SIGTERM for a server that does not catch signals yet: its shell lets it ignore SIGINT until then.
 KEEPER = '"$@" & server=$!; read -r line; kill -TERM $server; kill -INT $server; wait $server'
 STOPS: Mapping[Mode, signal.Signals] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}

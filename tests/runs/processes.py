@@ -28,7 +28,7 @@ from syncd.verdicts import Result
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 30.0  # of anything a test waits for: many times what it takes
+DEADLINE_SECONDS = 60.0  # of anything a test waits for: many times what it takes
 LOOK_SECONDS = 0.01
 
 

@@ -34,7 +34,7 @@ from syncd.store import leases
 from syncd.store.hops import Connection
 from syncd.store.migrations import migrate
 
-DEADLINE_SECONDS = 40.0
+DEADLINE_SECONDS = 90.0
 TEN = [[1, 2, 3, 4], [5, 6, 7], [8, 9, 10]]
 NUMBERED = {"paging": "numbered"}
 

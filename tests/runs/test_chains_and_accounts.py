@@ -14,7 +14,7 @@ from syncd.events import BatchCommitted, CursorFailed, PartitionParked
 from syncd.model import Written
 from syncd.store import parking
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 THREE_PAGES: dict[int, tuple[Sequence[int], int | None]] = {
     0: ([1, 2, 3], 1),

@@ -18,7 +18,7 @@ from traps import Step
 from syncd import faults
 from syncd.events import PageFetched, RunFinished
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 TEN = [[f"{page}{letter}" for letter in "abc"] for page in range(1, 11)]
 

@@ -10,7 +10,7 @@ from database import connect
 from ticket_desk import Desk, Office
 
 POISON = 35
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 240.0
 
 
 @pytest.mark.parametrize(

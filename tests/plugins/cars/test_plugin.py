@@ -40,7 +40,7 @@ from syncd_cars.simulator_serving import serve
 KEY = "an-invented-key"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 WHOLE = Partition("cars", "default", "cars")
-DEADLINE_SECONDS = 15
+DEADLINE_SECONDS = 60
 
 
 def settings_of(**changed: Any) -> Settings:
