@@ -46,9 +46,7 @@ class Supervisor:
             failure = await self._failure(task)
             if failure is None:
                 return
-            now = trio.current_time()
-            recent = [at for at in self._failed_at if now - at < self._policy.storm_seconds]
-            self._failed_at = [*recent, now]
+            now = self._counted()
             next_ = decided(
                 self._policy,
                 history,
@@ -68,14 +66,19 @@ class Supervisor:
 
         Raises: `TaskGivenUp` where too much fails at once.
         """
-        now = trio.current_time()
+        self._counted()
         policy = self._policy
-        recent = [at for at in self._failed_at if now - at < policy.storm_seconds]
-        self._failed_at = [*recent, now]
         self._emit(TaskFailed(name, said(failure)))
         if len(self._failed_at) >= policy.storm_failures:
             reason = f"tasks failed {len(self._failed_at)} times in {policy.storm_seconds:.0f} s"
             raise TaskGivenUp(f"{name}: {reason}: {said(failure)}") from failure
+
+    def _counted(self) -> float:
+        """Count a failure, among those of the last storm's length; answer with its moment."""
+        now = trio.current_time()
+        recent = [at for at in self._failed_at if now - at < self._policy.storm_seconds]
+        self._failed_at = [*recent, now]
+        return now
 
     async def _failure(self, task: Callable[[], Awaitable[None]]) -> Exception | None:
         """Run a task once; return what it failed with."""

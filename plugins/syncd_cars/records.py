@@ -2,8 +2,8 @@
 
 Any reference object may be null or absent, `engine` may be junk text, `lot` a number or a string,
 prices a number or ``{"value": ..}``: what is merely untidy becomes null, what has no key is refused
-by the table's key and set aside with its reason. Records are Structs, which decode five times as
-fast as attrs classes; rows are attrs classes.
+by the table's key and set aside with its reason. Records are Structs: nested as they are, they
+decode five times as fast as attrs classes. Rows are attrs classes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from syncd.errors import ConfigError, StoreUnavailable
-from syncd.events import Event, TaskRestarted
+from syncd.events import Event, TaskFailed, TaskRestarted
 from syncd.restarts import GiveUp, History, Policy, Restart, decided
 from syncd.supervision import Supervisor, TaskGivenUp
 
@@ -145,6 +145,23 @@ async def test_failures_of_different_tasks_count_together(autojump_clock: MockCl
         async with trio.open_nursery() as nursery:
             for number in range(3):
                 nursery.start_soon(both.keep, f"task {number}", task)
+
+
+async def test_what_is_not_begun_again_counts_too_and_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    events: list[Event] = []
+    both = supervisor(events, attrs.evolve(Policy(), storm_failures=3))
+
+    both.note("run of a", ValueError("one"))
+    await trio.sleep(Policy().storm_seconds)  # a storm ago: it counts no more
+    both.note("run of b", ValueError("two"))
+    both.note("run of c", ValueError("three"))
+    with pytest.raises(TaskGivenUp, match="run of d: tasks failed 3 times"):
+        both.note("run of d", ValueError("four"))
+
+    failed = [event.task for event in events if isinstance(event, TaskFailed)]
+    assert failed == ["run of a", "run of b", "run of c", "run of d"]
 
 
 async def test_an_end_is_no_failure(autojump_clock: MockClock) -> None:

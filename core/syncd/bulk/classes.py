@@ -1,7 +1,8 @@
 """The classes that records are decoded into: attrs classes and msgspec Structs. Pure.
 
-msgspec fills a Struct four to five times as fast as an attrs class of the same fields (a record of
-29: 2 us for 8), so an attrs class whose objects nobody but the bulk writer sees has a stand-in.
+msgspec fills a Struct faster than an attrs class: a flat record of 29 fields in 4.8 us for 6.8,
+nested ones with unions in a fifth of the time (core/DESIGN.md, section 12). So an attrs class whose
+objects nobody but the bulk writer sees has a stand-in.
 """
 
 from __future__ import annotations
