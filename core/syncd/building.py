@@ -17,6 +17,7 @@ from syncd.events import PartitionParked, TableChanged
 from syncd.http import Client
 from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
 from syncd.plugins import Pipeline
+from syncd.progress import Bounds
 from syncd.store import leases, registry
 from syncd.work import Order, Work
 
@@ -29,10 +30,12 @@ class Place:
     work: Work
     target: Target
 
-    def order(self, job: Job, *, mode: Mode, verify: bool = False) -> Order:
+    def order(
+        self, job: Job, *, mode: Mode, verify: bool = False, bounds: Bounds | None = None
+    ) -> Order:
         """Say what a job wants here; a feed that can only be walked in full is."""
         incremental = self.work.pipeline.feed.incremental
-        return Order(job.name, mode if incremental else "full", self.target, verify)
+        return Order(job.name, mode if incremental else "full", self.target, verify, bounds)
 
 
 @attrs.frozen

@@ -30,7 +30,8 @@ SEED = int(os.environ.get("SYNCD_CHAOS_SEED", "0")) or Random().randrange(1, 10*
 STRIKES_EVERY_SECONDS = 2.0
 STOPPED_SECONDS = 4.0  # twice the lease: others take over
 CUT_OFF_SECONDS = 3.0
-QUIET_SECONDS = 120.0  # until everything is as it should be: leases, backoffs and rounds pass
+# Until everything is as it should be: leases and backoffs pass, and two rounds of all stores.
+QUIET_SECONDS = 120.0 + 0.5 * STORES
 
 # A commit of a run that history knows as lost would be that of a zombie.
 AUDIT = """
