@@ -73,21 +73,13 @@ async def outfitted(
         yield Outfit(job, instance, places, parked)
 
 
-async def expand(process: Process, place: Place) -> dict[int, Partition]:
-    """Ask a place for its slices, and make them known; answer with the partitions by id.
+async def expand(process: Process, place: Place) -> list[Partition]:
+    """Ask a place for its slices; answer with its partitions.
 
     Raises: `SourceError` where the plugin's look-ups fail, `PluginError` where it breaks.
     """
     slices = await _slices(process, place)
-    whole = place.whole
-    ids = await process.hops.run(
-        registry.register_partitions,
-        whole.instance,
-        account=whole.account,
-        feed=whole.feed,
-        slices=slices,
-    )
-    return {ids[part.name]: attrs.evolve(whole, slice=part) for part in slices}
+    return [attrs.evolve(place.whole, slice=part) for part in slices]
 
 
 async def note_hindrance(process: Process, place: Place, error: SyncdError) -> None:

@@ -23,7 +23,7 @@ from syncd.model import Mode, Partition
 from syncd.progress import Bounds, Broke
 from syncd.rounds import Judged, Trigger
 from syncd.run import GIVE_BACK_SECONDS, Finished, claim, run_partition
-from syncd.store import leases, rounds
+from syncd.store import leases, registry, rounds
 from syncd.verdicts import Result, Verdict, judged, verdict_of, verdict_on
 from syncd.work import Order, Work
 
@@ -60,7 +60,7 @@ async def run_job(
     Raises: what the plugin's lifespan and the database raise before the first run.
     """
     async with outfitted(process, job, patience_seconds=wait_seconds) as outfit:
-        shares: dict[int, Share] = {}
+        shares: list[Share] = []
         hindered: dict[str, Result] = {}  # by account: one word for each
         for (account, _), place in outfit.places.items():
             if account in hindered or (bounds and not place.work.pipeline.feed.incremental):
@@ -77,9 +77,11 @@ async def run_job(
                 hindered[account] = Result(where, verdict_on(error), str(error), None)
                 continue
             order = place.order(job, mode=mode, verify=verify, bounds=bounds)
-            shares |= {n: Share(part, place.work, order) for n, part in found.items()}
+            shares += [Share(part, place.work, order) for part in found]
+        parts = [share.partition for share in shares]
+        ids = await process.hops.run(registry.register_partitions, parts)
         trigger: Trigger = "backfill" if bounds else "run"
-        partitions = _Partitions(process, job, shares, wait_seconds)
+        partitions = _Partitions(process, job, dict(zip(ids, shares, strict=True)), wait_seconds)
         return await _round(process, job, partitions, [*hindered.values()], trigger)
 
 

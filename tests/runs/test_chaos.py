@@ -48,6 +48,19 @@ AUDIT = """
 """
 
 
+# What an operator would ask when it does not go on.
+STANDS = (
+    "SELECT * FROM syncd.job",
+    "SELECT * FROM syncd.round ORDER BY id DESC LIMIT 3",
+    """SELECT verdict, count(*) FROM syncd.turn t JOIN syncd.round r ON r.id = t.round_id
+       WHERE r.status = 'running' GROUP BY verdict""",
+    """SELECT state, job, token IS NULL AS free, due_at < syncd.clock() AS due, count(*),
+              min(due_at), max(lease_until), max(failures), min(last_error)
+       FROM syncd.partition GROUP BY 1, 2, 3, 4""",
+    "SELECT name, state FROM syncd.account WHERE state <> 'ready' LIMIT 3",
+)
+
+
 @pytest.fixture
 def server() -> Iterator[OwnServer]:
     with own_server({"fsync": "off", "max_connections": "80"}) as running:
@@ -125,7 +138,9 @@ class Arena:
 
     def said(self) -> str:
         told = [program.said()[-1500:] for program in (*self.alive, *self.drained)]
-        return f"seed {SEED}, struck: {' '.join(self.struck)}\n" + "\n---\n".join(told)
+        stands = "\n".join(str(facts.rows(self.dsn, question)) for question in STANDS)
+        struck = " ".join(self.struck)
+        return f"seed {SEED}, struck: {struck}\n{stands}\n" + "\n---\n".join(told)
 
 
 def stored(dsn: str) -> set[tuple[str, int, int]]:
