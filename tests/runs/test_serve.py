@@ -175,7 +175,7 @@ async def test_jobs_are_paused_triggered_and_cancelled_through_the_database(
             lambda: facts.rows(dsn, "SELECT 1 FROM syncd.pass WHERE state = 'open' AND pages > 0"),
             told=daemon.said,
         )
-        facts.execute(dsn, "UPDATE syncd.job SET cancelled = true")
+        facts.execute(dsn, "UPDATE syncd.job SET cancelled = true, state = 'paused'")
         *_, cut = await finished(dsn, begun + 1, told=daemon)
 
         assert (cut["id"], cut["status"]) == (running[0]["id"], "cancelled")
