@@ -141,7 +141,7 @@ bench-peers: $(EQUIPPED)  ## measure syncd beside dlt, installed in .venv-peers
 	$(PY) tests/bench/run.py --set peers --resume $(ARGS)
 
 test-chaos: $(EQUIPPED)  ## kill, stop and cut off eight daemons for three minutes
-	SYNCD_CHAOS_SECONDS=180 SYNCD_CHAOS_DAEMONS=8 SYNCD_CHAOS_STORES=1000 \
+	SYNCD_CHAOS_SECONDS=180 SYNCD_CHAOS_DAEMONS=8 SYNCD_CHAOS_STORES=1000 SYNCD_CHAOS_LEASE_SECONDS=5 \
 	    $(PY) -m pytest --quiet -p no:cacheprovider tests/runs/test_chaos.py $(ARGS)
 
 soak: $(EQUIPPED)  ## run syncd at full rate for 20 minutes, and see that nothing grows

@@ -27,8 +27,10 @@ DAEMONS = int(os.environ.get("SYNCD_CHAOS_DAEMONS", "3"))
 STORES = int(os.environ.get("SYNCD_CHAOS_STORES", "24"))
 SEED = int(os.environ.get("SYNCD_CHAOS_SEED", "0")) or Random().randrange(1, 10**6)
 
+LEASE_SECONDS = float(os.environ.get("SYNCD_CHAOS_LEASE_SECONDS", "2"))
+
 STRIKES_EVERY_SECONDS = 2.0
-STOPPED_SECONDS = 4.0  # twice the lease: others take over
+STOPPED_SECONDS = 2 * LEASE_SECONDS  # others take over
 CUT_OFF_SECONDS = 3.0
 # Until everything is as it should be: leases and backoffs pass, and two rounds of all stores.
 QUIET_SECONDS = 120.0 + 0.5 * STORES
@@ -77,7 +79,9 @@ class Arena:
     programs: Programs
     config: Path
     random: Random
+    nursery: trio.Nursery
     alive: list[Program] = attrs.field(factory=list)
+    stopped: list[Program] = attrs.field(factory=list)
     drained: list[Program] = attrs.field(factory=list)
     struck: list[str] = attrs.field(factory=list)
 
@@ -99,6 +103,8 @@ class Arena:
         await strike()
 
     def _victim(self) -> Program:
+        if len(self.alive) == 1:
+            self.start_one()  # one at least is left to take over
         return self.random.choice(self.alive)
 
     async def kill(self) -> None:
@@ -108,10 +114,18 @@ class Arena:
         self.start_one()
 
     async def stop(self) -> None:
+        """Stop one while the attack goes on: nothing else befalls it until it goes on, too."""
         victim = self._victim()
         victim.send(signal.SIGSTOP)
+        self.alive.remove(victim)
+        self.stopped.append(victim)
+        self.nursery.start_soon(self._let_go_on, victim)
+
+    async def _let_go_on(self, victim: Program) -> None:
         await trio.sleep(STOPPED_SECONDS)
         victim.send(signal.SIGCONT)
+        self.stopped.remove(victim)
+        self.alive.append(victim)
 
     async def drain(self) -> None:
         victim = self._victim()
@@ -159,19 +173,21 @@ async def test_after_every_blow_the_tables_are_what_the_upstream_is(
     mall.pause_seconds = 0.02
     random = Random(SEED)
     async with mall.serve() as url, faulty(dsn) as proxy:
+        lease = f"{LEASE_SECONDS:g}s"
         config = configuration(
-            tmp_path, proxy.dsn, url, stores=list(mall.sold), lease="2s", job='every = "2s"'
+            tmp_path, proxy.dsn, url, stores=list(mall.sold), lease=lease, job='every = "2s"'
         )
-        arena = Arena(server, dsn, proxy, programs, config, random)
-        for _ in range(DAEMONS):
-            arena.start_one()
-        await seen("the first rows", lambda: _there(dsn), told=arena.said)
-        over_at = trio.current_time() + SECONDS
-        while trio.current_time() < over_at:
-            for store in random.sample(sorted(mall.sold), k=max(1, STORES // 10)):
-                mall.sold[store] += 1
-            await arena.strike()
-            await trio.sleep(STRIKES_EVERY_SECONDS)  # the pace of the attack
+        async with trio.open_nursery() as nursery:  # until the last one that was stopped goes on
+            arena = Arena(server, dsn, proxy, programs, config, random, nursery)
+            for _ in range(DAEMONS):
+                arena.start_one()
+            await seen("the first rows", lambda: _there(dsn), told=arena.said)
+            over_at = trio.current_time() + SECONDS
+            while trio.current_time() < over_at:
+                for store in random.sample(sorted(mall.sold), k=max(1, STORES // 10)):
+                    mall.sold[store] += 1
+                await arena.strike()
+                await trio.sleep(STRIKES_EVERY_SECONDS)  # the pace of the attack
 
         await seen(
             "tables that are what the upstream is",
