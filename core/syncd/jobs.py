@@ -8,6 +8,7 @@ from contextlib import suppress
 import attrs
 import trio
 
+from syncd import closing
 from syncd.building import expand, note_hindrance, outfitted, parked_message
 from syncd.config import Job
 from syncd.daemon import Process
@@ -94,10 +95,7 @@ async def _round(
         results = hindered + await _Partitions(process, job, shares, round_id, wait_seconds).go()
         ended = judged(results, job.thresholds)
     finally:
-        with (
-            trio.CancelScope(shield=True, deadline=trio.current_time() + GIVE_BACK_SECONDS),
-            suppress(StoreError),
-        ):
+        with closing.shielded(GIVE_BACK_SECONDS), suppress(StoreError):
             await process.hops.run(rounds.end_command, round_id, ended)
     return results
 

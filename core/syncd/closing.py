@@ -1,0 +1,39 @@
+"""How long what is cut may still take: the end of a drain bounds every last word.
+
+Whatever must be done although its task was cancelled (a lease to give back, a pool to close) is
+shielded here. Each such step has a time of its own; all of them together have what is left until
+the process is to be gone, so that their sum cannot outlast a drain.
+"""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+# Between the cut and the end of a drain: a transaction that hangs is cancelled, then its socket is
+# shut, then the lease goes back over another connection. Each takes half of what is left.
+LAST_SECONDS = 2.0
+
+_gone_by: trio.lowlevel.RunVar[float] = trio.lowlevel.RunVar("syncd.gone_by", math.inf)
+
+
+def cut_after(drain_seconds: float) -> float:
+    """Return after how many seconds a drain cuts what goes on: what follows takes time, too."""
+    return drain_seconds - min(LAST_SECONDS, drain_seconds / 2)
+
+
+def be_gone_by(moment: float) -> None:
+    """Set when the process is to be gone, on Trio's clock; the earliest word stands."""
+    _gone_by.set(min(_gone_by.get(), moment))
+
+
+def left_seconds() -> float:
+    """Return how long there is until the process is to be gone; without an end, infinity."""
+    return max(0.0, _gone_by.get() - trio.current_time())
+
+
+def shielded(seconds: float) -> trio.CancelScope:
+    """Return a scope for a last step: it takes no longer than this, nor than the process has."""
+    deadline = trio.current_time() + min(seconds, left_seconds())
+    return trio.CancelScope(shield=True, deadline=deadline)
