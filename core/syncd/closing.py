@@ -13,14 +13,21 @@ import trio
 
 # Between the cut and the end of a drain: a transaction that hangs is cancelled, then its socket is
 # shut, then the lease goes back over another connection. Each takes half of what is left.
-LAST_SECONDS = 2.0
+LAST_SECONDS = 1.5
+
+EXIT_SECONDS = 0.5  # for Python to end, on a machine that has other things to do
 
 _gone_by: trio.lowlevel.RunVar[float] = trio.lowlevel.RunVar("syncd.gone_by", math.inf)
 
 
 def cut_after(drain_seconds: float) -> float:
     """Return after how many seconds a drain cuts what goes on: what follows takes time, too."""
-    return drain_seconds - min(LAST_SECONDS, drain_seconds / 2)
+    return drain_seconds - min(LAST_SECONDS + EXIT_SECONDS, drain_seconds / 2)
+
+
+def gone_after(drain_seconds: float) -> float:
+    """Return after how many seconds of a drain the last words are over."""
+    return drain_seconds - min(EXIT_SECONDS, drain_seconds / 8)
 
 
 def be_gone_by(moment: float) -> None:

@@ -142,7 +142,7 @@ class Root:
         seconds = self._config.daemon.drain_timeout_seconds
         now = trio.current_time()
         self._scope.deadline = now + closing.cut_after(seconds)
-        closing.be_gone_by(now + seconds)
+        closing.be_gone_by(now + closing.gone_after(seconds))
         self._watchdog.ends_within(seconds)
         self.drain_reason = reason
         self._emit(DrainStarted(reason, seconds))
