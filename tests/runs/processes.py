@@ -10,9 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 DEADLINE_SECONDS = 60.0  # of anything a test waits for: many times what it takes
 LOOK_SECONDS = 0.01
+TICK_SECONDS = 0.02
 
 
 async def seen(
@@ -186,6 +188,31 @@ class Programs:
                 program.send(signal.SIGKILL)
                 assert time.monotonic() < give_up_at, f"{program.folder} outlives its test"
                 time.sleep(LOOK_SECONDS)
+
+
+@attrs.define
+class Stalls:
+    """How long this machine stood still: a thread that wakes late tells."""
+
+    seconds: float = 0.0
+    _over: threading.Event = attrs.field(factory=threading.Event)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._measure, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _measure(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(TICK_SECONDS):
+            now = time.monotonic()
+            self.seconds += max(0.0, now - before - 2 * TICK_SECONDS)
+            before = now
 
 
 async def run_here(

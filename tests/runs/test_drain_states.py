@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import attrs
 import database_facts as facts
 import pytest
 import saboteur
 import trio
 from fault_proxy import faulty
 from mall import Mall, configuration
-from processes import Program, Programs, seen
+from processes import Program, Programs, Stalls, seen
 
 from syncd.closing import EXIT_SECONDS, LAST_SECONDS
 
 DRAIN_SECONDS = 2.0
 BAR_SECONDS = DRAIN_SECONDS + 1.0
-TICK_SECONDS = 0.02
 DRAIN = f'drain_timeout = "{DRAIN_SECONDS:g}s"'
 HELD = "SELECT 1 FROM syncd.partition WHERE token IS NOT NULL"
-
-
-@attrs.define
-class Stalls:
-    """How long this machine stood still: a thread that wakes late tells."""
-
-    seconds: float = 0.0
-    _over: threading.Event = attrs.field(factory=threading.Event)
-
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._measure, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            thread.join()
-
-    def _measure(self) -> None:
-        before = time.monotonic()
-        while not self._over.wait(TICK_SECONDS):
-            now = time.monotonic()
-            self.seconds += max(0.0, now - before - 2 * TICK_SECONDS)
-            before = now
 
 
 async def drained(program: Program, *, twice: bool = False) -> float:

@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 from syncd.building import outfitted
 from syncd.clock import DatabaseClock
 from syncd.config import Config, parse, structure
-from syncd.daemon import Process
+from syncd.daemon import BEAT_SECONDS, Process
 from syncd.errors import Unavailable
 from syncd.events import Event
 from syncd.hookspecs import hookimpl
@@ -109,6 +109,7 @@ class Stalls:
     """A plugin whose upstream is this object; each account has one page with one item."""
 
     down: bool = False
+    seconds: float = 2.0  # that a page takes
     fetched: list[tuple[str, datetime]] = attrs.field(factory=list)
 
     @hookimpl
@@ -135,7 +136,7 @@ class Stalls:
 
     async def _fetch(self, ctx: Context[Settings, None], _: Cursor) -> Page:
         self.fetched.append((ctx.account.name, now()))
-        await trio.sleep(2.0)
+        await trio.sleep(self.seconds)
         if self.down:
             raise Unavailable("GET /items", "connection refused", "it is tried again")
         return Page({"items": [Item(1, now().isoformat())]})
@@ -174,9 +175,13 @@ class World:
         self,
         *,
         look_seconds: float,
+        beats: bool = False,
         task_status: trio.TaskStatus[Scheduler] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Run one daemon's scheduler until it is retired."""
+        """Run one daemon's scheduler until it is retired.
+
+        With `beats` the others know that it lives; that wakes it three times a minute.
+        """
         self.daemons += 1
         number = self.daemons
         with connected(self.dsn) as one, connected(self.dsn) as other:
@@ -184,6 +189,8 @@ class World:
                 process = self._process(number, one, other)
                 await process.hops.run(registry.beat, process.identity)
                 nursery.start_soon(process.keeper.run)
+                if beats:
+                    nursery.start_soon(beating, process)
                 (job,) = process.config.jobs.values()
                 outfit = await stack.enter_async_context(
                     outfitted(process, job, patience_seconds=5.0)
@@ -191,6 +198,7 @@ class World:
                 scheduler = Scheduler(process, {job.name: outfit}, look_seconds=look_seconds)
                 task_status.started(scheduler)
                 await scheduler.run()
+                await process.hops.run(registry.leave, process.identity)
                 nursery.cancel_scope.cancel()
 
     def _process(self, number: int, one: Connection, other: Connection) -> Process:
@@ -226,6 +234,12 @@ class World:
     def rows(self, query: str) -> list[dict[str, Any]]:
         with connected(self.dsn) as connection:
             return connection.execute(query.encode()).fetchall()
+
+
+async def beating(process: Process) -> None:
+    while True:
+        await trio.sleep(BEAT_SECONDS)
+        await process.hops.run(registry.beat, process.identity)
 
 
 @contextmanager

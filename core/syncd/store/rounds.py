@@ -39,10 +39,13 @@ def register(
 
 @repeatable
 def states(
-    connection: Connection, names: Sequence[str], *, now: datetime | None = None
+    connection: Connection, slots: Mapping[str, int], *, now: datetime | None = None
 ) -> list[JobState]:
-    """Return how jobs stand."""
-    rows = connection.execute(_SQL["states"], {"names": list(names), "now": now})
+    """Return how jobs stand, of each of which a process runs so many partitions at once."""
+    wanted = {"names": list(slots), "slots": list(slots.values())}
+    rows = connection.execute(
+        _SQL["states"], {**wanted, "stale_seconds": STALE_SECONDS, "now": now}
+    )
     return [JobState(**row) for row in rows]
 
 

@@ -12,13 +12,19 @@ WHERE job.schedule IS DISTINCT FROM excluded.schedule;
 INSERT INTO syncd.job (name, schedule) VALUES (%(job)s, '') ON CONFLICT DO NOTHING;
 
 -- name: states
--- How jobs stand, with their running round if there is one.
+-- How jobs stand, with their running round if there is one. Turns that are owed are counted as far as all
+-- processes together have slots for them: with more, nobody needs to know how many.
+WITH live AS MATERIALIZED (
+    SELECT greatest(count(*), 1) AS daemons FROM syncd.daemon
+    WHERE heartbeat_at > syncd.clock(%(now)s) - make_interval(secs => %(stale_seconds)s)
+)
 SELECT j.name, j.state = 'paused' AS paused, j.next_at, j.asked, j.cancelled, r.id AS round_id,
-       r.number AS round_number, r.started_at, syncd.clock(%(now)s) AS now,
-       r.id IS NOT NULL AND EXISTS (SELECT FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL) AS owed
-FROM syncd.job j
+       r.number AS round_number, r.started_at, syncd.clock(%(now)s) AS now, l.daemons::int AS daemons,
+       (SELECT count(*)::int
+        FROM (SELECT FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL LIMIT l.daemons * w.slots) o) AS owed
+FROM live l, unnest(%(names)s::text[], %(slots)s::int[]) AS w (name, slots)
+JOIN syncd.job j ON j.name = w.name
 LEFT JOIN syncd.round r ON r.job = j.name AND r.status = 'running' AND r.owner IS NULL
-WHERE j.name = ANY (%(names)s::text[])
 ORDER BY j.name;
 
 -- name: lock_job
