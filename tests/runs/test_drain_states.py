@@ -95,7 +95,9 @@ async def test_a_silent_database_holds_no_drain(
         await seen("somebody speaks into the void", lambda: proxy.held_bytes, told=daemon.said)
         took = await drained(daemon, twice=twice)
 
-        assert took <= (LAST_SECONDS + EXIT_SECONDS if twice else DRAIN_SECONDS) + 1.0, daemon.said()
+        assert took <= (LAST_SECONDS + EXIT_SECONDS if twice else DRAIN_SECONDS) + 1.0, (
+            daemon.said()
+        )
         assert daemon.events("process.cut") == [], "it ended by itself"
         assert daemon.code == 0
 

@@ -1,8 +1,9 @@
-"""Daemons share a round evenly, and one that joins gets its part without disturbing anybody (P41)."""
+"""Daemons share a round evenly; one that joins gets its part, and disturbs nobody (P41)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from uuid import UUID
 
 import trio
@@ -34,12 +35,11 @@ async def test_a_daemon_that_joins_gets_its_part_and_no_run_is_cut_for_it(
     job = f'every = "{ROUND_SECONDS:g}s"\nconcurrency = {len(STORES)}'
     world = World(dsn, job, accounts=STORES)
     world.stalls.seconds = PASS_SECONDS
+    daemon = partial(world.daemon, look_seconds=LOOK_SECONDS, beats=True)
     async with trio.open_nursery() as nursery:
 
         async def joined() -> None:
-            schedulers.append(
-                await nursery.start(lambda **k: world.daemon(look_seconds=LOOK_SECONDS, beats=True, **k))
-            )
+            schedulers.append(await nursery.start(daemon))
 
         schedulers: list[object] = []
         await joined()

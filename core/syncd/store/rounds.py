@@ -143,8 +143,12 @@ def pass_by(
 
 @repeatable
 def settle_unable(connection: Connection, round_id: int, *, now: datetime | None = None) -> int:
-    """Settle the turns that nobody can take: of what is parked, or has to wait for long."""
+    """Settle the turns that nobody can take: of what is parked, or has to wait for long.
+
+    What nobody would claim is made due for its round first.
+    """
     named = {"round": round_id, "patience_seconds": PATIENCE_SECONDS, "now": now}
+    connection.execute(_SQL["adopt"], named)
     return connection.execute(_SQL["settle_unable"], named).rowcount
 
 

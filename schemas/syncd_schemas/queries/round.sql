@@ -76,6 +76,15 @@ UPDATE syncd.job SET next_at = %(next_at)s, asked = NULL, cancelled = false WHER
 UPDATE syncd.job SET next_at = %(next_at)s, asked = coalesce(%(asked)s, asked)
 WHERE name = %(job)s AND next_at = %(seen)s;
 
+-- name: adopt
+-- Partitions with a turn that nobody would claim: they were given back by a process of a release that knew
+-- no jobs, which may run beside this one until it is restarted.
+UPDATE syncd.partition p
+SET job = r.job, due_at = syncd.clock(%(now)s), claim_at = syncd.clock(%(now)s) - make_interval(secs => p.priority)
+FROM syncd.turn t JOIN syncd.round r ON r.id = t.round_id
+WHERE t.round_id = %(round)s AND t.verdict IS NULL AND r.status = 'running' AND p.id = t.partition_id
+  AND p.token IS NULL AND p.job IS NULL AND p.state = 'ready';
+
 -- name: settle_unable
 -- Turns that nobody can take: the partition is parked, or waits for longer than a round does.
 UPDATE syncd.turn t
