@@ -1,4 +1,4 @@
-"""What a daemon leaves behind is another's soon: after its lease, or at once after a drain (P40)."""
+"""What a daemon leaves behind is soon another's: after its lease, after a drain at once (P40)."""
 
 from __future__ import annotations
 

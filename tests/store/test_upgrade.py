@@ -30,7 +30,17 @@ from syncd.store.hops import Connection
 from syncd.store.leases import Effort
 
 Patch = pytest.MonkeyPatch
-TABLES = "instance account daemon partition pass frontier run quarantine validator".split()
+TABLES = [
+    "instance",
+    "account",
+    "daemon",
+    "partition",
+    "pass",
+    "frontier",
+    "run",
+    "quarantine",
+    "validator",
+]
 OLD, NEW = UUID(int=1), UUID(int=2)
 
 
