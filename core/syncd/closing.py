@@ -26,8 +26,8 @@ def cut_after(drain_seconds: float) -> float:
 
 
 def gone_after(drain_seconds: float) -> float:
-    """Return after how many seconds of a drain the last words are over."""
-    return drain_seconds - min(EXIT_SECONDS, drain_seconds / 8)
+    """Return after how many seconds of a drain the last words are over; some there always are."""
+    return max(EXIT_SECONDS, drain_seconds - min(EXIT_SECONDS, drain_seconds / 8))
 
 
 def be_gone_by(moment: float) -> None:

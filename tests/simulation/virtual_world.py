@@ -70,8 +70,9 @@ def now() -> datetime:
 class InlineHops:
     """`Hops` for a simulation: transactions run in place, one after the other."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, clock: Callable[[], datetime]) -> None:
         self._connection = connection
+        self._clock = clock
         self.reachable = True
 
     async def run(
@@ -80,7 +81,7 @@ class InlineHops:
         await trio.lowlevel.checkpoint()
         with self._connection.transaction():
             self._connection.execute(
-                "SELECT set_config('simulated.now', %s, true)", (now().isoformat(),)
+                "SELECT set_config('simulated.now', %s, true)", (self._clock().isoformat(),)
             )
             return work(self._connection, *args, **kwargs)
 
@@ -156,10 +157,14 @@ class World:
     stalls: Stalls = attrs.field(factory=Stalls)
     events: list[tuple[datetime, Event]] = attrs.field(factory=list)
     daemons: int = 0
+    stepped: timedelta = timedelta()  # how far the database's clock is from the true time
 
     def __attrs_post_init__(self) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(VIRTUAL)
+
+    def database_now(self) -> datetime:
+        return now() + self.stepped
 
     def config(self, plugins: Plugins) -> Config:
         accounts = "".join(f'[[connectors.stalls.accounts]]\nname = "{a}"\n' for a in self.accounts)
@@ -204,7 +209,7 @@ class World:
     def _process(self, number: int, one: Connection, other: Connection) -> Process:
         plugins = Plugins({"stalls": self.stalls})
         clock = DatabaseClock(trio.current_time)
-        clock.observe(now())
+        clock.observe(self.database_now())
 
         def emit(event: Event) -> None:
             self.events.append((now(), event))
@@ -213,9 +218,12 @@ class World:
             config=self.config(plugins),
             plugins=plugins,
             emit=emit,
-            hops=cast("Hops", InlineHops(one)),
+            hops=cast("Hops", InlineHops(one, self.database_now)),
             keeper=LeaseKeeper(
-                cast("Hops", InlineHops(other)), lease_seconds=LEASE_SECONDS, clock=clock, emit=emit
+                cast("Hops", InlineHops(other, self.database_now)),
+                lease_seconds=LEASE_SECONDS,
+                clock=clock,
+                emit=emit,
             ),
             clock=clock,
             limiters=Limiters(random=Random(number)),
