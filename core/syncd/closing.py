@@ -1,8 +1,8 @@
 """How long what is cut may still take: the end of a drain bounds every last word.
 
 Whatever must be done although its task was cancelled (a lease to give back, a pool to close) is
-shielded here. Each such step has a time of its own; all of them together have what is left until
-the process is to be gone, so that their sum cannot outlast a drain.
+shielded until a deadline from here. Each such step has a time of its own; all of them together have
+what is left until the process is to be gone, so that their sum cannot outlast a drain.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ def left_seconds() -> float:
     return max(0.0, _gone_by.get() - trio.current_time())
 
 
-def shielded(seconds: float) -> trio.CancelScope:
-    """Return a scope for a last step: it takes no longer than this, nor than the process has."""
-    deadline = trio.current_time() + min(seconds, left_seconds())
-    return trio.CancelScope(shield=True, deadline=deadline)
+def deadline(seconds: float) -> float:
+    """Return when a last step is to be over: in so many seconds, or with the process."""
+    return trio.current_time() + min(seconds, left_seconds())

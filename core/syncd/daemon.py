@@ -218,7 +218,10 @@ class Root:
         return hops
 
     async def _leave(self, reserved: Hops) -> None:
-        with closing.shielded(LEAVE_SECONDS), suppress(StoreError):
+        with (
+            trio.CancelScope(shield=True, deadline=closing.deadline(LEAVE_SECONDS)),
+            suppress(StoreError),
+        ):
             await reserved.run(registry.leave, self._identity)
 
     async def _beat(self, reserved: Hops, hops: Hops) -> None:

@@ -95,7 +95,10 @@ async def _round(
         results = hindered + await _Partitions(process, job, shares, round_id, wait_seconds).go()
         ended = judged(results, job.thresholds)
     finally:
-        with closing.shielded(GIVE_BACK_SECONDS), suppress(StoreError):
+        with (
+            trio.CancelScope(shield=True, deadline=closing.deadline(GIVE_BACK_SECONDS)),
+            suppress(StoreError),
+        ):
             await process.hops.run(rounds.end_command, round_id, ended)
     return results
 

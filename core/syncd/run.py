@@ -127,7 +127,7 @@ async def run_partition(
             ended = Broke(error)
         finally:
             ended = _told(work, tenure, ended)
-            with closing.shielded(GIVE_BACK_SECONDS):
+            with trio.CancelScope(shield=True, deadline=closing.deadline(GIVE_BACK_SECONDS)):
                 decided = await give_back(work, order, lease, ended=ended, tally=tally)
             finished = Finished(lease, ended, decided, tally, trio.current_time() - started)
             work.emit(finished.event(order.job))

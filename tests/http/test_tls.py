@@ -61,7 +61,7 @@ async def serving(server: Secured, made: Path, key: Path) -> AsyncIterator[Secur
     server.context.load_cert_chain(made, key)
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, server.serve, [listener])
+        await nursery.start(trio.serve_listeners, server.serve, [listener])
         server.url = f"https://localhost:{listener.socket.getsockname()[1]}"
         yield server
         nursery.cancel_scope.cancel()

@@ -87,9 +87,12 @@ def test_a_migrated_database_equals_a_fresh_one(first: str, dsn: str) -> None:
 
 def test_migrations_that_race_are_applied_once(first: str) -> None:
     applied: list[list[str]] = []
+    together = threading.Barrier(3)
 
     def migrate() -> None:
         with connect(first) as connection:
+            connection.execute("SELECT 1")
+            together.wait(60)
             applied.append(migrations.migrate(connection))
 
     threads = [threading.Thread(target=migrate) for _ in range(3)]

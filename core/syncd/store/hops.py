@@ -104,7 +104,7 @@ class Hops:
     async def aclose(self) -> None:
         self._closed = True
         seconds = min(POOL_CLOSE_SECONDS, closing.left_seconds())
-        with closing.shielded(2 * POOL_CLOSE_SECONDS):
+        with trio.CancelScope(shield=True, deadline=closing.deadline(2 * POOL_CLOSE_SECONDS)):
             await trio.to_thread.run_sync(self._pool.close, seconds)
 
     def _open(self) -> None:
@@ -245,7 +245,7 @@ class Hops:
         finally:
             self._ending = True
             # Somewhat longer than the others: what they left is still to be ended.
-            with closing.shielded(CLOSING_SECONDS) as scope:
+            with trio.CancelScope(shield=True, deadline=closing.deadline(CLOSING_SECONDS)) as scope:
                 scope.deadline += CLOSE_LOOK_SECONDS
                 while self._active or not self._closed:
                     await trio.sleep(CLOSE_LOOK_SECONDS)
