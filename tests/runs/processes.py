@@ -192,10 +192,19 @@ class Programs:
 
 @attrs.define
 class Stalls:
-    """How long this machine stood still: a thread that wakes late tells."""
+    """How long this machine stood still: a thread that wakes late tells.
 
-    seconds: float = 0.0
+    For a process `pid` also how long it would have run and was not let (proc(5): schedstat).
+    """
+
+    pid: int | None = None
+    stood_seconds: float = 0.0
+    queued_seconds: float = 0.0
     _over: threading.Event = attrs.field(factory=threading.Event)
+
+    @property
+    def seconds(self) -> float:
+        return self.stood_seconds + self.queued_seconds
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -208,11 +217,19 @@ class Stalls:
             thread.join()
 
     def _measure(self) -> None:
-        before = time.monotonic()
+        before, queued = time.monotonic(), self._queued(0.0)
         while not self._over.wait(TICK_SECONDS):
             now = time.monotonic()
-            self.seconds += max(0.0, now - before - 2 * TICK_SECONDS)
+            self.stood_seconds += max(0.0, now - before - 2 * TICK_SECONDS)
             before = now
+            self.queued_seconds = self._queued(queued + self.queued_seconds) - queued
+
+    def _queued(self, last: float) -> float:
+        """Return how long the process has waited for a processor; `last` where it is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/schedstat").read_bytes().split()[1]) / 1e9
+        except (OSError, IndexError):
+            return last
 
 
 async def run_here(

@@ -26,7 +26,7 @@ HELD = "SELECT 1 FROM syncd.partition WHERE token IS NOT NULL"
 
 async def drained(program: Program, *, twice: bool = False) -> float:
     """Ask a process to stop; answer with how long it took while the machine did not stand still."""
-    stalls, began = Stalls(), time.monotonic()
+    stalls, began = Stalls(program.pid), time.monotonic()
     with stalls.measured():
         program.send(signal.SIGTERM)
         if twice:
