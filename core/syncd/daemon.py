@@ -24,7 +24,7 @@ from uuid import uuid4
 import attrs
 import trio
 
-from syncd import collector
+from syncd import closing, collector
 from syncd.clock import DatabaseClock
 from syncd.config import Config
 from syncd.embedded.serving import serving
@@ -129,6 +129,7 @@ class Root:
         signalled = False
         async for number in signals:
             if signalled:
+                closing.be_gone_by(trio.current_time() + closing.LAST_SECONDS)
                 self._scope.cancel()
                 return
             signalled = True
@@ -139,7 +140,9 @@ class Root:
         if self._draining.is_set():
             return
         seconds = self._config.daemon.drain_timeout_seconds
-        self._scope.deadline = trio.current_time() + seconds
+        now = trio.current_time()
+        self._scope.deadline = now + closing.cut_after(seconds)
+        closing.be_gone_by(now + closing.gone_after(seconds))
         self._watchdog.ends_within(seconds)
         self.drain_reason = reason
         self._emit(DrainStarted(reason, seconds))
@@ -216,7 +219,7 @@ class Root:
 
     async def _leave(self, reserved: Hops) -> None:
         with (
-            trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_SECONDS),
+            trio.CancelScope(shield=True, deadline=closing.deadline(LEAVE_SECONDS)),
             suppress(StoreError),
         ):
             await reserved.run(registry.leave, self._identity)

@@ -8,6 +8,7 @@ from contextlib import suppress
 import attrs
 import trio
 
+from syncd import closing
 from syncd.building import expand, note_hindrance, outfitted, parked_message
 from syncd.config import Job
 from syncd.daemon import Process
@@ -106,7 +107,7 @@ async def _round(
         ended = judged(results, job.thresholds)
     finally:
         with (
-            trio.CancelScope(shield=True, deadline=trio.current_time() + GIVE_BACK_SECONDS),
+            trio.CancelScope(shield=True, deadline=closing.deadline(GIVE_BACK_SECONDS)),
             suppress(StoreError),
         ):
             await process.hops.run(rounds.end_command, round_id, ended)

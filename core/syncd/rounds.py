@@ -12,6 +12,9 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+# How often the others have looked by then, whose turn it was.
+_COURTESY_LOOKS = 2
+
 Trigger: TypeAlias = Literal["schedule", "trigger", "after", "queued", "run", "backfill"]
 RoundStatus: TypeAlias = Literal["complete", "partial", "failed", "cancelled"]
 
@@ -75,8 +78,9 @@ class JobState:
     round_id: int | None  # of the round that runs
     round_number: int | None
     started_at: datetime | None
-    owed: bool  # a partition had no turn yet
+    owed: int  # partitions that had no turn yet; no more are counted than all processes have slots
     now: datetime  # by the database's clock
+    daemons: int = 1  # processes that live, this one included
 
 
 @attrs.frozen
@@ -118,3 +122,26 @@ def step(state: JobState, *, overlap: Literal["skip", "queue"]) -> Step:
     if state.asked is not None:
         return Begin(state.asked)
     return Begin("schedule") if due else None
+
+
+def fair_share(
+    state: JobState, owed: int, *, jitter_seconds: float, look_seconds: float
+) -> int | None:
+    """Return how many partitions each process may run at once, for all of them to run as many.
+
+    `None`: no process need hold back any longer. A round is shared out while it begins; what is
+    left of a process that ends later goes to whoever looks first.
+    """
+    begun_seconds = (state.now - (state.started_at or state.now)).total_seconds()
+    if not owed or begun_seconds > jitter_seconds + _COURTESY_LOOKS * look_seconds:
+        return None
+    return -(-owed // state.daemons)
+
+
+def courtesy_seconds(*, running: int, share: int | None, look_seconds: float) -> float:
+    """Return how long a partition must have been due for a process to claim it.
+
+    Whoever runs its share leaves the rest to the others, for as long as they need to look: by then
+    nobody else wants it.
+    """
+    return 0.0 if share is None or running < share else _COURTESY_LOOKS * look_seconds

@@ -25,7 +25,7 @@ import attrs
 import msgspec
 import trio
 
-from syncd import faults
+from syncd import closing, faults
 from syncd.absences import Absences, judged_tables
 from syncd.asking import begun
 from syncd.clock import DatabaseClock
@@ -128,7 +128,7 @@ async def run_partition(
             ended = Broke(error)
         finally:
             ended = _told(work, tenure, ended)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + GIVE_BACK_SECONDS):
+            with trio.CancelScope(shield=True, deadline=closing.deadline(GIVE_BACK_SECONDS)):
                 decided = await give_back(work, order, lease, ended=ended, tally=tally)
             finished = Finished(lease, ended, decided, tally, trio.current_time() - started)
             work.emit(finished.event(order.job))

@@ -27,7 +27,7 @@ from syncd.events import (
 )
 from syncd.model import Partition
 from syncd.progress import Next
-from syncd.rounds import Begin, End, JobState, PassBy, step
+from syncd.rounds import Begin, End, JobState, PassBy, courtesy_seconds, fair_share, step
 from syncd.run import claim, run_partition
 from syncd.schedule import first_moment, next_moment
 from syncd.store import leases, registry, rounds
@@ -66,6 +66,7 @@ class Scheduler:
         self._changed = trio.Event()
         self._retired = False
         self._settle_at: dict[str, float] = {}
+        self._shares: dict[str, int | None] = {}  # of the running rounds, by job
         self._forget_at = trio.current_time()
 
     async def run(self) -> None:
@@ -114,7 +115,8 @@ class Scheduler:
 
     async def _look(self, runs: trio.Nursery) -> None:
         """Advance every job, then claim what there are free slots for."""
-        for state in await self._process.hops.run(rounds.states, list(self._outfits)):
+        slots = {name: outfit.job.concurrency for name, outfit in self._outfits.items()}
+        for state in await self._process.hops.run(rounds.states, slots):
             await self._advance(state, self._outfits[state.name])
         for outfit in self._outfits.values():
             while await self._claim_one(outfit, runs):
@@ -126,6 +128,7 @@ class Scheduler:
     async def _advance(self, state: JobState, outfit: Outfit) -> None:
         job = outfit.job
         self._process.clock.observe(state.now)
+        self._share(state, outfit, owed=state.owed)
         if state.cancelled:
             for running in self._running:
                 if running.job == job.name:
@@ -144,11 +147,20 @@ class Scheduler:
             case None:
                 await self._settle(state)
 
+    def _share(self, state: JobState, outfit: Outfit, *, owed: int) -> None:
+        self._shares[state.name] = fair_share(
+            state,
+            owed,
+            jitter_seconds=outfit.job.jitter_seconds,
+            look_seconds=self._look_seconds,
+        )
+
     async def _begin(self, state: JobState, outfit: Outfit, trigger: Any) -> None:
         job = outfit.job
         if not await self._process.hops.run(rounds.reserve, state):
             return  # another daemon looks up what its partitions are
         ids = await self._partitions(outfit)
+        self._share(state, outfit, owed=len(ids))
         begun = await self._process.hops.run(
             rounds.begin,
             state,
@@ -241,6 +253,11 @@ class Scheduler:
             lease_seconds=process.keeper.lease_seconds,
             wanted=True,
             busy=sorted(full),
+            courtesy_seconds=courtesy_seconds(
+                running=self._busy_with(job.name),
+                share=self._shares.get(job.name),
+                look_seconds=self._look_seconds,
+            ),
         )
         if claimed is None:
             return False

@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 import trio
 
+from syncd import closing
 from syncd.events import (
     Event,
     LoopResumed,
@@ -47,9 +48,10 @@ STALL_SECONDS = 1.0
 # that; a supervisor starts a new one.
 STALL_MAX_SECONDS = 60.0
 
-# From the deadline of a drain to the end: to give leases back, and to close what is open. With a
-# second for the log it stays within the five that Kubernetes leaves (of 30, a drain takes 25).
-GRACE_SECONDS = 3.0
+# From the deadline of a drain to the end of what does not let itself be cancelled. With two looks
+# and the last words it stays within a second, and within the five that Kubernetes leaves (of 30, a
+# drain takes 25).
+GRACE_SECONDS = 0.5
 
 STACK_MAX = 12  # frames: from where it blocks to the hook that led there
 TASKS_MAX = 10
@@ -120,7 +122,7 @@ class Watchdog:
     def signalled(self) -> None:
         """Take note of a signal; the loop that is to act upon it may stand still."""
         self._signals += 1
-        self.ends_within(self.drain_seconds if self._signals == 1 else 0.0)
+        self.ends_within(self.drain_seconds if self._signals == 1 else closing.LAST_SECONDS)
 
     def watch(self) -> None:
         """Look until it is over."""

@@ -1,7 +1,7 @@
 """An upstream with many stores, and the connector for it: what a daemon keeps in step.
 
 Each store is an account. Its orders come in a chain of pages; a store may be closed (503), have
-changed its key (401), or be slow.
+changed its key (401), be slow, or stop in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Mall:
         self.sold = dict.fromkeys((f"store-{n:03}" for n in range(stores)), orders)
         self.closed: set[str] = set()
         self.locked: set[str] = set()
+        self.stuck: set[str] = set()  # send half of a body, and no more
+        self.halves = 0  # bodies that stopped in the middle
         self.pause_seconds = 0.0
         self.asked: Counter[tuple[str, int]] = Counter()
         self.at_once = 0
@@ -82,6 +84,11 @@ class Mall:
         body = json.dumps(self._page(store, page)).encode() if status == 200 else b"{}"
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
+        if store in self.stuck:
+            half = body[: len(body) // 2]
+            await send({"type": "http.response.body", "body": half, "more_body": True})
+            self.halves += 1
+            await trio.sleep_forever()
         await send({"type": "http.response.body", "body": body})
 
     def _page(self, store: str, page: int) -> dict[str, Any]:

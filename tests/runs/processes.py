@@ -10,9 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 DEADLINE_SECONDS = 60.0  # of anything a test waits for: many times what it takes
 LOOK_SECONDS = 0.01
+TICK_SECONDS = 0.02
 
 
 async def seen(
@@ -186,6 +188,48 @@ class Programs:
                 program.send(signal.SIGKILL)
                 assert time.monotonic() < give_up_at, f"{program.folder} outlives its test"
                 time.sleep(LOOK_SECONDS)
+
+
+@attrs.define
+class Stalls:
+    """How long this machine stood still: a thread that wakes late tells.
+
+    For a process `pid` also how long it would have run and was not let (proc(5): schedstat).
+    """
+
+    pid: int | None = None
+    stood_seconds: float = 0.0
+    queued_seconds: float = 0.0
+    _over: threading.Event = attrs.field(factory=threading.Event)
+
+    @property
+    def seconds(self) -> float:
+        return self.stood_seconds + self.queued_seconds
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._measure, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _measure(self) -> None:
+        before, queued = time.monotonic(), self._queued(0.0)
+        while not self._over.wait(TICK_SECONDS):
+            now = time.monotonic()
+            self.stood_seconds += max(0.0, now - before - 2 * TICK_SECONDS)
+            before = now
+            self.queued_seconds = self._queued(queued + self.queued_seconds) - queued
+
+    def _queued(self, last: float) -> float:
+        """Return how long the process has waited for a processor; `last` where it is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/schedstat").read_bytes().split()[1]) / 1e9
+        except (OSError, IndexError):
+            return last
 
 
 async def run_here(

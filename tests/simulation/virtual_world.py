@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 from syncd.building import outfitted
 from syncd.clock import DatabaseClock
 from syncd.config import Config, parse, structure
-from syncd.daemon import Process
+from syncd.daemon import BEAT_SECONDS, Process
 from syncd.errors import Unavailable
 from syncd.events import Event
 from syncd.hookspecs import hookimpl
@@ -70,8 +70,9 @@ def now() -> datetime:
 class InlineHops:
     """`Hops` for a simulation: transactions run in place, one after the other."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, clock: Callable[[], datetime]) -> None:
         self._connection = connection
+        self._clock = clock
         self.reachable = True
 
     async def run(
@@ -80,7 +81,7 @@ class InlineHops:
         await trio.lowlevel.checkpoint()
         with self._connection.transaction():
             self._connection.execute(
-                "SELECT set_config('simulated.now', %s, true)", (now().isoformat(),)
+                "SELECT set_config('simulated.now', %s, true)", (self._clock().isoformat(),)
             )
             return work(self._connection, *args, **kwargs)
 
@@ -109,6 +110,7 @@ class Stalls:
     """A plugin whose upstream is this object; each account has one page with one item."""
 
     down: bool = False
+    seconds: float = 2.0  # that a page takes
     fetched: list[tuple[str, datetime]] = attrs.field(factory=list)
 
     @hookimpl
@@ -135,7 +137,7 @@ class Stalls:
 
     async def _fetch(self, ctx: Context[Settings, None], _: Cursor) -> Page:
         self.fetched.append((ctx.account.name, now()))
-        await trio.sleep(2.0)
+        await trio.sleep(self.seconds)
         if self.down:
             raise Unavailable("GET /items", "connection refused", "it is tried again")
         return Page({"items": [Item(1, now().isoformat())]})
@@ -155,10 +157,14 @@ class World:
     stalls: Stalls = attrs.field(factory=Stalls)
     events: list[tuple[datetime, Event]] = attrs.field(factory=list)
     daemons: int = 0
+    stepped: timedelta = timedelta()  # how far the database's clock is from the true time
 
     def __attrs_post_init__(self) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(VIRTUAL)
+
+    def database_now(self) -> datetime:
+        return now() + self.stepped
 
     def config(self, plugins: Plugins) -> Config:
         accounts = "".join(f'[[connectors.stalls.accounts]]\nname = "{a}"\n' for a in self.accounts)
@@ -174,9 +180,13 @@ class World:
         self,
         *,
         look_seconds: float,
+        beats: bool = False,
         task_status: trio.TaskStatus[Scheduler] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Run one daemon's scheduler until it is retired."""
+        """Run one daemon's scheduler until it is retired.
+
+        With `beats` the others know that it lives; that wakes it three times a minute.
+        """
         self.daemons += 1
         number = self.daemons
         with connected(self.dsn) as one, connected(self.dsn) as other:
@@ -184,6 +194,8 @@ class World:
                 process = self._process(number, one, other)
                 await process.hops.run(registry.beat, process.identity)
                 nursery.start_soon(process.keeper.run)
+                if beats:
+                    nursery.start_soon(beating, process)
                 (job,) = process.config.jobs.values()
                 outfit = await stack.enter_async_context(
                     outfitted(process, job, patience_seconds=5.0)
@@ -191,12 +203,13 @@ class World:
                 scheduler = Scheduler(process, {job.name: outfit}, look_seconds=look_seconds)
                 task_status.started(scheduler)
                 await scheduler.run()
+                await process.hops.run(registry.leave, process.identity)
                 nursery.cancel_scope.cancel()
 
     def _process(self, number: int, one: Connection, other: Connection) -> Process:
         plugins = Plugins({"stalls": self.stalls})
         clock = DatabaseClock(trio.current_time)
-        clock.observe(now())
+        clock.observe(self.database_now())
 
         def emit(event: Event) -> None:
             self.events.append((now(), event))
@@ -205,9 +218,12 @@ class World:
             config=self.config(plugins),
             plugins=plugins,
             emit=emit,
-            hops=cast("Hops", InlineHops(one)),
+            hops=cast("Hops", InlineHops(one, self.database_now)),
             keeper=LeaseKeeper(
-                cast("Hops", InlineHops(other)), lease_seconds=LEASE_SECONDS, clock=clock, emit=emit
+                cast("Hops", InlineHops(other, self.database_now)),
+                lease_seconds=LEASE_SECONDS,
+                clock=clock,
+                emit=emit,
             ),
             clock=clock,
             limiters=Limiters(random=Random(number)),
@@ -226,6 +242,12 @@ class World:
     def rows(self, query: str) -> list[dict[str, Any]]:
         with connected(self.dsn) as connection:
             return connection.execute(query.encode()).fetchall()
+
+
+async def beating(process: Process) -> None:
+    while True:
+        await trio.sleep(BEAT_SECONDS)
+        await process.hops.run(registry.beat, process.identity)
 
 
 @contextmanager

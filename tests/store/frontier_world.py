@@ -105,7 +105,7 @@ class World:
         self.takes_an_empty_page_for_the_end = False
         self.done = threading.Event()
         self.failures: list[BaseException] = []
-        self._daemons = [Daemon(self, writers, Random(seed * 31 + n)) for n in range(daemons)]
+        self.daemons = [Daemon(self, writers, Random(seed * 31 + n)) for n in range(daemons)]
         self._lock = threading.Lock()
         with self.connect() as connection:
             self.partition = register(connection)
@@ -133,7 +133,7 @@ class World:
     def run(self, seconds: float) -> None:
         """Let the daemons work until the pass has ended, or the time is over."""
         with crashing(self):
-            threads = [threading.Thread(target=each.run, daemon=True) for each in self._daemons]
+            threads = [threading.Thread(target=each.run, daemon=True) for each in self.daemons]
             for thread in threads:
                 thread.start()
             ended = self.done.wait(seconds)
@@ -216,11 +216,13 @@ class Daemon:
         self.id = uuid4()
         self.writers = writers
         self.random = random
+        self.connect = world.connect
+        self.dies_after = 0  # commits under one lease; 0: it does not
 
     def run(self) -> None:
         while not self.world.done.is_set():
             try:
-                self._live()
+                self.live()
             except (Crash, StoreError):
                 continue  # begins anew, with nothing in memory
             except psycopg.Error:
@@ -229,8 +231,8 @@ class Daemon:
                 self.world.failures.append(error)
                 self.world.done.set()
 
-    def _live(self) -> None:
-        with self.world.connect() as connection:
+    def live(self) -> None:
+        with self.connect() as connection:
             lease = self._claim(connection)
             if lease is None:
                 time.sleep(LEASE_SECONDS / 8)
@@ -296,6 +298,7 @@ class Walk:
         self.pending: list[Walked] = []
         self.busy = 0
         self.errors: list[BaseException] = []
+        self.commits = 0
         self.committer = Committer(
             hops=None,  # type: ignore[arg-type]  # `write` is called without a hop
             emit=lambda _: None,
@@ -325,7 +328,7 @@ class Walk:
             raise self.errors[0]
 
     def _renew(self) -> None:
-        with self.world.connect() as connection:
+        with self.daemon.connect() as connection:
             while not self.over.wait(LEASE_SECONDS / 4):
                 if self.daemon.random.random() < 0.02:
                     time.sleep(3 * LEASE_SECONDS)  # a renewal that comes late
@@ -338,7 +341,7 @@ class Walk:
 
     def _write(self) -> None:
         try:
-            with self.world.connect() as connection:
+            with self.daemon.connect() as connection:
                 while not self.over.is_set() and not self.world.done.is_set():
                     if not self._step(connection):
                         time.sleep(0.001)
@@ -422,6 +425,9 @@ class Walk:
             return
         with self.lock:
             self.frontier.committed(batch, openings, done.opened)
+            self.commits += 1
+            if self.commits == self.daemon.dies_after:
+                raise Crash
 
     def _complete_here(self, connection: Connection) -> None:
         """End the pass in a writer's own transaction: what a careless engine would do."""

@@ -26,6 +26,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from syncd.cli.ending import code_of
 from syncd.embedded import EmbeddedServer, cluster, locks, place, start, throwaway, unprivileged
 from syncd.errors import ConfigError, StoreUnavailable
 
@@ -590,12 +591,15 @@ def test_a_cluster_of_another_major_version_is_refused(data_dir: Path) -> None:
     server.close()
     made_by = cluster_of(server) / "PG_VERSION"
     made_by.write_text("17\n")
+    files = {file: file.lstat().st_mtime_ns for file in cluster_of(server).rglob("*")}
+    told = r"is of postgresql 17, .* brings 18\.\d+; dump it .*pg_dump.*pg_restore"
 
-    with pytest.raises(ConfigError, match=r"is of postgresql 17, .* brings 18\.\d+; dump it"):
+    with pytest.raises(ConfigError, match=told) as refused:
         start(data_dir, settings=FAST)
 
+    assert code_of(refused.value) == 78
     assert not servers_in(data_dir)
-    assert made_by.read_text() == "17\n"
+    assert {file: file.lstat().st_mtime_ns for file in cluster_of(server).rglob("*")} == files
 
 
 def test_a_lost_password_is_not_replaced_in_silence(data_dir: Path) -> None:

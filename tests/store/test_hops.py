@@ -217,3 +217,16 @@ async def test_no_session_setting_outlives_a_transaction(dsn: str) -> None:
             connection.rollback()
         finally:
             hops._pool.putconn(connection)
+
+
+@pytest.mark.direct
+async def test_nothing_is_prepared_that_a_pooler_would_hand_to_somebody_else(dsn: str) -> None:
+    def prepared(connection: Connection) -> int:
+        row = connection.execute("SELECT count(*) AS n FROM pg_prepared_statements").fetchone()
+        assert row is not None
+        return int(row["n"])
+
+    async with hops_on(dsn, size=1) as hops:
+        found = {await hops.run(prepared) for _ in range(10)}
+
+    assert found == {0}

@@ -211,6 +211,21 @@ def test_who_lost_the_lease_can_neither_commit_nor_give_back(connection: Connect
     assert leases.renew(connection, [lost], lease_seconds=30.0, now=NOW) == {}
 
 
+def test_renewals_write_no_index(connection: Connection) -> None:
+    """Else each of them, every few seconds for every lease, would leave dead entries (P15)."""
+    known(connection, "a")
+    lease = held(connection)
+    connection.commit()
+    counted = "SELECT pg_stat_get_xact_tuples_hot_updated('syncd.partition'::regclass) AS n"
+
+    for _ in range(5):
+        assert leases.renew(connection, [lease], lease_seconds=60.0, now=NOW)
+
+    row = connection.execute(counted).fetchone()
+    assert row is not None
+    assert row["n"] == 5
+
+
 def test_an_expired_lease_of_ours_can_be_claimed_at_once(connection: Connection) -> None:
     known(connection)
     lease = held(connection)

@@ -66,8 +66,9 @@ def refuse_unusable(place: Place, binaries: Binaries) -> None:
         raise ConfigError(
             place.where,
             f"its cluster is of postgresql {major}, and this syncd brings {binaries.version}",
-            f"dump it with the syncd that made it and load the dump into a new data directory, or "
-            f"run postgresql {major} on {place.cluster} yourself and configure it as the database",
+            f"dump it with the syncd that made it (`pg_dump -Fc -f syncd.dump syncd`), and load it "
+            f"with this one into a new data directory (`pg_restore -d syncd syncd.dump`); or run "
+            f"postgresql {major} on {place.cluster} yourself and configure it as the database",
         )
     if not place.password.exists():
         raise ConfigError(

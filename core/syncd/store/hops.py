@@ -8,12 +8,9 @@ statements, no advisory session locks.
 from __future__ import annotations
 
 import math
-import socket
-import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from os import dup
 from random import Random
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
@@ -24,11 +21,12 @@ import trio
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
-from syncd import faults
+from syncd import closing, faults
 from syncd.errors import CommitUnknown, StoreError, StoreExhausted, StoreUnavailable
 from syncd.events import ConnectionRefused, DbPool, Event, StoreRetried
 from syncd.model import Secret
 from syncd.sqlstates import Reaction, is_repeatable, pause
+from syncd.store.active import CANCEL_GRACE_SECONDS, Active, cancel
 from syncd.store.outage import Outage
 from syncd.store.translation import first_line, translated
 
@@ -37,13 +35,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_LIFETIME_SECONDS = 1800.0  # of a connection, so that servers behind a proxy can be moved
-CANCEL_GRACE_SECONDS = 2.0  # from cancelling a late query to shutting its socket
+CLOSE_LOOK_SECONDS = 0.05
 LATE_AFTER_SECONDS = 5.0  # past the statement timeout, which the server should have kept
 CLOSING_SECONDS = 20.0  # for the last transactions of a process that is being cancelled
+POOL_CLOSE_SECONDS = 5.0
+_AWAY = {"sqlstate": None, "reaction": "reconnect"}
 # The pool doubles its waits for a server that is away, and would sleep long past its return: it
 # gives up soon, and is asked anew.
 POOL_RECONNECT_SECONDS = 3.0
-ASK_POOL_SECONDS = 2.0
+ASK_POOL_SECONDS = 0.5  # whoever asks cannot be called back meanwhile
 
 
 @attrs.frozen
@@ -55,36 +55,6 @@ class Timeouts:
     idle_in_transaction_seconds: float = 10.0
     connect_seconds: float = 10.0
     patience_seconds: float = 30.0  # with a server that is away: a restart, a failover
-
-
-@attrs.define(eq=False)
-class _Active:
-    """A transaction at work, for the watchdog; its time runs from when it has a connection."""
-
-    connection: Connection | None = None
-    deadline: float = math.inf
-    cancelled: bool = False
-    silent: bool = False  # the server did not answer to its cancellation
-    _lock: threading.Lock = attrs.field(factory=threading.Lock)
-
-    def cancel(self) -> Connection | None:
-        """Decide to cancel it; answer with its connection, `None` where it has ended by itself."""
-        with self._lock:
-            self.cancelled = self.connection is not None
-            return self.connection
-
-    def shut(self) -> None:
-        """Shut its socket under the thread that reads from it: the thread returns."""
-        with self._lock:
-            if self.connection is not None:
-                self.silent = True
-                shut(self.connection)
-
-    def leave(self) -> bool:
-        """End it; whether its connection may serve another one: a cancellation may be under way."""
-        with self._lock:
-            self.connection = None
-            return not self.cancelled
 
 
 class Hops:
@@ -108,8 +78,8 @@ class Hops:
         self._refusal = self._refusal_told = ""  # of the last connection that was asked for
         self._random = random
         self._limiter = trio.CapacityLimiter(pool_max)
-        self._active: set[_Active] = set()
-        self._ending = self._closed = False
+        self._active: set[Active] = set()
+        self._ending = self._closed = self._gone = False
         self._dsn = dsn
         self._pool: psycopg_pool.ConnectionPool[Connection] = psycopg_pool.ConnectionPool(
             dsn.reveal(),
@@ -133,8 +103,9 @@ class Hops:
 
     async def aclose(self) -> None:
         self._closed = True
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
-            await trio.to_thread.run_sync(self._pool.close, 5.0)
+        seconds = min(POOL_CLOSE_SECONDS, closing.left_seconds())
+        with trio.CancelScope(shield=True, deadline=closing.deadline(2 * POOL_CLOSE_SECONDS)):
+            await trio.to_thread.run_sync(self._pool.close, seconds)
 
     def _open(self) -> None:
         options = connection_options(self.timeouts, "syncd")
@@ -168,7 +139,7 @@ class Hops:
         started = trio.current_time()
         name = getattr(work, "__name__", "work")
         while True:
-            active = _Active()
+            active = Active()
             self._active.add(active)
             try:
                 result = await trio.to_thread.run_sync(
@@ -210,7 +181,7 @@ class Hops:
 
     def _transact(
         self,
-        active: _Active,
+        active: Active,
         work: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -218,6 +189,8 @@ class Hops:
         connection = self._connection()
         active.connection = connection
         try:
+            if self._gone:
+                raise StoreUnavailable("database", "the process ends", "start it again", **_AWAY)
             with translated("database"):
                 set_timeouts(connection, self.timeouts)
                 result = work(connection, *args, **kwargs)
@@ -244,8 +217,7 @@ class Hops:
         what = f"no connection within {self.timeouts.connect_seconds:.0f} s"
         if self._refusal:
             what += f": {self._refusal}"
-        told = {"sqlstate": None, "reaction": "reconnect"}
-        raise StoreUnavailable("database", what, "is PostgreSQL reachable?", **told)
+        raise StoreUnavailable("database", what, "is PostgreSQL reachable?", **_AWAY)
 
     def _note_refusal(self, text: str) -> None:
         """Remember why no connection could be made, "" for one that was; the pool only logs it."""
@@ -272,11 +244,15 @@ class Hops:
                 self._tell_refusal()
         finally:
             self._ending = True
-            give_up_at = trio.current_time() + CLOSING_SECONDS
-            with trio.CancelScope(shield=True, deadline=give_up_at):
+            # Somewhat longer than the others: what they left is still to be ended.
+            with trio.CancelScope(shield=True, deadline=closing.deadline(CLOSING_SECONDS)) as scope:
+                scope.deadline += CLOSE_LOOK_SECONDS
                 while self._active or not self._closed:
-                    await trio.sleep(0.1)
-                    await self._end_late(CANCEL_GRACE_SECONDS)
+                    await trio.sleep(CLOSE_LOOK_SECONDS)
+                    await self._end_late(min(CANCEL_GRACE_SECONDS, closing.left_seconds() / 2))
+            self._gone = True
+            for active in list(self._active):
+                active.shut()
 
     async def _end_late(self, allowed_seconds: float) -> None:
         """Take one step further with each transaction that is late."""
@@ -288,11 +264,12 @@ class Hops:
                 active.deadline = min(active.deadline, now + allowed_seconds)
                 if active.deadline > now:
                     continue
-                active.deadline = now + CANCEL_GRACE_SECONDS
+                grace = min(CANCEL_GRACE_SECONDS, closing.left_seconds() / 2)
+                active.deadline = now + grace
                 if active.cancelled:
                     active.shut()
                 elif connection := active.cancel():
-                    cancelling.start_soon(cancel, connection)
+                    cancelling.start_soon(cancel, connection, grace)
 
     def statistics(self, *, capped_from: int | None = None) -> DbPool:
         """Return how the pool stands."""
@@ -373,23 +350,3 @@ def commit(connection: Connection) -> None:
         with translated("database"):
             raise
     faults.point("after_commit")
-
-
-async def cancel(connection: Connection) -> None:
-    """Ask the server to cancel the query at work; that takes a connection of its own.
-
-    Where the server cannot be reached, that one hangs as well, and is left to itself.
-    """
-
-    def ask() -> None:
-        with suppress(psycopg.Error):
-            connection.cancel_safe(timeout=CANCEL_GRACE_SECONDS)
-
-    with trio.move_on_after(CANCEL_GRACE_SECONDS):
-        await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-
-
-def shut(connection: Connection) -> None:
-    """Shut a connection's socket, whatever its thread is waiting for."""
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=dup(connection.fileno())) as sock:
-        sock.shutdown(socket.SHUT_RDWR)

@@ -40,10 +40,13 @@ def register(
 
 @repeatable
 def states(
-    connection: Connection, names: Sequence[str], *, now: datetime | None = None
+    connection: Connection, slots: Mapping[str, int], *, now: datetime | None = None
 ) -> list[JobState]:
-    """Return how jobs stand."""
-    rows = connection.execute(_SQL["states"], {"names": list(names), "now": now})
+    """Return how jobs stand, of each of which a process runs so many partitions at once."""
+    wanted = {"names": list(slots), "slots": list(slots.values())}
+    rows = connection.execute(
+        _SQL["states"], {**wanted, "stale_seconds": STALE_SECONDS, "now": now}
+    )
     return [JobState(**row) for row in rows]
 
 
@@ -153,8 +156,12 @@ def pass_by(
 
 @repeatable
 def settle_unable(connection: Connection, round_id: int, *, now: datetime | None = None) -> int:
-    """Settle the turns that nobody can take: of what is parked, or has to wait for long."""
+    """Settle the turns that nobody can take: of what is parked, or has to wait for long.
+
+    What nobody would claim is made due for its round first.
+    """
     named = {"round": round_id, "patience_seconds": PATIENCE_SECONDS, "now": now}
+    connection.execute(_SQL["adopt"], named)
     return connection.execute(_SQL["settle_unable"], named).rowcount
 
 

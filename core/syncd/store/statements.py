@@ -15,7 +15,13 @@ def load(file: str) -> Mapping[str, LiteralString]:
 
     The cast is sound: the text ships with the package, no part of it comes from outside.
     """
-    text = resources.files("syncd_schemas").joinpath("queries", f"{file}.sql").read_text("utf-8")
+    return statements(
+        resources.files("syncd_schemas").joinpath("queries", f"{file}.sql").read_text("utf-8")
+    )
+
+
+def statements(text: str) -> Mapping[str, LiteralString]:
+    """Return the statements of a file's text by name."""
     parts = _HEADER.split(text)
     return {
         name: cast("LiteralString", body.strip().rstrip(";"))

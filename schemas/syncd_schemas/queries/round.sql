@@ -12,13 +12,19 @@ WHERE job.schedule IS DISTINCT FROM excluded.schedule;
 INSERT INTO syncd.job (name, schedule) VALUES (%(job)s, '') ON CONFLICT DO NOTHING;
 
 -- name: states
--- How jobs stand, with their running round if there is one.
+-- How jobs stand, with their running round if there is one. Turns that are owed are counted as far as all
+-- processes together have slots for them: with more, nobody needs to know how many.
+WITH live AS MATERIALIZED (
+    SELECT greatest(count(*), 1) AS daemons FROM syncd.daemon
+    WHERE heartbeat_at > syncd.clock(%(now)s) - make_interval(secs => %(stale_seconds)s)
+)
 SELECT j.name, j.state = 'paused' AS paused, j.next_at, j.asked, j.cancelled, r.id AS round_id,
-       r.number AS round_number, r.started_at, syncd.clock(%(now)s) AS now,
-       r.id IS NOT NULL AND EXISTS (SELECT FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL) AS owed
-FROM syncd.job j
+       r.number AS round_number, r.started_at, syncd.clock(%(now)s) AS now, l.daemons::int AS daemons,
+       (SELECT count(*)::int
+        FROM (SELECT FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL LIMIT l.daemons * w.slots) o) AS owed
+FROM live l, unnest(%(names)s::text[], %(slots)s::int[]) AS w (name, slots)
+JOIN syncd.job j ON j.name = w.name
 LEFT JOIN syncd.round r ON r.job = j.name AND r.status = 'running' AND r.owner IS NULL
-WHERE j.name = ANY (%(names)s::text[])
 ORDER BY j.name;
 
 -- name: lock_job
@@ -76,6 +82,15 @@ UPDATE syncd.job SET next_at = %(next_at)s, asked = NULL, cancelled = false, beg
 -- A moment passes by, unless another daemon saw to it.
 UPDATE syncd.job SET next_at = %(next_at)s, asked = coalesce(%(asked)s, asked)
 WHERE name = %(job)s AND next_at = %(seen)s;
+
+-- name: adopt
+-- Partitions with a turn that nobody would claim: they were given back by a process of a release that knew
+-- no jobs, which may run beside this one until it is restarted.
+UPDATE syncd.partition p
+SET job = r.job, due_at = syncd.clock(%(now)s), claim_at = syncd.clock(%(now)s) - make_interval(secs => p.priority)
+FROM syncd.turn t JOIN syncd.round r ON r.id = t.round_id
+WHERE t.round_id = %(round)s AND t.verdict IS NULL AND r.status = 'running' AND p.id = t.partition_id
+  AND p.token IS NULL AND p.job IS NULL AND p.state = 'ready';
 
 -- name: settle_unable
 -- Turns that nobody can take: the partition is parked, or waits for longer than a round does.
