@@ -289,15 +289,7 @@ class Scheduler:
         """Give a partition back whose account or feed is configured no more."""
         rest = Next("drained", None, lease.standing.failures, "it is configured no more")
         with suppress(StoreError):  # else the lease runs out by itself
-            await self._process.hops.run(
-                leases.release,
-                lease,
-                rest,
-                job=job.name,
-                committed=False,
-                effort=leases.Effort(),
-                error_class=None,
-            )
+            await self._process.hops.run(leases.let_go, lease, rest, job=job.name)
 
 
 async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:

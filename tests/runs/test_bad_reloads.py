@@ -122,34 +122,38 @@ async def test_a_daemon_does_not_start_with_it(
     assert API_KEY not in said
 
 
+@pytest.mark.parametrize("removed", [0, 5], ids=["at work", "waiting for its turn"])
 async def test_an_account_that_is_removed_is_let_go(
-    dsn: str, programs: Programs, tmp_path: Path
+    removed: int, dsn: str, programs: Programs, tmp_path: Path
 ) -> None:
-    mall = Mall(4, orders=100_000)
+    mall = Mall(6, orders=100_000)
     mall.pause_seconds = 0.05
     stores = list(mall.sold)
+    gone = stores[removed]
     async with mall.serve() as url:
         config = configuration(tmp_path, dsn, url, stores=stores)
         daemon = programs.start(config, serves=True)
         await daemon.event("batch.committed", times=8)
 
-        configuration(tmp_path, dsn, url, stores=stores[1:])
+        configuration(tmp_path, dsn, url, stores=[s for s in stores if s != gone])
         daemon.send(signal.SIGHUP)
         await daemon.event("config.reloaded")
         mall.sold = dict.fromkeys(stores, 5)  # what runs ends with its next page
         await daemon.event("round.finished")
         facts.execute(dsn, "UPDATE syncd.job SET asked = 'trigger'")
         *_, second = await daemon.event("round.finished", times=2)
-        asked = mall.asked[stores[0], 1]
+        asked = mall.asked[gone, 1]
         facts.execute(dsn, "UPDATE syncd.job SET asked = 'trigger'")
         await daemon.event("round.finished", times=3)
         daemon.send(signal.SIGTERM)
 
         assert await daemon.ended() == 0, daemon.said()
-    assert (second["partitions"], second["status"]) == (3, "complete")
-    assert mall.asked[stores[0], 1] == asked, "nobody asks for it any more"
-    kept = facts.rows(dsn, "SELECT 1 FROM mall.orders WHERE account_id = %s", stores[0])
-    assert kept, "its rows stay"
+    assert (second["partitions"], second["status"]) == (5, "complete")
+    assert mall.asked[gone, 1] == asked, "nobody asks for it any more"
+    kept = facts.rows(dsn, "SELECT 1 FROM mall.orders WHERE account_id = %s", gone)
+    assert bool(kept) == (removed == 0), "its rows stay"
     free = "SELECT token, job FROM syncd.partition WHERE account = %s"
-    assert facts.rows(dsn, free, stores[0]) == [{"token": None, "job": None}]
+    assert facts.rows(dsn, free, gone) == [{"token": None, "job": None}]
     assert daemon.events("task.failed") == []
+    runs = facts.rows(dsn, "SELECT 1 FROM syncd.run")
+    assert len(runs) < 40, "nor is it claimed again and again"

@@ -189,6 +189,30 @@ async def test_a_process_ends_although_its_database_is_silent(
         assert await program.ended(deadline_seconds=60) == 75, program.said()
 
 
+async def test_who_is_cut_off_asks_for_nothing_once_the_lease_may_be_anothers(
+    dsn: str, tmp_path: Path
+) -> None:
+    """It could not store the answers anyway (P45). The pace leaves it enough to ask for."""
+    lease_seconds = 2.0
+    shape = Shape(cars=600, per_page=20, requests_per_second=2.0)
+    async with faulty(dsn) as proxy, serving(shape) as upstream, trio.open_nursery() as nursery:
+        config = upstream.configuration(
+            tmp_path, proxy.dsn, connector="cars", lease=f"{lease_seconds:g}s", database=BRISK
+        )
+        events: list[Event] = []
+        nursery.start_soon(partial(run_here, config, listener=events.append))
+        await seen("two commits", lambda: sum(isinstance(e, BatchCommitted) for e in events) > 1)
+        proxy.silence("up", "down")
+        silent_at, asked = trio.current_time(), sum(upstream.asked().values())
+        await trio.sleep_until(silent_at + lease_seconds)
+        at_the_end = sum(upstream.asked().values())
+        await trio.sleep_until(silent_at + 3 * lease_seconds)
+
+        assert sum(upstream.asked().values()) == at_the_end >= asked
+        proxy.heal()
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_system_ends_half_open_connections_within_the_promise(dsn: str) -> None:
     """While the server works nothing is sent: then the keepalives, which a proxy would answer."""
     async with faulty(dsn) as proxy:

@@ -232,6 +232,15 @@ def release(
     faults.point("released")
 
 
+def let_go(connection: Connection, lease: Lease, decided: Next, *, job: str) -> None:
+    """Give the lease back on a partition that its job has no use for any more.
+
+    Raises: `LeaseLost` where there was nothing left to give back.
+    """
+    connection.execute(_ROUND["forgo_turn"], {"id": lease.partition_id, "job": job})
+    release(connection, lease, decided, job=job, committed=False, effort=Effort(), error_class=None)
+
+
 @repeatable
 def park_account(
     connection: Connection, instance: str, account: str, reason: str, *, now: datetime | None = None

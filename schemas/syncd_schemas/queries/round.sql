@@ -108,6 +108,11 @@ UPDATE syncd.turn t SET verdict = %(verdict)s
 FROM syncd.round r
 WHERE t.partition_id = %(id)s AND r.id = t.round_id AND r.job = %(job)s AND r.status = 'running';
 
+-- name: forgo_turn
+-- A partition that is configured no more has no turn: its round does not wait for it.
+DELETE FROM syncd.turn t USING syncd.round r
+WHERE t.partition_id = %(id)s AND r.id = t.round_id AND r.job = %(job)s AND r.status = 'running';
+
 -- name: lock_round
 -- One daemon closes a round.
 SELECT r.id FROM syncd.round r JOIN syncd.job j ON j.name = r.job
