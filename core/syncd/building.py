@@ -110,6 +110,7 @@ def client_of(process: Process, instance: Instance[Any], account: Account[Any]) 
         clock=process.clock.now,
         random=process.random,
         scope=instance.name,
+        private_network=instance.private_network,
     )
 
 

@@ -362,3 +362,10 @@ def test_a_settings_class_that_cannot_be_configured_is_its_authors_fault(
 def test_an_invalid_file_is_a_configuration_error() -> None:
     with pytest.raises(InvalidConfig):
         configured("jobs = 1")
+
+
+def test_a_connector_reaches_its_own_network_only_by_the_operators_leave() -> None:
+    config = configured(CAR + "private_network = true\n", {})
+
+    assert config.instances["cars"].private_network
+    assert not configured(CAR, {}).instances["cars"].private_network

@@ -105,9 +105,22 @@ def _declared(
     also = tuple(setting.key for setting in settings_of(ConnectorTable))
     settings = Table(connector.settings, also).read(table, key, reading)
     accounts = _accounts(connector, table, key, reading)
-    if settings is INVALID or accounts is INVALID:
+    common = _common(table, key, reading)
+    if settings is INVALID or accounts is INVALID or common is INVALID:
         return Declared(connector, None)
-    return Declared(connector, Instance(name, connector, settings, accounts))
+    return Declared(
+        connector,
+        Instance(name, connector, settings, accounts, private_network=common.private_network),
+    )
+
+
+def _common(table: Mapping[str, Any], key: str, reading: Reading) -> ConnectorTable | Invalid:
+    """Read the keys that every connector has, but for those that others read by themselves."""
+    elsewhere = {"plugin", "accounts"}
+    own = {s.key for s in settings_of(ConnectorTable)} - elsewhere
+    given = {name: value for name, value in table.items() if name in own}
+    common: ConnectorTable | Invalid = Table(ConnectorTable).read(given, key, reading)
+    return common
 
 
 def _accounts(

@@ -152,6 +152,13 @@ class ConnectorTable:
     accounts: tuple[AccountTable, ...] = attrs.field(
         default=(), metadata=about("the tenants, where the upstream has any")
     )
+    private_network: bool = attrs.field(
+        default=False,
+        metadata=about(
+            "whether names may lead to private addresses and to this machine; a base_url with "
+            "such an address in place of a name needs no leave"
+        ),
+    )
 
 
 def _timezone(_instance: object, _attribute: object, value: str) -> None:

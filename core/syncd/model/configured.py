@@ -22,12 +22,16 @@ class Account(Generic[Settings]):
 
 @attrs.frozen
 class Instance(Generic[Settings]):
-    """A configured connector: ``[connectors.cars-kr] plugin = "cars"``."""
+    """A configured connector: ``[connectors.cars-kr] plugin = "cars"``.
+
+    `private_network`: names may lead to addresses of the operator's own network.
+    """
 
     name: str
     connector: Connector
     settings: Settings
     accounts: tuple[Account[Any], ...]
+    private_network: bool = False
 
 
 @attrs.frozen
