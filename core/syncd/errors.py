@@ -89,7 +89,7 @@ class Unintelligible(SourceError):
 
 
 class PagingLoop(SourceError):
-    """FAIL the pass: the feed always names a next page, past every budget."""
+    """FAIL the pass: the feed never ends; it is past a budget, or brings nothing new."""
 
 
 class CursorExpired(SourceError):
