@@ -32,7 +32,13 @@ class Place:
     def order(self, job: Job, *, mode: Mode, verify: bool = False) -> Order:
         """Say what a job wants here; a feed that can only be walked in full is."""
         incremental = self.work.pipeline.feed.incremental
-        return Order(job.name, mode if incremental else "full", self.target, verify)
+        return Order(
+            job.name,
+            mode if incremental else "full",
+            self.target,
+            verify=verify,
+            failed_items_max=job.failed_items_max,
+        )
 
 
 @attrs.frozen

@@ -62,6 +62,7 @@ class Wanted:
     connector_version: str
     resumable_seconds: float
     verify: bool = False  # every row is to be compared: a pass begun without that does not do
+    failed_items_max: int | None = None  # of a pass, before its partition is parked
 
 
 @attrs.frozen

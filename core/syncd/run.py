@@ -251,6 +251,7 @@ def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:
         connector_version=instance.connector.version,
         resumable_seconds=feed.resumable_seconds,
         verify=order.verify,
+        failed_items_max=order.failed_items_max,
     )
 
 

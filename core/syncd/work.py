@@ -45,3 +45,4 @@ class Order:
     mode: Mode
     target: Target
     verify: bool = False  # take nothing for granted: every page is fetched, every row compared
+    failed_items_max: int | None = None  # of a pass; by default 100, or one in a hundred

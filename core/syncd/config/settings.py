@@ -248,6 +248,14 @@ class Job:
         validator=_share,
         metadata=about("and with less than this share it failed"),
     )
+    failed_items_max: int | None = attrs.field(
+        default=None,
+        validator=between(0, 10_000_000),
+        metadata=about(
+            "items of a pass that may fail for good before its partition is parked; by default "
+            "100, or one in a hundred where that is more"
+        ),
+    )
     partitions_per_account: int = attrs.field(
         default=1, validator=between(1, 1000), metadata=about("partitions of one account at once")
     )
