@@ -17,7 +17,7 @@ import trio
 
 from syncd import bulk, faults
 from syncd.asking import written as written_by
-from syncd.errors import ConfigError, FrontierMoved, Rejected
+from syncd.errors import CommitRefused, ConfigError, FrontierMoved, Rejected
 from syncd.events import BatchCommitted, Event, RecordsQuarantined
 from syncd.model import Instance, Stream, Write, Written
 from syncd.nodes import Node, Walked
@@ -136,11 +136,28 @@ class Committer:
         """
         started = trio.current_time()
         made = await self._made(batch)
-        committed, rejected = await self.hops.run(
-            self.write, batch, made, openings=openings, ends_at=ends_at
-        )
+        committed, rejected = await self._written(batch, made, openings=openings, ends_at=ends_at)
         self._tell(committed, rejected, len(openings), trio.current_time() - started)
         return committed
+
+    async def _written(
+        self, batch: Sequence[Walked], made: Mapping[str, StreamRows], **asked: Any
+    ) -> tuple[Committed, list[Rejected]]:
+        """Commit rows; those that only the COMMIT would refuse are looked for before it.
+
+        That is found out by a COMMIT that fails: asking before each would cost every batch a
+        statement for what few tables have.
+        """
+        blamed: set[str] = set()
+        while True:
+            try:
+                return await self.hops.run(self.write, batch, made, **asked, blamed=blamed)
+            except CommitRefused as error:
+                tables = self.target.tables.items()
+                found = {name for name, each in tables if (each.schema, each.name) == error.table}
+                if not found - blamed:
+                    raise
+                blamed |= found
 
     async def _made(self, batch: Sequence[Walked]) -> Mapping[str, StreamRows]:
         """Make the rows of a batch that the tables do not know yet."""
@@ -177,13 +194,18 @@ class Committer:
         *,
         openings: Sequence[Node],
         ends_at: int | None,
+        blamed: Collection[str] = (),
     ) -> tuple[Committed, list[Rejected]]:
-        """Do the transaction's work; the hop commits it."""
+        """Do the transaction's work; the hop commits it.
+
+        The `blamed` streams, of which the COMMIT refused rows, come last: by then all is there that
+        a deferred constraint of theirs may wait for.
+        """
         fence(connection, self.lease)
         written = Written(unchanged=known_rows(batch, made))
         rejected: list[Rejected] = []
-        for name, rows in made.items():
-            result = self._write_stream(connection, name, rows, batch)
+        for name, rows in sorted(made.items(), key=lambda each: each[0] in blamed):
+            result = self._write_stream(connection, name, rows, batch, immediate=name in blamed)
             written += result.written
             rejected += map(self._clean, [*rows.rejected, *result.rejected])
         faults.point("upserted")
@@ -215,7 +237,13 @@ class Committer:
         return committed, rejected
 
     def _write_stream(
-        self, connection: Connection, name: str, rows: StreamRows, batch: Sequence[Walked]
+        self,
+        connection: Connection,
+        name: str,
+        rows: StreamRows,
+        batch: Sequence[Walked],
+        *,
+        immediate: bool,
     ) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
@@ -234,6 +262,7 @@ class Committer:
             guarded=self.guarded,
             fresh=rows.fresh,
             refused_max=allowance(total) if alone else REFUSED_MAX,
+            immediate=immediate,
         )
         try:
             result = bulk.write(connection, self.target.tables[name], given)

@@ -144,6 +144,16 @@ class StoreRefused(StoreError):
     """PARK the partition: PostgreSQL refuses by configuration (permission, missing object)."""
 
 
+class CommitRefused(StoreRefused):
+    """BISECT: a constraint that is checked at COMMIT refuses a row; `table` says of which."""
+
+    def __init__(
+        self, where: str, what: str, do: str = "", *, table: tuple[str, str], **details: Any
+    ) -> None:
+        super().__init__(where, what, do, **details)
+        self.table = table  # schema and name
+
+
 class PluginError(SyncdError):
     """A plugin raised what it must not: the cursor fails; the plugin, hook and cause are named."""
 

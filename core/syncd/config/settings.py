@@ -16,6 +16,7 @@ from syncd.config.values import (
     Size,
     Unwanted,
     between,
+    counting,
     did_you_mean,
     lasting,
     sized,
@@ -250,7 +251,7 @@ class Job:
     )
     failed_items_max: int | None = attrs.field(
         default=None,
-        validator=between(0, 10_000_000),
+        validator=counting(0, 10_000_000),
         metadata=about(
             "items of a pass that may fail for good before its partition is parked; by default "
             "100, or one in a hundred where that is more"
