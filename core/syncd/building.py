@@ -159,6 +159,7 @@ def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: C
         emit=process.emit,
         draining=process.draining,
         threads=process.threads,
+        novelties=process.novelties,
     )
 
 

@@ -178,6 +178,7 @@ async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> E
         hops=work.hops,
         emit=work.emit,
         threads=work.threads,
+        novelties=work.novelties,
         lease=lease,
         pass_id=active.id,
         target=order.target,

@@ -11,6 +11,7 @@ import trio
 
 from syncd.clock import DatabaseClock
 from syncd.commit import Target
+from syncd.drift import Novelties
 from syncd.events import Event
 from syncd.http import Client
 from syncd.model import Account, Mode, Quota
@@ -33,6 +34,7 @@ class Work:
     emit: Callable[[Event], None]
     draining: trio.Event
     threads: Threads = attrs.field(factory=Threads)
+    novelties: Novelties = attrs.field(factory=Novelties)
     session: object = None
     patience_seconds: float = 5.0  # how long to wait in the run when only waiting cursors remain
 

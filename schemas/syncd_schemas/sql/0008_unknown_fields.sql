@@ -1,0 +1,14 @@
+-- Which fields of records were met that no record class knows: each is announced once.
+
+CREATE TABLE syncd.unknown_field (
+    instance  text NOT NULL REFERENCES syncd.instance,
+    stream    text NOT NULL,
+    field     text NOT NULL,
+    seen_at   timestamptz NOT NULL,
+    PRIMARY KEY (instance, stream, field)
+);
+COMMENT ON TABLE syncd.unknown_field IS 'Fields that an upstream sends and no record class knows, at most 20 of a stream. Deleting a row lets the field be announced again.';
+COMMENT ON COLUMN syncd.unknown_field.instance IS 'The instance.';
+COMMENT ON COLUMN syncd.unknown_field.stream IS 'The stream.';
+COMMENT ON COLUMN syncd.unknown_field.field IS 'The field''s path in the record; no value of it is kept.';
+COMMENT ON COLUMN syncd.unknown_field.seen_at IS 'When it was first met.';
