@@ -55,6 +55,8 @@ from syncd.events.process import (
     ThreadAbandoned,
 )
 from syncd.events.runs import (
+    AccountRefused,
+    AccountResumed,
     LeaseLost,
     LeaseWaiting,
     PartitionParked,
@@ -67,6 +69,8 @@ from syncd.events.runs import (
 
 __all__ = [
     "AbsenceRefused",
+    "AccountRefused",
+    "AccountResumed",
     "BatchCommitted",
     "BatchHalved",
     "CommitLost",

@@ -1,4 +1,5 @@
--- Which fields of records were met that no record class knows: each is announced once.
+-- Which fields of records were met that no record class knows: each is announced once. And when an account whose
+-- credential was refused is tried again.
 
 CREATE TABLE syncd.unknown_field (
     instance  text NOT NULL REFERENCES syncd.instance,
@@ -12,3 +13,6 @@ COMMENT ON COLUMN syncd.unknown_field.instance IS 'The instance.';
 COMMENT ON COLUMN syncd.unknown_field.stream IS 'The stream.';
 COMMENT ON COLUMN syncd.unknown_field.field IS 'The field''s path in the record; no value of it is kept.';
 COMMENT ON COLUMN syncd.unknown_field.seen_at IS 'When it was first met.';
+
+ALTER TABLE syncd.account ADD COLUMN try_again_at timestamptz;
+COMMENT ON COLUMN syncd.account.try_again_at IS 'When its credential is tried again, where it was refused and the connector has a check; empty where an operator parked it.';
