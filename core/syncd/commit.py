@@ -62,8 +62,12 @@ class Target:
         """
         transforms = pipeline.transforms
         streams = [
-            # What a plugin writes bears no hash of ours.
-            attrs.evolve(stream, shortcut="off") if stream.name in pipeline.writes else stream
+            attrs.evolve(
+                stream,
+                # What a plugin writes bears no hash of ours.
+                shortcut="off" if stream.name in pipeline.writes else stream.shortcut,
+                on_absent=instance.on_absent.get(stream.name, stream.on_absent),
+            )
             for stream in pipeline.feed.streams
             if stream.name in wanted
         ]

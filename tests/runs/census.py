@@ -212,9 +212,10 @@ class Census:
     base_url: str
     plugin: Plugin = attrs.field(factory=Plugin)
     events: list[Event] = attrs.field(factory=list)
+    further: str = ""  # tables of the configuration
 
     def config(self, *towns: str) -> Config:
-        text = configuration(self.dsn, self.base_url, *towns)
+        text = configuration(self.dsn, self.base_url, *towns) + self.further
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, {"census": self.plugin.connector}, environment={})
 

@@ -22,7 +22,7 @@ from syncd.config.values import (
     sized,
 )
 from syncd.events import Level
-from syncd.model import Instance, Secret
+from syncd.model import Instance, OnAbsent, Secret
 from syncd.rounds import Thresholds
 
 
@@ -144,6 +144,19 @@ class AccountTable:
 
 
 @attrs.frozen
+class StreamTable:
+    """One stream of a connector; what is left out stays as the connector says."""
+
+    on_absent: OnAbsent | None = attrs.field(
+        default=None,
+        metadata=about(
+            "what becomes of rows whose records the upstream no longer has, after full passes "
+            "that ended complete: they stay, are marked in _syncd_absent_at, or are deleted"
+        ),
+    )
+
+
+@attrs.frozen
 class ConnectorTable:
     """A configured connector; beside these keys, those that the connector defines."""
 
@@ -159,6 +172,9 @@ class ConnectorTable:
             "whether names may lead to private addresses and to this machine; a base_url with "
             "such an address in place of a name needs no leave"
         ),
+    )
+    streams: Mapping[str, StreamTable] = attrs.field(
+        factory=dict, metadata=about("by stream, what is to be otherwise than the connector says")
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 
-from syncd.model.declared import Connector
+from syncd.model.declared import Connector, OnAbsent
 
 Settings = TypeVar("Settings")
 
@@ -24,7 +24,8 @@ class Account(Generic[Settings]):
 class Instance(Generic[Settings]):
     """A configured connector: ``[connectors.cars-kr] plugin = "cars"``.
 
-    `private_network`: names may lead to addresses of the operator's own network.
+    `private_network`: names may lead to addresses of the operator's own network. `on_absent`: by
+    stream, what the operator wants otherwise than the connector says.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Instance(Generic[Settings]):
     settings: Settings
     accounts: tuple[Account[Any], ...]
     private_network: bool = False
+    on_absent: Mapping[str, OnAbsent] = attrs.field(factory=dict)
 
 
 @attrs.frozen
