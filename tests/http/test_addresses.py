@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PUBLIC = "93.184.216.34"
 METADATA = "169.254.169.254"
-ANOTHERS = [
+UNWANTED = [
     METADATA, "127.0.0.1", "127.8.8.8", "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1",
     "0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1", "192.0.2.1", "::1", "::",
     "fe80::1", "fe80::1%lo", "fc00::1", "fd12::1", "ff02::1", "fec0::1", "::ffff:127.0.0.1",
@@ -89,7 +89,7 @@ async def test_the_checked_address_is_the_connected_one_and_the_name_stays_the_h
     assert upstream.received[0].headers["host"] == "api.example"
 
 
-@pytest.mark.parametrize("address", ANOTHERS)
+@pytest.mark.parametrize("address", UNWANTED)
 async def test_a_name_that_leads_to_no_public_address_is_not_connected_to(
     upstream: Scripted, bench: Bench, address: str
 ) -> None:
@@ -239,7 +239,7 @@ async def test_resolving_takes_no_thread_of_those_that_others_wait_for(
     assert borrowed == 0
 
 
-@pytest.mark.parametrize("address", ANOTHERS)
+@pytest.mark.parametrize("address", UNWANTED)
 def test_what_is_not_the_internets_is_not_public(address: str) -> None:
     assert not is_public(ip_address(address.partition("%")[0]))
 
