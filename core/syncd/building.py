@@ -17,6 +17,7 @@ from syncd.events import PartitionParked, TableChanged
 from syncd.http import Client
 from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
 from syncd.plugins import Pipeline
+from syncd.progress import Bounds
 from syncd.store import leases, registry
 from syncd.work import Order, Work
 
@@ -29,14 +30,17 @@ class Place:
     work: Work
     target: Target
 
-    def order(self, job: Job, *, mode: Mode, verify: bool = False) -> Order:
+    def order(
+        self, job: Job, *, mode: Mode, verify: bool = False, bounds: Bounds | None = None
+    ) -> Order:
         """Say what a job wants here; a feed that can only be walked in full is."""
         incremental = self.work.pipeline.feed.incremental
         return Order(
             job.name,
             mode if incremental else "full",
             self.target,
-            verify=verify,
+            verify,
+            bounds,
             failed_items_max=job.failed_items_max,
         )
 
@@ -76,21 +80,13 @@ async def outfitted(
         yield Outfit(job, instance, places, parked)
 
 
-async def expand(process: Process, place: Place) -> dict[int, Partition]:
-    """Ask a place for its slices, and make them known; answer with the partitions by id.
+async def expand(process: Process, place: Place) -> list[Partition]:
+    """Ask a place for its slices; answer with its partitions.
 
     Raises: `SourceError` where the plugin's look-ups fail, `PluginError` where it breaks.
     """
     slices = await _slices(process, place)
-    whole = place.whole
-    ids = await process.hops.run(
-        registry.register_partitions,
-        whole.instance,
-        account=whole.account,
-        feed=whole.feed,
-        slices=slices,
-    )
-    return {ids[part.name]: attrs.evolve(whole, slice=part) for part in slices}
+    return [attrs.evolve(place.whole, slice=part) for part in slices]
 
 
 async def note_hindrance(process: Process, place: Place, error: SyncdError) -> None:

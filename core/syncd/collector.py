@@ -20,8 +20,11 @@ _OLDER = (20, 50)
 
 @contextmanager
 def tuned() -> Iterator[None]:
-    """Collect seldom, and never look again at what was there at the start."""
-    before = gc.get_threshold()
+    """Collect seldom, and never look again at what was there at the start.
+
+    What was frozen before stays so: whoever runs many of these in one process freezes once.
+    """
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, *_OLDER)
@@ -29,4 +32,5 @@ def tuned() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()

@@ -20,10 +20,10 @@ from syncd.errors import (
 )
 from syncd.events import LeaseWaiting
 from syncd.model import Mode, Partition
-from syncd.progress import Broke
-from syncd.rounds import Judged
+from syncd.progress import Bounds, Broke
+from syncd.rounds import Judged, Trigger
 from syncd.run import GIVE_BACK_SECONDS, Finished, claim, run_partition
-from syncd.store import leases, rounds
+from syncd.store import leases, registry, rounds
 from syncd.verdicts import Result, Verdict, judged, verdict_of, verdict_on
 from syncd.work import Order, Work
 
@@ -42,21 +42,28 @@ class Share:
 
 
 async def run_job(
-    process: Process, job: Job, *, mode: Mode, wait_seconds: float, verify: bool = False
+    process: Process,
+    job: Job,
+    *,
+    mode: Mode,
+    wait_seconds: float,
+    verify: bool = False,
+    bounds: Bounds | None = None,
 ) -> list[Result]:
     """Run every partition of a job once, due or not: a round of its own.
 
     `wait_seconds`: how long to wait for partitions that another process holds, and in a run when
     only waiting cursors remain. `verify`: compare every row with what its record says, also where
-    the hashes say that nothing changed.
+    the hashes say that nothing changed. `bounds`: of a backfill, for which feeds that can only be
+    walked in full are left out.
 
     Raises: what the plugin's lifespan and the database raise before the first run.
     """
     async with outfitted(process, job, patience_seconds=wait_seconds) as outfit:
-        shares: dict[int, Share] = {}
+        shares: list[Share] = []
         hindered: dict[str, Result] = {}  # by account: one word for each
         for (account, _), place in outfit.places.items():
-            if account in hindered:
+            if account in hindered or (bounds and not place.work.pipeline.feed.incremental):
                 continue
             if reason := outfit.parked[account]:
                 message = parked_message(outfit.instance.name, reason)
@@ -69,29 +76,33 @@ async def run_job(
                 where = str(attrs.evolve(place.whole, feed="*"))
                 hindered[account] = Result(where, verdict_on(error), str(error), None)
                 continue
-            order = place.order(job, mode=mode, verify=verify)
-            shares |= {n: Share(part, place.work, order) for n, part in found.items()}
-        return await _round(process, job, shares, list(hindered.values()), wait_seconds)
+            order = place.order(job, mode=mode, verify=verify, bounds=bounds)
+            shares += [Share(part, place.work, order) for part in found]
+        parts = [share.partition for share in shares]
+        ids = await process.hops.run(registry.register_partitions, parts)
+        trigger: Trigger = "backfill" if bounds else "run"
+        partitions = _Partitions(process, job, dict(zip(ids, shares, strict=True)), wait_seconds)
+        return await _round(process, job, partitions, [*hindered.values()], trigger)
 
 
 async def _round(
     process: Process,
     job: Job,
-    shares: Mapping[int, Share],
+    partitions: _Partitions,
     hindered: list[Result],
-    wait_seconds: float,
+    trigger: Trigger,
 ) -> list[Result]:
     """Run the partitions of a job; the history gets a row for all of them together."""
     round_id = await process.hops.run(
         rounds.begin_command,
         job.name,
-        trigger="run",
+        trigger=trigger,
         owner=process.identity.id,
-        partitions=len(shares) + len(hindered),
+        partitions=len(partitions) + len(hindered),
     )
-    ended = Judged("cancelled", "cut short", len(shares) + len(hindered), 0)
+    ended = Judged("cancelled", "cut short", len(partitions) + len(hindered), 0)
     try:
-        results = hindered + await _Partitions(process, job, shares, round_id, wait_seconds).go()
+        results = hindered + await partitions.go(round_id)
         ended = judged(results, job.thresholds)
     finally:
         with (
@@ -110,13 +121,12 @@ class _Partitions:
         process: Process,
         job: Job,
         shares: Mapping[int, Share],
-        round_id: int,
         wait_seconds: float,
     ) -> None:
         self._process = process
         self._job = job
         self._shares = shares
-        self._round_id = round_id
+        self._round_id = 0
         self._wait_seconds = wait_seconds
         self._pending = set(shares)
         self._running: dict[int, str] = {}  # partition id -> account
@@ -127,7 +137,11 @@ class _Partitions:
         self._told_again_at = 0.0
         self._store_trouble: StoreUnavailable | None = None
 
-    async def go(self) -> list[Result]:
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    async def go(self, round_id: int) -> list[Result]:
+        self._round_id = round_id
         async with trio.open_nursery() as runs:
             try:
                 await self._claim_all(runs)

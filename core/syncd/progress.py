@@ -53,6 +53,14 @@ class OpenPass:
 
 
 @attrs.frozen
+class Bounds:
+    """What a backfill asks for: what changed since a moment and before another one."""
+
+    since: datetime
+    until: datetime
+
+
+@attrs.frozen
 class Wanted:
     """What a run is asked to do, by the code and configuration of this process."""
 
@@ -62,6 +70,7 @@ class Wanted:
     connector_version: str
     resumable_seconds: float
     verify: bool = False  # every row is to be compared: a pass begun without that does not do
+    bounds: Bounds | None = None  # of a backfill, and only there
     failed_items_max: int | None = None  # of a pass, before its partition is parked
 
 
@@ -80,6 +89,7 @@ class Anew:
     since: datetime | None
     superseded: str | None
     why: str  # why this mode
+    until: datetime | None = None  # of a backfill; other passes reach to the moment they begin
 
 
 @attrs.frozen
@@ -102,11 +112,10 @@ def choose_pass(
     `covered` are the row fingerprints of the streams that the last complete full pass covered: one
     that is new or differs makes the next pass full, and so does a partition without a watermark.
     """
-    mode, why = _mode(wanted, watermark, covered)
-    since = watermark if mode == "incremental" else None
+    anew = _anew(wanted, watermark, covered)
     if open_pass is None:
-        return Anew(mode, since, None, why)
-    reason = _superseded(open_pass, wanted, mode, now)
+        return anew
+    reason = _superseded(open_pass, wanted, anew.mode, now)
     if reason is None:
         return Resume(open_pass)
     if version_order(open_pass.connector_version) > version_order(wanted.connector_version):
@@ -114,18 +123,30 @@ def choose_pass(
             f"pass {open_pass.number} was begun by connector {open_pass.connector_version}, "
             f"newer than {wanted.connector_version} here"
         )
-    return Anew(mode, since, reason, why)
+    if open_pass.mode == "backfill" and anew.mode != "full":
+        # Nobody asks for it once more: it is owed, whatever was asked for now.
+        since, until = open_pass.since, open_pass.until
+        return Anew("backfill", since, reason, "it is begun anew", until=until)
+    return attrs.evolve(anew, superseded=reason)
 
 
-def _mode(wanted: Wanted, watermark: datetime | None, covered: Fingerprints) -> tuple[Mode, str]:
+def _anew(wanted: Wanted, watermark: datetime | None, covered: Fingerprints) -> Anew:
+    if wanted.bounds is not None:
+        bounds = wanted.bounds
+        return Anew("backfill", bounds.since, None, "asked for", until=bounds.until)
     if wanted.mode != "incremental":
-        return wanted.mode, "asked for"
+        return Anew(wanted.mode, None, None, "asked for")
     if watermark is None:
-        return "full", "the first pass of a partition is full"
+        return Anew("full", None, None, "the first pass of a partition is full")
     changed = sorted(s for s, print_ in wanted.row_fingerprints.items() if covered.get(s) != print_)
     if changed:
-        return "full", f"how rows are made changed for {', '.join(changed)}"
-    return "incremental", "asked for"
+        return Anew("full", None, None, f"how rows are made changed for {', '.join(changed)}")
+    return Anew("incremental", watermark, None, "asked for")
+
+
+def does_for(wanted: Wanted, mode: Mode, since: datetime | None, until: datetime) -> bool:
+    """Return whether a pass is what was wanted: before a backfill another one may have to end."""
+    return wanted.bounds in (None, Bounds(since, until) if mode == "backfill" and since else None)
 
 
 def _superseded(open_pass: OpenPass, wanted: Wanted, mode: Mode, now: datetime) -> str | None:
@@ -137,7 +158,7 @@ def _superseded(open_pass: OpenPass, wanted: Wanted, mode: Mode, now: datetime) 
         return f"it is {age:.0f} s old, and its cursors live {wanted.resumable_seconds:.0f} s"
     if open_pass.row_fingerprints != wanted.row_fingerprints:
         return "how rows are made has changed since it began"
-    if mode == "full" and open_pass.mode == "incremental":
+    if mode == "full" and open_pass.mode != "full":
         return "a full pass was asked for"
     if wanted.verify:
         return "every row is to be compared, and it has walked without that"

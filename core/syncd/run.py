@@ -51,6 +51,7 @@ from syncd.progress import (
     Wanted,
     after,
     choose_pass,
+    does_for,
 )
 from syncd.store import leases, passes, validators
 from syncd.store.hops import Hops
@@ -152,14 +153,33 @@ def _told(work: Work, tenure: Tenure, ended: Ended | None) -> Ended:
 
 
 async def walk_pass(work: Work, order: Order, tenure: Tenure, tally: Tally) -> Ended:
-    """Choose the pass, walk it, and clean up what ended passes left in the frontier."""
+    """Choose the pass and walk it to its end; before a backfill perhaps another one."""
     lease = tenure.lease
     wanted = wanted_of(work.pipeline, order, lease.partition.slice)
     absences = Absences.of(work, order, lease)
     await absences.finish()
-    active = await _take_up(work, lease, wanted, absences)
-    if isinstance(active, Leave):
-        return OnlyWaiting(LEAVE_SECONDS, message=active.reason)
+    while True:
+        active = await _take_up(work, lease, wanted, absences)
+        if isinstance(active, Leave):
+            return OnlyWaiting(LEAVE_SECONDS, message=active.reason)
+        ended = await _walk(work, order, tenure, active, wanted, absences=absences, tally=tally)
+        going_on = isinstance(ended, PassEnded) and ended.status != "failed"
+        if not going_on or does_for(wanted, active.mode, active.since, active.until):
+            return ended
+
+
+async def _walk(
+    work: Work,
+    order: Order,
+    tenure: Tenure,
+    active: ActivePass,
+    wanted: Wanted,
+    *,
+    absences: Absences,
+    tally: Tally,
+) -> Ended:
+    """Walk a pass, and clean up what ended passes left in the frontier."""
+    lease = tenure.lease
     work.emit(
         RunStarted(
             run_id=lease.run_id,
@@ -252,6 +272,7 @@ def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:
         connector_version=instance.connector.version,
         resumable_seconds=feed.resumable_seconds,
         verify=order.verify,
+        bounds=order.bounds,
         failed_items_max=order.failed_items_max,
     )
 
@@ -292,8 +313,11 @@ async def _begin(
 ) -> ActivePass:
     """Ask the plugin for the first cursors, and begin the pass with them."""
     now = work.clock.now()
-    request = Request(anew.mode, anew.since, now)
+    until = anew.until or now
+    request = Request(anew.mode, anew.since, until)
     answered = begun(work.pipeline, lease.partition, request, now)
+    if anew.mode == "backfill":  # also where it has to walk everything: it moves no watermark
+        answered = attrs.evolve(answered, mode="backfill")
     return await work.hops.run(
         passes.begin,
         lease,
@@ -301,7 +325,7 @@ async def _begin(
         answered=answered,
         wanted=wanted,
         nodes=roots(answered.cursors),
-        until=now,
+        until=until,
         collecting=absences.collecting(answered.mode),
     )
 

@@ -26,6 +26,7 @@ from syncd.events import (
     RoundSkipped,
     RoundStarted,
 )
+from syncd.model import Partition
 from syncd.progress import Next
 from syncd.resuming import Resuming
 from syncd.rounds import Begin, End, JobState, PassBy, step
@@ -154,6 +155,8 @@ class Scheduler:
 
     async def _begin(self, state: JobState, outfit: Outfit, trigger: Any) -> None:
         job = outfit.job
+        if not await self._process.hops.run(rounds.reserve, state):
+            return  # another daemon looks up what its partitions are
         ids = await self._partitions(outfit)
         begun = await self._process.hops.run(
             rounds.begin,
@@ -169,15 +172,16 @@ class Scheduler:
 
     async def _partitions(self, outfit: Outfit) -> list[int]:
         """List a job's partitions: where look-ups fail, those that are known have their turn."""
+        parts: list[Partition] = []
         ids: list[int] = []
         for place in outfit.places.values():
             try:
-                ids += await expand(self._process, place)
+                parts += await expand(self._process, place)
             except (SourceError, PluginError) as error:
                 await note_hindrance(self._process, place, error)
                 self._process.emit(JobHindered(outfit.job.name, str(place.whole), str(error)))
                 ids += await self._process.hops.run(registry.known_partitions, place.whole)
-        return ids
+        return ids + await self._process.hops.run(registry.register_partitions, parts)
 
     async def _end(self, state: JobState, outfit: Outfit, *, cancelled: bool) -> None:
         job = outfit.job

@@ -16,6 +16,7 @@ from syncd.events import Event
 from syncd.http import Client
 from syncd.model import Account, Mode, Quota
 from syncd.plugins import Pipeline
+from syncd.progress import Bounds
 from syncd.store.hops import Hops
 from syncd.threads import Threads
 
@@ -47,4 +48,5 @@ class Order:
     mode: Mode
     target: Target
     verify: bool = False  # take nothing for granted: every page is fetched, every row compared
+    bounds: Bounds | None = None  # of a backfill
     failed_items_max: int | None = None  # of a pass; by default 100, or one in a hundred

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from syncd.embedded import start
-from syncd.model import Account, Connector, Cursor, Instance, Pass, Slice, Upstream
+from syncd.model import Account, Connector, Cursor, Instance, Partition, Pass, Upstream
 from syncd.nodes import roots
 from syncd.progress import Anew, Wanted
 from syncd.store import leases, passes, registry
@@ -40,7 +40,7 @@ def begun(connection: Connection) -> tuple[Lease, ActivePass]:
     connector = Connector("bench", "1", object, (), lambda *_: Upstream("http://127.0.0.1", ()))
     tenants = (Account("default", None),)
     registry.register_instance(connection, Instance("bench", connector, None, tenants))
-    registry.register_partitions(connection, "bench", account="default", feed="f", slices=[Slice()])
+    registry.register_partitions(connection, [Partition("bench", "default", "f")])
     (lease,) = leases.claim(
         connection, owner=uuid4(), token=uuid4(), job="bench", lease_seconds=3600.0, free=1
     )

@@ -21,7 +21,7 @@ from uuid import uuid4
 import attrs
 from store_bench import connect, database, options, tell
 
-from syncd.model import Account, Connector, Instance, Slice, Upstream
+from syncd.model import Account, Connector, Instance, Partition, Slice, Upstream
 from syncd.store import leases, registry
 from syncd.store.hops import Connection, Timeouts, set_timeouts
 
@@ -47,10 +47,8 @@ def register(connection: Connection, partitions: int) -> None:
     registry.register_instance(connection, Instance("bench", connector, None, tenants))
     for first in range(0, partitions, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, partitions))
-        slices = [Slice(f"{number:07}") for number in numbers]
-        registry.register_partitions(
-            connection, "bench", account="default", feed="f", slices=slices
-        )
+        parts = [Partition("bench", "default", "f", Slice(f"{number:07}")) for number in numbers]
+        registry.register_partitions(connection, parts)
         connection.commit()
 
 

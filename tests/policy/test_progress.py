@@ -14,6 +14,7 @@ from syncd.progress import (
     BACKOFF_CAP_SECONDS,
     EXHAUSTED_WAIT_SECONDS,
     Anew,
+    Bounds,
     Broke,
     Drained,
     Ended,
@@ -31,6 +32,7 @@ from syncd.progress import (
     after,
     after_failure,
     choose_pass,
+    does_for,
     ended_pass,
     failed_pass,
 )
@@ -117,6 +119,38 @@ def test_a_newer_connectors_pass_is_left_to_newer_daemons() -> None:
 
     assert isinstance(chosen(newer), Leave)
     assert isinstance(chosen(attrs.evolve(newer, request_fingerprint="r")), Resume)
+
+
+BOUNDS = Bounds(NOW - timedelta(days=9), NOW - timedelta(days=8))
+BACKFILL = attrs.evolve(WANTED, mode="backfill", bounds=BOUNDS)
+OPEN_BACKFILL = attrs.evolve(OPEN, mode="backfill", since=BOUNDS.since, until=BOUNDS.until)
+
+
+def test_a_backfill_has_bounds_of_its_own_whatever_the_watermark() -> None:
+    begun = Anew("backfill", BOUNDS.since, None, "asked for", until=BOUNDS.until)
+
+    assert chosen(None, BACKFILL) == begun
+    assert chosen(None, BACKFILL, watermark=None, covered={}) == begun
+
+
+def test_before_a_backfill_an_open_pass_is_walked_to_its_end() -> None:
+    assert chosen(OPEN, BACKFILL) == Resume(OPEN)
+    assert not does_for(BACKFILL, OPEN.mode, OPEN.since, OPEN.until)
+    assert does_for(BACKFILL, "backfill", BOUNDS.since, BOUNDS.until)
+    assert not does_for(BACKFILL, "backfill", BOUNDS.since, NOW)
+    assert does_for(WANTED, OPEN.mode, OPEN.since, OPEN.until)
+
+
+def test_an_open_backfill_is_owed_to_its_end_unless_everything_is_walked() -> None:
+    old = attrs.evolve(OPEN_BACKFILL, request_fingerprint="other")
+
+    assert chosen(OPEN_BACKFILL) == Resume(OPEN_BACKFILL)
+    again = chosen(old)
+    assert isinstance(again, Anew)
+    assert (again.mode, again.since, again.until) == ("backfill", BOUNDS.since, BOUNDS.until)
+    full = chosen(OPEN_BACKFILL, attrs.evolve(WANTED, mode="full"))
+    assert isinstance(full, Anew)
+    assert (full.mode, full.superseded) == ("full", "a full pass was asked for")
 
 
 def decided(

@@ -25,6 +25,7 @@ from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.observe import Observer
 from syncd.plugins import Plugins
+from syncd.progress import Bounds
 from syncd.verdicts import Result
 from syncd_cars.simulator import Inventory, Simulator
 from syncd_cars.simulator_answers import JSON, Reply
@@ -147,6 +148,7 @@ class World:
         *,
         mode: Mode = "full",
         wait_seconds: float = 5.0,
+        bounds: Bounds | None = None,
         **settings: Any,
     ) -> list[Result]:
         """Run a job once in a process of its own kind; `events` are those of this run."""
@@ -158,7 +160,9 @@ class World:
             observer.listen(listener)
 
         async def main(process: Process) -> list[Result]:
-            return await run_job(process, config.jobs[job], mode=mode, wait_seconds=wait_seconds)
+            return await run_job(
+                process, config.jobs[job], mode=mode, wait_seconds=wait_seconds, bounds=bounds
+            )
 
         return await Root(config, Plugins.load(("cars",)), observer).run(main)
 

@@ -30,7 +30,8 @@ SEED = int(os.environ.get("SYNCD_CHAOS_SEED", "0")) or Random().randrange(1, 10*
 STRIKES_EVERY_SECONDS = 2.0
 STOPPED_SECONDS = 4.0  # twice the lease: others take over
 CUT_OFF_SECONDS = 3.0
-QUIET_SECONDS = 120.0  # until everything is as it should be: leases, backoffs and rounds pass
+# Until everything is as it should be: leases and backoffs pass, and two rounds of all stores.
+QUIET_SECONDS = 120.0 + 0.5 * STORES
 
 # A commit of a run that history knows as lost would be that of a zombie.
 AUDIT = """
@@ -45,6 +46,19 @@ AUDIT = """
     CREATE TRIGGER audit BEFORE UPDATE ON syncd.run
         FOR EACH ROW EXECUTE FUNCTION public.audit();
 """
+
+
+# What an operator would ask when it does not go on.
+STANDS = (
+    "SELECT * FROM syncd.job",
+    "SELECT * FROM syncd.round ORDER BY id DESC LIMIT 3",
+    """SELECT verdict, count(*) FROM syncd.turn t JOIN syncd.round r ON r.id = t.round_id
+       WHERE r.status = 'running' GROUP BY verdict""",
+    """SELECT state, job, token IS NULL AS free, due_at < syncd.clock() AS due, count(*),
+              min(due_at), max(lease_until), max(failures), min(last_error)
+       FROM syncd.partition GROUP BY 1, 2, 3, 4""",
+    "SELECT name, state FROM syncd.account WHERE state <> 'ready' LIMIT 3",
+)
 
 
 @pytest.fixture
@@ -124,7 +138,9 @@ class Arena:
 
     def said(self) -> str:
         told = [program.said()[-1500:] for program in (*self.alive, *self.drained)]
-        return f"seed {SEED}, struck: {' '.join(self.struck)}\n" + "\n---\n".join(told)
+        stands = "\n".join(str(facts.rows(self.dsn, question)) for question in STANDS)
+        struck = " ".join(self.struck)
+        return f"seed {SEED}, struck: {struck}\n{stands}\n" + "\n---\n".join(told)
 
 
 def stored(dsn: str) -> set[tuple[str, int, int]]:

@@ -24,7 +24,7 @@ from syncd import bulk
 from syncd.commit import Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost
 from syncd.events import Event
-from syncd.model import Account, Cursor, Instance, Page, Pass, Secret, Slice
+from syncd.model import Account, Cursor, Instance, Page, Partition, Pass, Secret
 from syncd.nodes import Node, Walked, children, roots
 from syncd.plugins import Plugins
 from syncd.progress import Anew, Next, Wanted
@@ -108,9 +108,7 @@ def _claim(connection: Connection, after: timedelta) -> list[Lease]:
 
 def register_partition(connection: Connection) -> None:
     registry.register_instance(connection, INSTANCE)
-    registry.register_partitions(
-        connection, "sightings", account="default", feed="sightings", slices=[Slice()]
-    )
+    registry.register_partitions(connection, [Partition("sightings", "default", "sightings")])
 
 
 def first_page(lease: Lease) -> Walked:

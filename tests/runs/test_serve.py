@@ -170,13 +170,15 @@ async def test_jobs_are_paused_triggered_and_cancelled_through_the_database(
             lambda: [each for each in rounds(dsn)[begun:] if each["status"] == "running"],
             told=daemon.said,
         )
-        fetching = len(daemon.events("run.started"))
-        await daemon.event("batch.committed", times=len(daemon.events("batch.committed")) + 1)
-        facts.execute(dsn, "UPDATE syncd.job SET cancelled = true")
+        await seen(
+            "a pass under way",
+            lambda: facts.rows(dsn, "SELECT 1 FROM syncd.pass WHERE state = 'open' AND pages > 0"),
+            told=daemon.said,
+        )
+        facts.execute(dsn, "UPDATE syncd.job SET cancelled = true, state = 'paused'")
         *_, cut = await finished(dsn, begun + 1, told=daemon)
 
         assert (cut["id"], cut["status"]) == (running[0]["id"], "cancelled")
-        assert fetching
         await seen(
             "the end of its runs",
             lambda: not facts.rows(dsn, "SELECT 1 FROM syncd.run WHERE status = 'running'"),

@@ -7,10 +7,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from database import connect
 
 from syncd.commit import close_cursors
 from syncd.errors import FrontierMoved, LeaseLost
-from syncd.model import Account, Connector, Cursor, Instance, Page, Pass, Slice, Upstream
+from syncd.model import Account, Connector, Cursor, Instance, Page, Partition, Pass, Slice, Upstream
 from syncd.nodes import Node, Walked, roots
 from syncd.progress import Anew, Next, Wanted
 from syncd.store import leases, parking, passes, registry
@@ -31,13 +32,8 @@ def known(connection: Connection, *accounts: str) -> list[int]:
     connector = Connector("c", "1", object, (), lambda *_: Upstream("http://x", ()))
     tenants = tuple(Account(name, None) for name in accounts or ("default",))
     registry.register_instance(connection, Instance("i", connector, None, tenants), now=NOW)
-    ids: list[int] = []
-    for each in tenants:
-        made = registry.register_partitions(
-            connection, "i", account=each.name, feed="f", slices=[Slice()], now=NOW
-        )
-        ids += made.values()
-    return ids
+    parts = [Partition("i", each.name, "f") for each in tenants]
+    return registry.register_partitions(connection, parts, now=NOW)
 
 
 def claimed(connection: Connection, *, now: datetime = NOW, **narrowed: Any) -> Lease | None:
@@ -109,15 +105,46 @@ def given_back(connection: Connection, lease: Lease, *, now: datetime = NOW, **o
     )
 
 
+# --- Partitions ---------------------------------------------------------------------------------
+
+
+def test_partitions_are_known_once_as_they_are_now_and_in_the_order_asked_for(
+    connection: Connection,
+) -> None:
+    (whole,) = known(connection)
+    parts = [Partition("i", "default", "f"), Partition("i", "default", "f", Slice("a", {"x": 1}))]
+
+    first = registry.register_partitions(connection, parts, now=NOW)
+    again = registry.register_partitions(connection, parts[::-1], now=NOW)
+    changed = Partition("i", "default", "f", Slice("a", {"x": 2}, priority=60))
+    assert registry.register_partitions(connection, [changed], now=NOW) == first[1:]
+
+    assert first[0] == whole
+    assert again == first[::-1]
+    row = connection.execute(
+        "SELECT slice_settings, due_at - claim_at AS ahead FROM syncd.partition WHERE slice = 'a'"
+    ).fetchone()
+    assert row == {"slice_settings": {"x": 2}, "ahead": timedelta(seconds=60)}
+
+
+def test_what_is_known_as_it_is_locks_no_row(connection: Connection, dsn: str) -> None:
+    (whole,) = known(connection)
+    connection.commit()
+    with connect(dsn) as other:
+        other.execute("SELECT 1 FROM syncd.partition FOR UPDATE")
+        connection.execute("SET LOCAL lock_timeout = '1ms'")
+
+        assert registry.register_partitions(connection, [Partition("i", "default", "f")]) == [whole]
+
+
 # --- Claims -------------------------------------------------------------------------------------
 
 
 def test_what_is_due_is_claimed_most_urgent_first(connection: Connection) -> None:
     known(connection)
     slices = [Slice("late", {}, 0), Slice("early", {}, 600)]
-    registry.register_partitions(
-        connection, "i", account="default", feed="g", slices=slices, now=NOW
-    )
+    parts = [Partition("i", "default", "g", part) for part in slices]
+    registry.register_partitions(connection, parts, now=NOW)
 
     order = [held(connection).partition.slice.name for _ in range(3)]
 

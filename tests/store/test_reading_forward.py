@@ -13,7 +13,7 @@ from database import connect
 from test_passes import NOW, begun, held, item, known
 
 from syncd import commit
-from syncd.model import Slice
+from syncd.model import Partition, Slice
 from syncd.nodes import Node, roots
 from syncd.store import leases, passes, registry
 from syncd.store.hops import Connection
@@ -124,10 +124,8 @@ def test_a_claim_reads_what_it_takes_and_not_what_others_have_taken(
     connection: Connection, *, analyzed: bool
 ) -> None:
     known(connection)
-    slices = [Slice(f"{n:05}") for n in range(5_000)]
-    registry.register_partitions(
-        connection, "i", account="default", feed="g", slices=slices, now=NOW
-    )
+    parts = [Partition("i", "default", "g", Slice(f"{n:05}")) for n in range(5_000)]
+    registry.register_partitions(connection, parts, now=NOW)
     for _ in range(8):
         claimed(connection, free=500)
     connection.commit()

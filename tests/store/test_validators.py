@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from syncd.errors import LeaseLost
-from syncd.model import Connector, Cursor, Instance, Page, Slice, Upstream
+from syncd.model import Connector, Cursor, Instance, Page, Partition, Slice, Upstream
 from syncd.nodes import Node, Walked
 from syncd.store import leases, registry, validators
 from syncd.store.hops import Connection
@@ -30,10 +30,8 @@ def partitions(connection: Connection) -> list[int]:
     connector = Connector("c", "1", object, (), lambda *_: Upstream("http://x", ()))
     registry.register_instance(connection, Instance("i", connector, None, ()), now=NOW)
     connection.execute("INSERT INTO syncd.account VALUES ('i', 'default')")
-    made = registry.register_partitions(
-        connection, "i", account="default", feed="f", slices=[Slice("a"), Slice("b")], now=NOW
-    )
-    return sorted(made.values())
+    parts = [Partition("i", "default", "f", Slice(name)) for name in ("a", "b")]
+    return sorted(registry.register_partitions(connection, parts, now=NOW))
 
 
 def node(number: int) -> Node:

@@ -19,21 +19,12 @@ from syncd.cli.commands_daemon import cancel, pause, serve, trigger, unpause
 from syncd.cli.commands_embedded import demo, psql_command
 from syncd.cli.commands_parking import park, resume
 from syncd.cli.commands_quarantine import quarantine
+from syncd.cli.commands_running import backfill, run
 from syncd.cli.commands_state import state
 from syncd.cli.invocation import Invocation
 from syncd.cli.options import configuration, json_option
 
 _CODES = "\n".join(f"  {code:>2}  {meaning}" for code, meaning in ending.MEANINGS.items())
-
-
-def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
-    """Read a duration as the configuration does."""
-    from syncd.config import Unwanted, duration_seconds
-
-    try:
-        return duration_seconds(value)
-    except Unwanted as error:
-        raise click.BadParameter(f"found {value!r}, {error}") from error
 
 
 def invoke(arguments: Sequence[str]) -> int:
@@ -92,66 +83,6 @@ Begin with:
 def cli(invocation: Invocation, file: Path) -> None:
     """Keep PostgreSQL tables in step with HTTP APIs."""
     invocation.file = file
-
-
-@cli.command(
-    "run",
-    short_help="Run jobs now, due or not.",
-    epilog="""\b
-Examples:
-  syncd run cars                    go on with the open pass, or begin one
-  syncd run cars --full             walk everything, whatever changed
-  syncd run cars --verify           and compare every row with what its record says
-  syncd run cars stores --wait 5m   two jobs, patient with pages and partitions that must wait
-
-\b
-Exit codes: 0 complete; 3 partial, or only pages that must wait longer than --wait are left;
-75 stopped by a signal, held by another process for longer than --wait, or throttled;
-69 database or upstream unavailable; 1 failed; 78 configuration. Of several the worst.""",
-)
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@click.option(
-    "--full", is_flag=True, help="Walk everything; an open incremental pass is set aside."
-)
-@click.option(
-    "--verify",
-    is_flag=True,
-    help="Walk everything and compare every row, also where its record came unchanged: mends rows "
-    "that were edited by hand.",
-)
-@click.option(
-    "--wait",
-    "wait_seconds",
-    callback=_seconds,
-    default="30s",
-    show_default=True,
-    metavar="DURATION",
-    help="How long to wait for partitions that another process holds, and for pages that must "
-    "wait.",
-)
-@json_option
-@click.pass_obj
-def run(
-    invocation: Invocation,
-    *,
-    jobs: tuple[str, ...],
-    full: bool,
-    verify: bool,
-    wait_seconds: float,
-    as_json: bool,
-) -> int:
-    """Run jobs now, due or not, one after the other.
-
-    Each partition goes on with its open pass, or begins one. Ctrl-C (or SIGTERM) stops: what is
-    fetched is committed, and the next run goes on there; a second one stops at once, and loses
-    nothing that was committed.
-    """
-    from syncd.cli import loading, running
-
-    loaded = loading.load(invocation)
-    wanted = running.named_jobs(loaded, jobs)
-    how = running.How(full=full or verify, verify=verify, wait_seconds=wait_seconds)
-    return running.run(loaded, wanted, how, as_json=as_json)
 
 
 @cli.command(
@@ -270,6 +201,8 @@ def plugins(ctx: click.Context, as_json: bool) -> int:
 
 
 for command in (
+    run,
+    backfill,
     serve,
     trigger,
     cancel,

@@ -11,6 +11,7 @@ import click
 import msgspec
 import trio
 
+from syncd.building import feeds_of
 from syncd.cli import ending, summary
 from syncd.cli.loading import Loaded
 from syncd.cli.screen import Attendance, attend
@@ -21,6 +22,8 @@ from syncd.daemon import Process, Root
 from syncd.errors import SyncdError
 from syncd.events import Event, RunFinished
 from syncd.jobs import run_job
+from syncd.model import Mode
+from syncd.progress import Bounds
 from syncd.verdicts import Result
 
 
@@ -31,6 +34,12 @@ class How:
     full: bool
     verify: bool
     wait_seconds: float
+    bounds: Bounds | None = None  # of a backfill
+
+    def mode_of(self, job: Job) -> Mode:
+        if self.bounds:
+            return "backfill"
+        return "full" if self.full else job.mode
 
 
 def named_jobs(loaded: Loaded, names: Sequence[str]) -> list[Job]:
@@ -45,6 +54,21 @@ def named_jobs(loaded: Loaded, names: Sequence[str]) -> list[Job]:
             near = did_you_mean(name, jobs)
             raise click.UsageError(f"no job is named {name!r}; configured: {there}{near}")
     return [jobs[name] for name in dict.fromkeys(names)]
+
+
+def refuse_unbounded(loaded: Loaded, jobs: Sequence[Job]) -> None:
+    """Let pass only jobs that have a feed which can be asked for a window of time.
+
+    Raises: `click.UsageError`.
+    """
+    for job in jobs:
+        feeds = [feed for feed, _ in feeds_of(loaded.config.instances[job.connector], job)]
+        if not any(feed.incremental for feed in feeds):
+            names = ", ".join(feed.name for feed in feeds)
+            raise click.UsageError(
+                f"job {job.name!r} can only be walked in full ({names}): run "
+                f"`syncd run {job.name} --full`"
+            )
 
 
 def run(loaded: Loaded, jobs: Sequence[Job], how: How, *, as_json: bool) -> int:
@@ -81,9 +105,10 @@ async def end_of(process: Process, job: Job, how: How) -> JobEnd:
         results = await run_job(
             process,
             job,
-            mode="full" if how.full else job.mode,
+            mode=how.mode_of(job),
             wait_seconds=how.wait_seconds,
             verify=how.verify,
+            bounds=how.bounds,
         )
     except* SyncdError as group:
         errors = [leaf for leaf in ending.leaves(group) if isinstance(leaf, SyncdError)]

@@ -10,7 +10,7 @@ from uuid import UUID
 import attrs
 import msgspec
 
-from syncd.model import Instance, Partition, Slice
+from syncd.model import Instance, Partition
 from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
 from syncd.store.statements import load
@@ -36,30 +36,24 @@ def register_instance(
 
 @repeatable
 def register_partitions(
-    connection: Connection,
-    instance: str,
-    *,
-    account: str,
-    feed: str,
-    slices: Sequence[Slice],
-    now: datetime | None = None,
-) -> dict[str, int]:
-    """Make an account's slices of a feed known; answer with the partitions' ids by slice."""
-    whose = {"instance": instance, "account": account, "feed": feed}
-    names = [each.name for each in slices]
-    connection.execute(
-        _SQL["register_partitions"],
-        {
-            **whose,
-            "names": names,
-            "settings": [msgspec.json.encode(each.settings).decode() for each in slices],
-            "covers": [part.covers for part in slices],
-            "priorities": [each.priority for each in slices],
-            "now": now,
-        },
-    )
-    rows = connection.execute(_SQL["partition_ids"], {**whose, "names": names})
-    return {row["slice"]: row["id"] for row in rows}
+    connection: Connection, parts: Sequence[Partition], *, now: datetime | None = None
+) -> list[int]:
+    """Make partitions known, as they are now; answer with their ids, in the same order."""
+    named = {
+        "instances": [part.instance for part in parts],
+        "accounts": [part.account for part in parts],
+        "feeds": [part.feed for part in parts],
+        "slices": [part.slice.name for part in parts],
+        "settings": [msgspec.json.encode(part.slice.settings).decode() for part in parts],
+        "covers": [part.slice.covers for part in parts],
+        "priorities": [part.slice.priority for part in parts],
+        "now": now,
+    }
+    rows = connection.execute(_SQL["known_as_they_are"], named).fetchall()
+    if any(row["id"] is None for row in rows):
+        connection.execute(_SQL["register_partitions"], named)
+        rows = connection.execute(_SQL["known_as_they_are"], named).fetchall()
+    return [row["id"] for row in rows]
 
 
 @repeatable

@@ -15,6 +15,7 @@ from syncd.store.statements import load
 _SQL = load("round")
 
 FORGET_AT_ONCE = 1000
+RESERVE_SECONDS = 30.0
 PATIENCE_SECONDS = 60.0  # a round waits no longer for a partition that has to wait
 
 
@@ -44,6 +45,18 @@ def states(
     """Return how jobs stand."""
     rows = connection.execute(_SQL["states"], {"names": list(names), "now": now})
     return [JobState(**row) for row in rows]
+
+
+@repeatable
+def reserve(connection: Connection, seen: JobState, *, now: datetime | None = None) -> bool:
+    """Reserve the beginning of a round; false where another daemon has, or the job has moved on.
+
+    Look-ups may take long, and cost requests. Whoever has reserved and is gone keeps the others
+    waiting for half a minute; two that begin at once are told apart by `begin`.
+    """
+    named = {"job": seen.name, "next_at": seen.next_at, "asked": seen.asked}
+    held = {"reserve_seconds": RESERVE_SECONDS, "now": now}
+    return connection.execute(_SQL["reserve"], named | held).rowcount == 1
 
 
 def begin(

@@ -22,9 +22,9 @@ WHERE partition_id = %(partition)s AND state = 'open';
 -- name: begin
 -- Begin a pass.
 INSERT INTO syncd.pass (partition_id, number, mode, since, until, started_at, request_fingerprint,
-                        row_fingerprints, connector_version)
+                        row_fingerprints, connector_version, until_lowered)
 SELECT %(partition)s, coalesce(max(number), 0) + 1, %(mode)s, %(since)s, %(until)s, syncd.clock(%(now)s),
-       %(request_fingerprint)s, %(row_fingerprints)s, %(connector_version)s
+       %(request_fingerprint)s, %(row_fingerprints)s, %(connector_version)s, %(mode)s = 'backfill'
 FROM syncd.pass WHERE partition_id = %(partition)s
 RETURNING id, number, started_at;
 

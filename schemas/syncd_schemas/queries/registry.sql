@@ -16,23 +16,31 @@ ON CONFLICT DO NOTHING;
 SELECT name, state, parked_reason FROM syncd.account WHERE instance = %(instance)s ORDER BY name;
 
 -- name: register_partitions
--- Make an account's slices of a feed known; a new one is due at once.
+-- Make partitions known; a new one is due at once.
 INSERT INTO syncd.partition (instance, account, feed, slice, slice_settings, covers, priority, due_at, claim_at)
-SELECT %(instance)s, %(account)s, %(feed)s, s.name, s.settings::jsonb, s.covers, s.priority, syncd.clock(%(now)s),
+SELECT s.instance, s.account, s.feed, s.slice, s.settings::jsonb, s.covers, s.priority, syncd.clock(%(now)s),
        syncd.clock(%(now)s) - make_interval(secs => s.priority)
-FROM unnest(%(names)s::text[], %(settings)s::text[], %(covers)s::text[], %(priorities)s::int[])
-     AS s (name, settings, covers, priority)
-ORDER BY s.name
+FROM unnest(%(instances)s::text[], %(accounts)s::text[], %(feeds)s::text[], %(slices)s::text[],
+            %(settings)s::text[], %(covers)s::text[], %(priorities)s::int[])
+     AS s (instance, account, feed, slice, settings, covers, priority)
+ORDER BY s.instance, s.account, s.feed, s.slice
 ON CONFLICT (instance, account, feed, slice) DO UPDATE
 SET slice_settings = excluded.slice_settings, covers = excluded.covers, priority = excluded.priority,
     claim_at = partition.due_at - make_interval(secs => excluded.priority)
 WHERE (partition.slice_settings, partition.covers, partition.priority)
       IS DISTINCT FROM (excluded.slice_settings, excluded.covers, excluded.priority);
 
--- name: partition_ids
--- The numbers of an account's slices.
-SELECT slice, id FROM syncd.partition
-WHERE instance = %(instance)s AND account = %(account)s AND feed = %(feed)s AND slice = ANY (%(names)s::text[]);
+-- name: known_as_they_are
+-- The numbers of partitions, in the order asked for; none where one is unknown, or known otherwise. Asked
+-- before anything is registered, which locks each row that it meets: daemons would wait for each other.
+SELECT p.id
+FROM unnest(%(instances)s::text[], %(accounts)s::text[], %(feeds)s::text[], %(slices)s::text[],
+            %(settings)s::text[], %(covers)s::text[], %(priorities)s::int[])
+     WITH ORDINALITY AS s (instance, account, feed, slice, settings, covers, priority, place)
+LEFT JOIN syncd.partition p
+  ON p.instance = s.instance AND p.account = s.account AND p.feed = s.feed AND p.slice = s.slice
+ AND (p.slice_settings, p.covers, p.priority) IS NOT DISTINCT FROM (s.settings::jsonb, s.covers, s.priority)
+ORDER BY s.place;
 
 -- name: known_partitions
 -- The numbers of all slices of an account's feed.

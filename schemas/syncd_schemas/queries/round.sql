@@ -29,6 +29,13 @@ WHERE name = %(job)s AND next_at IS NOT DISTINCT FROM %(next_at)s AND asked IS N
   AND NOT EXISTS (SELECT FROM syncd.round r WHERE r.job = %(job)s AND r.status = 'running' AND r.owner IS NULL)
 FOR UPDATE;
 
+-- name: reserve
+-- One daemon looks up what a round is made of.
+UPDATE syncd.job SET begins_until = syncd.clock(%(now)s) + make_interval(secs => %(reserve_seconds)s)
+WHERE name = %(job)s AND next_at IS NOT DISTINCT FROM %(next_at)s AND asked IS NOT DISTINCT FROM %(asked)s
+  AND state = 'ready' AND (begins_until IS NULL OR begins_until <= syncd.clock(%(now)s))
+  AND NOT EXISTS (SELECT FROM syncd.round r WHERE r.job = %(job)s AND r.status = 'running' AND r.owner IS NULL);
+
 -- name: begin
 -- Begin a round, and take note in its job.
 WITH counted AS (
@@ -63,7 +70,7 @@ WHERE job = %(job)s AND token IS NULL AND NOT id = ANY (%(ids)s::bigint[]);
 
 -- name: plan
 -- Say when the next round is due; what was asked for is begun, and what was cancelled is past.
-UPDATE syncd.job SET next_at = %(next_at)s, asked = NULL, cancelled = false WHERE name = %(job)s;
+UPDATE syncd.job SET next_at = %(next_at)s, asked = NULL, cancelled = false, begins_until = NULL WHERE name = %(job)s;
 
 -- name: skip
 -- A moment passes by, unless another daemon saw to it.
