@@ -175,7 +175,8 @@ class Plugin:
         async def fetch(ctx: Context[Settings, None], cursor: Cursor) -> Page:
             where: Any = cursor.value
             page = cursor.number or where["page"]
-            response = await ctx.http.get(f"/{ctx.account.name}", params={"page": page})
+            of: Any = ctx.partition.slice.settings.get("of", ctx.account.name)
+            response = await ctx.http.get(f"/{of}", params={"page": page})
             found = decode(response, _People, where="GET /people")
             records = {self.stream.name: [Record(raw) for raw in found.people]}
             if feed.paging == "numbered":

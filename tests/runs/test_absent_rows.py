@@ -499,7 +499,9 @@ async def test_who_has_lost_the_lease_takes_nobody_for_gone(dsn: str) -> None:
         await settled(there)
         (part,) = there.rows("SELECT id FROM syncd.partition")
         table = bulk.table_of("census", STREAM)
-        judged = bulk.Judged(part["id"], "north", [99], 99, before=datetime.max.replace(tzinfo=UTC))
+        judged = bulk.Judged(
+            [part["id"]], "north", [99], [99], before=datetime.max.replace(tzinfo=UTC)
+        )
         with connect(dsn) as connection:
             lease = claimed(connection, part["id"])
             connection.commit()

@@ -10,6 +10,7 @@ import attrs
 from syncd.model.declared import Connector, OnAbsent
 
 Settings = TypeVar("Settings")
+Covers = Literal["all", "part", "share"]
 
 
 @attrs.frozen
@@ -41,17 +42,19 @@ class Slice:
     """A part of an account's feed that is leased and walked by itself.
 
     `name` is ``""`` for the whole feed. `settings` (JSON) shape its requests. A higher `priority`
-    is claimed earlier, by that many seconds. Only a slice that `covers` all records of the account
-    can tell that one of them is gone: by default the one without a name.
+    is claimed earlier, by that many seconds. What a slice `covers` says
+    whether it tells that records are gone: ``"all"`` of the account's (by default the one without a
+    name), by itself; ``"share"``, together with the other shares of the feed, which cover all of
+    them; ``"part"``, not at all.
     """
 
     name: str = ""
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     priority: int = 0
-    covers: Literal["all", "part"] = attrs.field()
+    covers: Covers = attrs.field()
 
     @covers.default
-    def _covers(self) -> Literal["all", "part"]:
+    def _covers(self) -> Covers:
         return "part" if self.name else "all"
 
 
