@@ -148,7 +148,13 @@ class CommitRefused(StoreRefused):
     """BISECT: a constraint that is checked at COMMIT refuses a row; `table` says of which."""
 
     def __init__(
-        self, where: str, what: str, do: str = "", *, table: tuple[str, str], **details: Any
+        self,
+        where: str,
+        what: str,
+        do: str = "",
+        *,
+        table: tuple[str, str] = ("", ""),
+        **details: Any,
     ) -> None:
         super().__init__(where, what, do, **details)
         self.table = table  # schema and name
