@@ -146,23 +146,26 @@ class Committer:
         return committed
 
     async def _written(
-        self, batch: Sequence[Walked], made: Mapping[str, StreamRows], **asked: Any
+        self,
+        batch: Sequence[Walked],
+        made: Mapping[str, StreamRows],
+        *,
+        blamed: frozenset[str] = frozenset(),
+        **asked: Any,
     ) -> tuple[Committed, list[Rejected]]:
         """Commit rows; those that only the COMMIT would refuse are looked for before it.
 
         That is found out by a COMMIT that fails: asking before each would cost every batch a
         statement for what few tables have.
         """
-        blamed: set[str] = set()
-        while True:
-            try:
-                return await self.hops.run(self.write, batch, made, **asked, blamed=blamed)
-            except CommitRefused as error:
-                tables = self.target.tables.items()
-                found = {name for name, each in tables if (each.schema, each.name) == error.table}
-                if not found - blamed:
-                    raise
-                blamed |= found
+        try:
+            return await self.hops.run(self.write, batch, made, **asked, blamed=blamed)
+        except CommitRefused as error:
+            tables = self.target.tables.items()
+            found = {name for name, each in tables if (each.schema, each.name) == error.table}
+            if found <= blamed:
+                raise
+        return await self._written(batch, made, blamed=blamed | found, **asked)
 
     async def _made(self, batch: Sequence[Walked]) -> Mapping[str, StreamRows]:
         """Make the rows of a batch that the tables do not know yet."""
