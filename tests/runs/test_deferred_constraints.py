@@ -72,6 +72,7 @@ async def test_a_deferred_constraint_of_a_table_that_is_not_ours_parks_the_parti
         there = Office(dsn, desk, base_url)
         await there.run("north")
         do(dsn, "CREATE TABLE desk.log (text text UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        do(dsn, "INSERT INTO desk.log VALUES ('again')")
         do(
             dsn,
             "CREATE FUNCTION desk.note() RETURNS trigger LANGUAGE plpgsql AS "
