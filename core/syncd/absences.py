@@ -52,13 +52,16 @@ class Absences:
     lease: Lease
     tables: Mapping[str, bulk.Table]  # of streams that judge; none where the slice is a part
     shifts: bool
+    shares: bool  # it judges together with the other shares of its feed
 
     @classmethod
     def of(cls, work: Work, order: Order, lease: Lease) -> Absences:
-        whole = lease.partition.slice.covers == "all"
-        tables = judged_tables(order.target.tables) if whole else {}
+        covers = lease.partition.slice.covers
+        tables = {} if covers == "part" else judged_tables(order.target.tables)
         shifts = work.pipeline.feed.shifts
-        return cls(work.hops, work.emit, work.draining, lease, tables, shifts)
+        return cls(
+            work.hops, work.emit, work.draining, lease, tables, shifts, shares=covers == "share"
+        )
 
     def collecting(self, mode: Mode) -> frozenset[str]:
         """Return the streams of which a pass notes all keys.
@@ -91,6 +94,8 @@ class Absences:
         return attrs.evolve(ended, message="; ".join(filter(None, [ended.message, *said])))
 
     async def _evidence(self, table: bulk.Table) -> Evidence | None:
+        if self.shares:
+            return await self.hops.run(absences.evidence_of_shares, self.lease, table.name)
         return await self.hops.run(absences.evidence, self.lease, table.name, shifts=self.shifts)
 
     async def _judge(self, table: bulk.Table, known: Evidence) -> str | None:
@@ -107,10 +112,10 @@ class Absences:
     async def _judged(self, table: bulk.Table, known: Evidence) -> str | None:
         where = self.lease.partition
         judged = bulk.Judged(
-            partition_id=self.lease.partition_id,
+            partitions=known.partitions,
             account=where.account,
             passes=known.passes,
-            last=known.last,
+            lasts=known.lasts,
             before=known.before,
         )
         await self._some_at_a_time(unmark, table, judged)

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import trio
 
 from syncd.border import Border, in_thread
-from syncd.errors import PluginError
+from syncd.errors import PluginError, Unavailable
 from syncd.http import NotModified
-from syncd.model import Context, Page, Partition, Pass, Request, Slice, Write, Written
+from syncd.model import Check, Context, Page, Partition, Pass, Request, Slice, Write, Written
 from syncd.nodes import Node, children
 from syncd.plugins import Pipeline
 from syncd.records import refuse_unknown
@@ -26,6 +26,7 @@ from syncd.store.translation import DRIVER_ERRORS
 T = TypeVar("T")
 
 FETCH_TIMEOUT_SECONDS = 900.0  # with every wait for the upstream's limit in it
+CHECK_TIMEOUT_SECONDS = 60.0  # the same, of one request
 
 
 async def asked(pipeline: Pipeline, context: Context[Any, Any], node: Node) -> Page:
@@ -77,6 +78,18 @@ async def sliced(pipeline: Pipeline, context: Context[Any, Any]) -> Sequence[Sli
         slices = await pipeline.partitions(context)
         return [_a(Slice, each, where, what) for each in slices]
     raise _late(where, what)
+
+
+async def checked(check: Check, context: Context[Any, Any]) -> str:
+    """Put a plugin's cheap question about an account.
+
+    Raises: `SourceError` as the plugin says, `Unavailable` for no answer in time; `PluginError`.
+    """
+    where, what = f"{context.partition}", "check"
+    with Border(where, what), trio.move_on_after(CHECK_TIMEOUT_SECONDS):
+        return _a(str, await check(context), where, what)
+    said = f"{what} took over {CHECK_TIMEOUT_SECONDS:.0f} s"
+    raise Unavailable(where, said, "it is put again another day")
 
 
 @asynccontextmanager

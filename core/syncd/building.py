@@ -35,7 +35,14 @@ class Place:
     ) -> Order:
         """Say what a job wants here; a feed that can only be walked in full is."""
         incremental = self.work.pipeline.feed.incremental
-        return Order(job.name, mode if incremental else "full", self.target, verify, bounds)
+        return Order(
+            job.name,
+            mode if incremental else "full",
+            self.target,
+            verify,
+            bounds,
+            failed_items_max=job.failed_items_max,
+        )
 
 
 @attrs.frozen
@@ -105,6 +112,7 @@ def client_of(process: Process, instance: Instance[Any], account: Account[Any]) 
         clock=process.clock.now,
         random=process.random,
         scope=instance.name,
+        private_network=instance.private_network,
     )
 
 
@@ -147,6 +155,7 @@ def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: C
         emit=process.emit,
         draining=process.draining,
         threads=process.threads,
+        novelties=process.novelties,
     )
 
 

@@ -9,7 +9,6 @@ writers share, come last.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import attrs
@@ -17,16 +16,17 @@ import trio
 
 from syncd import bulk, faults
 from syncd.asking import written as written_by
-from syncd.errors import ConfigError, FrontierMoved, Rejected
-from syncd.events import BatchCommitted, Event, RecordsQuarantined
+from syncd.drift import Novelties
+from syncd.errors import CommitRefused, ConfigError, FrontierMoved, Rejected
+from syncd.events import BatchCommitted, Event, FieldUnknown, RecordsQuarantined
 from syncd.model import Instance, Stream, Write, Written
-from syncd.nodes import Node, Walked
+from syncd.nodes import Node, Walked, doubted, known_rows, lowered
 from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_overflow
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
 from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
 from syncd.redaction import without_secrets
-from syncd.store import absences, validators
+from syncd.store import absences, fields, validators
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
 from syncd.store.passes import open_cursors
@@ -62,8 +62,12 @@ class Target:
         """
         transforms = pipeline.transforms
         streams = [
-            # What a plugin writes bears no hash of ours.
-            attrs.evolve(stream, shortcut="off") if stream.name in pipeline.writes else stream
+            attrs.evolve(
+                stream,
+                # What a plugin writes bears no hash of ours.
+                shortcut="off" if stream.name in pipeline.writes else stream.shortcut,
+                on_absent=instance.on_absent.get(stream.name, stream.on_absent),
+            )
             for stream in pipeline.feed.streams
             if stream.name in wanted
         ]
@@ -123,6 +127,7 @@ class Committer:
     mask: Callable[[str], str] = str  # takes the account's secrets out of a text
     under: validators.Under | None = None  # where validators of pages are kept, if they are
     threads: Threads = attrs.field(factory=Threads)
+    novelties: Novelties = attrs.field(factory=Novelties)
 
     async def commit(
         self, batch: Sequence[Walked], openings: Sequence[Node], ends_at: int | None
@@ -136,11 +141,31 @@ class Committer:
         """
         started = trio.current_time()
         made = await self._made(batch)
-        committed, rejected = await self.hops.run(
-            self.write, batch, made, openings=openings, ends_at=ends_at
-        )
+        committed, rejected = await self._written(batch, made, openings=openings, ends_at=ends_at)
         self._tell(committed, rejected, len(openings), trio.current_time() - started)
         return committed
+
+    async def _written(
+        self,
+        batch: Sequence[Walked],
+        made: Mapping[str, StreamRows],
+        *,
+        blamed: frozenset[str] = frozenset(),
+        **asked: Any,
+    ) -> tuple[Committed, list[Rejected]]:
+        """Commit rows; those that only the COMMIT would refuse are looked for before it.
+
+        That is found out by a COMMIT that fails: asking before each would cost every batch a
+        statement for what few tables have.
+        """
+        try:
+            return await self.hops.run(self.write, batch, made, **asked, blamed=blamed)
+        except CommitRefused as error:
+            tables = self.target.tables.items()
+            found = {name for name, each in tables if (each.schema, each.name) == error.table}
+            if found <= blamed:
+                raise
+        return await self._written(batch, made, blamed=blamed | found, **asked)
 
     async def _made(self, batch: Sequence[Walked]) -> Mapping[str, StreamRows]:
         """Make the rows of a batch that the tables do not know yet."""
@@ -149,6 +174,7 @@ class Committer:
         by_bytes = {name: maker.known_by_bytes(sighted[name]) for name, maker in makers.items()}
         sighted = await self._without_known(sighted, by_bytes)
         made = await self._in_thread(make_all, makers, sighted)
+        await self._announce(made)
         by_values = {name: maker.known_by_values(made[name]) for name, maker in makers.items()}
         return await self._without_known(made, by_values)
 
@@ -156,6 +182,16 @@ class Committer:
         """Run what meets a plugin's decoders and transforms in a thread of its connector."""
         where = self.lease.partition
         return await self.threads.run(where.instance, str(where), function, *args)
+
+    async def _announce(self, made: Mapping[str, StreamRows]) -> None:
+        """Say of fields that no record class knows that they are there: once of each."""
+        instance = self.lease.partition.instance
+        for stream, rows in made.items():
+            asked = self.novelties.unasked(instance, stream, frozenset(rows.unknown))
+            if asked:
+                masked = [self.mask(field) for field in asked]
+                for field in await self.hops.run(fields.announce, instance, stream, masked):
+                    self.emit(FieldUnknown(instance, stream, field))
 
     async def _without_known(
         self, parts: dict[str, Part], candidates: Mapping[str, bulk.Candidates | None]
@@ -177,13 +213,18 @@ class Committer:
         *,
         openings: Sequence[Node],
         ends_at: int | None,
+        blamed: Collection[str] = (),
     ) -> tuple[Committed, list[Rejected]]:
-        """Do the transaction's work; the hop commits it."""
+        """Do the transaction's work; the hop commits it.
+
+        The `blamed` streams, of which the COMMIT refused rows, come last: by then all is there that
+        a deferred constraint of theirs may wait for.
+        """
         fence(connection, self.lease)
         written = Written(unchanged=known_rows(batch, made))
         rejected: list[Rejected] = []
-        for name, rows in made.items():
-            result = self._write_stream(connection, name, rows, batch)
+        for name, rows in sorted(made.items(), key=lambda each: each[0] in blamed):
+            result = self._write_stream(connection, name, rows, batch, immediate=name in blamed)
             written += result.written
             rejected += map(self._clean, [*rows.rejected, *result.rejected])
         faults.point("upserted")
@@ -215,7 +256,13 @@ class Committer:
         return committed, rejected
 
     def _write_stream(
-        self, connection: Connection, name: str, rows: StreamRows, batch: Sequence[Walked]
+        self,
+        connection: Connection,
+        name: str,
+        rows: StreamRows,
+        batch: Sequence[Walked],
+        *,
+        immediate: bool,
     ) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
@@ -234,6 +281,7 @@ class Committer:
             guarded=self.guarded,
             fresh=rows.fresh,
             refused_max=allowance(total) if alone else REFUSED_MAX,
+            immediate=immediate,
         )
         try:
             result = bulk.write(connection, self.target.tables[name], given)
@@ -341,27 +389,3 @@ def close_cursors(
             f"{len(batch) - touched} of {len(batch)} cursors were no longer open",
             "the batch is rolled back, and those pages are dropped",
         )
-
-
-def known_rows(batch: Sequence[Walked], streams: Collection[str]) -> int:
-    """Return how many records, of these streams, stand in the tables by a 304's word."""
-    same = [page.page.counts for page in batch if page.unchanged]
-    return sum(counts.get(name, 0) for counts in same for name in streams)
-
-
-def doubted(batch: Sequence[Walked], rejected: Sequence[Rejected], *, stale: int) -> set[bytes]:
-    """Return the cursors of pages whose rows may not all stand in the tables as they came.
-
-    A record that was set aside may be mended. A row that was older than the one in the table does
-    not say whose page it was on.
-    """
-    aside = {each.cursor for each in rejected}
-    all_of_them = bool(stale) or None in aside
-    sent = [page.node for page in batch if not page.unchanged]
-    return {node.key for node in sent if all_of_them or str(node) in aside}
-
-
-def lowered(batch: Sequence[Walked], safety_lag_seconds: float) -> datetime | None:
-    """Return the upstream's clock at the batch's first page, less a lag for late arrivals."""
-    dates = [page.page.date for page in batch if page.page.date is not None]
-    return min(dates) - timedelta(seconds=safety_lag_seconds) if dates else None

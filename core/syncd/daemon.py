@@ -27,6 +27,7 @@ import trio
 from syncd import closing, collector
 from syncd.clock import DatabaseClock
 from syncd.config import Config
+from syncd.drift import Novelties
 from syncd.embedded.serving import serving
 from syncd.errors import StoreError, SyncdError
 from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
@@ -70,6 +71,7 @@ class Process:
     supervisor: Supervisor
     identity: registry.Process
     psql_command: str | None  # of the embedded server
+    novelties: Novelties = attrs.field(factory=Novelties)
 
 
 class Root:

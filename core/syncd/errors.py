@@ -89,7 +89,7 @@ class Unintelligible(SourceError):
 
 
 class PagingLoop(SourceError):
-    """FAIL the pass: the feed always names a next page, past every budget."""
+    """FAIL the pass: the feed never ends; it is past a budget, or brings nothing new."""
 
 
 class CursorExpired(SourceError):
@@ -142,6 +142,22 @@ class CommitUnknown(StoreError):
 
 class StoreRefused(StoreError):
     """PARK the partition: PostgreSQL refuses by configuration (permission, missing object)."""
+
+
+class CommitRefused(StoreRefused):
+    """BISECT: a constraint that is checked at COMMIT refuses a row; `table` says of which."""
+
+    def __init__(
+        self,
+        where: str,
+        what: str,
+        do: str = "",
+        *,
+        table: tuple[str, str] = ("", ""),
+        **details: Any,
+    ) -> None:
+        super().__init__(where, what, do, **details)
+        self.table = table  # schema and name
 
 
 class PluginError(SyncdError):

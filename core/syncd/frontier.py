@@ -19,6 +19,7 @@ import attrs
 from syncd.errors import Unintelligible
 from syncd.model import Cursor, Page
 from syncd.nodes import Look, Node, Walked
+from syncd.repeats import Repeats
 from syncd.unread import ALL, Place, Unread, Waiter
 
 IN_MEMORY_MAX = 1_000
@@ -67,6 +68,7 @@ class Frontier:
         self._ready: list[tuple[int, int, bytes]] = []
         self._closed: OrderedDict[bytes, None] = OrderedDict()
         self._numbered_next = numbered.opened + 1 if numbered else 0
+        self._repeats = Repeats()
         for node in nodes:
             self._add(node, durable=True)
 
@@ -190,10 +192,11 @@ class Frontier:
     def fetched(self, node: Node, page: Page, opens: tuple[Node, ...]) -> None:
         """Take note of an answer.
 
-        Raises: `Unintelligible` for an empty page below one that held records.
+        Raises: `Unintelligible` for an empty page below one that held records; `PagingLoop`.
         """
         if self.numbered is not None and node.cursor.number is not None:
             self._fetched_number(node.cursor.number, page)
+        self._repeats.fetched(node, page, opens)
         for child in opens:
             if len(self._entries) >= IN_MEMORY_MAX:
                 break  # the commit opens it in the table, and says so

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from hashlib import blake2b
 
 import attrs
 import msgspec
 
-from syncd.errors import PagingLoop, PluginError
+from syncd.errors import PagingLoop, PluginError, Rejected
 from syncd.model import Cursor, Page
 from syncd.unread import Place, Range
 from syncd.validators import Unchanged, Validator
@@ -83,6 +83,30 @@ class Walked:
     def unchanged(self) -> bool:
         """Return whether it was not sent: its records are counted, and none is handed over."""
         return isinstance(self.page, Unchanged)
+
+
+def known_rows(batch: Sequence[Walked], streams: Collection[str]) -> int:
+    """Return how many records, of these streams, stand in the tables by a 304's word."""
+    same = [page.page.counts for page in batch if page.unchanged]
+    return sum(counts.get(name, 0) for counts in same for name in streams)
+
+
+def doubted(batch: Sequence[Walked], rejected: Sequence[Rejected], *, stale: int) -> set[bytes]:
+    """Return the cursors of pages whose rows may not all stand in the tables as they came.
+
+    A record that was set aside may be mended. A row that was older than the one in the table does
+    not say whose page it was on.
+    """
+    aside = {each.cursor for each in rejected}
+    all_of_them = bool(stale) or None in aside
+    sent = [page.node for page in batch if not page.unchanged]
+    return {node.key for node in sent if all_of_them or str(node) in aside}
+
+
+def lowered(batch: Sequence[Walked], safety_lag_seconds: float) -> datetime | None:
+    """Return the upstream's clock at the batch's first page, less a lag for late arrivals."""
+    dates = [page.page.date for page in batch if page.page.date is not None]
+    return min(dates) - timedelta(seconds=safety_lag_seconds) if dates else None
 
 
 def roots(cursors: Sequence[Cursor]) -> tuple[Node, ...]:

@@ -44,7 +44,7 @@ class Observer:
     ) -> None:
         """Write to `stream` (None: nowhere) what is at least of `level`."""
         self._least = _RANK[level]
-        self._redact = Redaction(secrets)
+        self._redact = SecretMask(secrets)
         self._listeners: list[Listener] = []
         self._sink = stream if isinstance(stream, Sink) or stream is None else Sink(stream)
         if self._sink is not None:
@@ -102,7 +102,7 @@ def cut(event: Event) -> Event:
     return attrs.evolve(event, **long) if long else event
 
 
-class Redaction:
+class SecretMask:
     """Replaces the values of secrets, wherever they stand in a text."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
@@ -127,7 +127,7 @@ class _Lines:
     def __init__(
         self,
         format: Literal["json", "text"],  # noqa: A002
-        redact: Redaction,
+        redact: SecretMask,
         *,
         colors: bool,
     ) -> None:

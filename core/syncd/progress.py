@@ -71,6 +71,7 @@ class Wanted:
     resumable_seconds: float
     verify: bool = False  # every row is to be compared: a pass begun without that does not do
     bounds: Bounds | None = None  # of a backfill, and only there
+    failed_items_max: int | None = None  # of a pass, before its partition is parked
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from syncd import bulk
+from syncd.drift import Shape
 from syncd.errors import PluginError, RecordError, Rejected
 from syncd.model import Record, Stream, Transform
 from syncd.nodes import Walked
@@ -36,6 +37,7 @@ class StreamRows:
     fresh: bool = False  # as far as was looked, the table has none of their rows
     present: set[bulk.Key] = attrs.field(factory=set)  # of a stream that says what is gone ...
     blind: int = 0  # ... and records of it that could be any row's
+    unknown: set[str] = attrs.field(factory=set)  # fields that the record class does not know
 
     def without(self, known: bulk.Known) -> StreamRows:
         """Return the same but for the rows that are known, which are unchanged."""
@@ -53,6 +55,7 @@ class StreamRows:
             unchanged=self.unchanged + len(known.places),
             present=self.present,
             blind=self.blind,
+            unknown=self.unknown,
         )
 
 
@@ -96,6 +99,7 @@ class RecordMaker:
     keys: bulk.KeyReader | None  # where records are compared by their bytes
     presence: bulk.KeyReader | None  # where it is told what is gone
     redaction: Redaction
+    shape: Shape | None
 
     @classmethod
     def of(
@@ -117,6 +121,7 @@ class RecordMaker:
             keys=bulk.key_reader(stream, table),
             presence=bulk.presence_reader(stream, table),
             redaction=Redaction.of(stream.redact),
+            shape=Shape.of(stream.record),
         )
 
     def sight(self, pages: Sequence[Walked]) -> Sighted:
@@ -167,6 +172,7 @@ class RecordMaker:
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:
                 page, cursor = walked, str(walked.node)
+                made.unknown |= self._unknown(item)
             raw = parent = None
             if isinstance(item, Record):
                 raw, parent = item.raw, item.parent
@@ -191,6 +197,11 @@ class RecordMaker:
         if self.presence is not None:
             self._note_rows(made)
         return made
+
+    def _unknown(self, item: Any) -> frozenset[str]:
+        if self.shape is None or not isinstance(item, Record):
+            return frozenset()
+        return self.shape.unknown(item.raw)
 
     def _note_rows(self, made: StreamRows) -> None:
         """Add the keys of the rows, which a transform may have made other than they came."""

@@ -198,6 +198,7 @@ async def _walk(
         hops=work.hops,
         emit=work.emit,
         threads=work.threads,
+        novelties=work.novelties,
         lease=lease,
         pass_id=active.id,
         target=order.target,
@@ -272,6 +273,7 @@ def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:
         resumable_seconds=feed.resumable_seconds,
         verify=order.verify,
         bounds=order.bounds,
+        failed_items_max=order.failed_items_max,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import trio
 
+from syncd import resuming
 from syncd.building import Outfit, expand, note_hindrance
 from syncd.config import Job
 from syncd.daemon import Process
@@ -27,6 +28,7 @@ from syncd.events import (
 )
 from syncd.model import Partition
 from syncd.progress import Next
+from syncd.resuming import Resuming
 from syncd.rounds import Begin, End, JobState, PassBy, courtesy_seconds, fair_share, step
 from syncd.run import claim, run_partition
 from syncd.schedule import first_moment, next_moment
@@ -68,6 +70,9 @@ class Scheduler:
         self._settle_at: dict[str, float] = {}
         self._shares: dict[str, int | None] = {}  # of the running rounds, by job
         self._forget_at = trio.current_time()
+        self._resuming = Resuming(process, outfits.values())
+        self._try_at = trio.current_time()
+        self._trying = trio.CancelScope()
 
     async def run(self) -> None:
         """Keep the jobs until the process drains, and wait for the runs to end."""
@@ -92,6 +97,7 @@ class Scheduler:
     def retire(self) -> None:
         """Claim nothing any more: another scheduler has taken over."""
         self._retired = True
+        self._trying.cancel()
         self._changed.set()
 
     def _over(self) -> bool:
@@ -122,6 +128,9 @@ class Scheduler:
             while await self._claim_one(outfit, runs):
                 pass
         await self._forget()
+        if trio.current_time() >= self._try_at:
+            self._try_at = trio.current_time() + resuming.LOOK_SECONDS
+            runs.start_soon(self._try_refused_accounts)
 
     # --- Rounds -----------------------------------------------------------------------------------
 
@@ -230,6 +239,15 @@ class Scheduler:
         forgotten = rounds.FORGET_AT_ONCE
         while forgotten == rounds.FORGET_AT_ONCE:
             forgotten = await self._process.hops.run(rounds.forget, history_seconds=history)
+
+    async def _try_refused_accounts(self) -> None:
+        """Try accounts again whose credential was refused; beside all else, for it asks them."""
+        with trio.CancelScope() as self._trying:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_at, self._process.draining, nursery.cancel_scope)
+                with suppress(StoreError):  # the next look comes
+                    await self._resuming.try_again()
+                nursery.cancel_scope.cancel()
 
     # --- Runs -------------------------------------------------------------------------------------
 

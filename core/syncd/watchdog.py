@@ -48,6 +48,11 @@ STALL_SECONDS = 1.0
 # that; a supervisor starts a new one.
 STALL_MAX_SECONDS = 60.0
 
+# A hook that is cancelled (its deadline, a lost lease, an operator) has this long to end: a request
+# that must be closed in good order takes seconds. One that swallows every cancellation would spin
+# for ever, and its run would never give its lease back.
+HEED_SECONDS = 60.0
+
 # From the deadline of a drain to the end of what does not let itself be cancelled. With two looks
 # and the last words it stays within a second, and within the five that Kubernetes leaves (of 30, a
 # drain takes 25).
@@ -95,6 +100,7 @@ class Watchdog:
     exceeded: Callable[[], None]  # called in Trio's thread, once
     end: Callable[[int], None] = os._exit  # `sys.exit` would wait for what hangs
     stall_max_seconds: float = STALL_MAX_SECONDS
+    heed_seconds: float = HEED_SECONDS
     pulse: Pulse = attrs.field(factory=Pulse, init=False)
     _loop: int = attrs.field(factory=threading.get_ident, init=False)
     _root: trio.lowlevel.Task | None = attrs.field(
@@ -112,6 +118,7 @@ class Watchdog:
     _stalled: LoopStalled | None = attrs.field(default=None, init=False)
     _stalled_since: float = attrs.field(default=0.0, init=False)
     _looks: int = attrs.field(default=0, init=False)
+    _deaf: dict[trio.lowlevel.Task, int] = attrs.field(factory=dict, init=False)
     _too_big: bool = attrs.field(default=False, init=False)
     _ended: bool = attrs.field(default=False, init=False)
 
@@ -144,6 +151,7 @@ class Watchdog:
                 self._cut("the drain did not end", INTERNAL if hooked else TRY_AGAIN, stacks)
         if self._looks % VITALS_LOOKS == 0:
             self._say(vitals(self._root, self.observer.dropped))
+            self._look_at_the_cancelled()
         if self.memory_max_bytes is not None and self._looks % MEMORY_LOOKS == 0:
             self._look_at_memory(self.memory_max_bytes)
 
@@ -166,6 +174,21 @@ class Watchdog:
             self._say(self._stalled)
         if self._same * LOOK_SECONDS >= self.stall_max_seconds:
             self._cut(f"{task.name} did not let go of the event loop", INTERNAL, self._stacks())
+
+    def _look_at_the_cancelled(self) -> None:
+        """End the process where a hook goes on and on though it is cancelled.
+
+        What waits behind a shield is not cancelled, and has its time.
+        """
+        there = [task for task in tree(self._root) if is_cancelled(task)]
+        self._deaf = {task: self._deaf.get(task, -1) + 1 for task in there}
+        for task, looks in self._deaf.items():
+            if looks * VITALS_LOOKS * LOOK_SECONDS < self.heed_seconds:
+                continue
+            running = task is self.pulse.task
+            stack = self._running() if running else awaited(task.coro)
+            if any(_module(frame) == _HOOKS for frame in stack):
+                self._cut(f"{task.name} did not heed its cancellation", INTERNAL, self._stacks())
 
     def _look_at_memory(self, most: int) -> None:
         size = resident_bytes()
@@ -294,6 +317,16 @@ def tree(task: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:
     if task is None:
         return []
     return [task, *(each for child in children(task) for each in tree(child))]
+
+
+def is_cancelled(task: trio.lowlevel.Task) -> bool:
+    """Say whether a task's next wait would end at once.
+
+    Trio tells a task so of itself alone (`trio.current_effective_deadline`); where it keeps that
+    elsewhere one day, nobody is found.
+    """
+    status = getattr(task, "_cancel_status", None)
+    return bool(getattr(status, "effectively_cancelled", False))
 
 
 def leaves(task: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:

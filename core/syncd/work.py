@@ -11,6 +11,7 @@ import trio
 
 from syncd.clock import DatabaseClock
 from syncd.commit import Target
+from syncd.drift import Novelties
 from syncd.events import Event
 from syncd.http import Client
 from syncd.model import Account, Mode, Quota
@@ -34,6 +35,7 @@ class Work:
     emit: Callable[[Event], None]
     draining: trio.Event
     threads: Threads = attrs.field(factory=Threads)
+    novelties: Novelties = attrs.field(factory=Novelties)
     session: object = None
     patience_seconds: float = 5.0  # how long to wait in the run when only waiting cursors remain
 
@@ -47,3 +49,4 @@ class Order:
     target: Target
     verify: bool = False  # take nothing for granted: every page is fetched, every row compared
     bounds: Bounds | None = None  # of a backfill
+    failed_items_max: int | None = None  # of a pass; by default 100, or one in a hundred

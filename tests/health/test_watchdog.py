@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Self
+from contextlib import suppress
+from typing import Any, Self, cast
 
 import pytest
 import trio
 import trio.testing
 
-from syncd import watchdog
+from syncd import asking, watchdog
 from syncd.events import Event, LoopResumed, LoopStalled, MemoryExceeded, ProcessCut, ProcessVitals
+from syncd.model import Partition
 from syncd.observe import Observer
-from syncd.watchdog import LOOK_SECONDS, Watchdog, resident_bytes
+from syncd.plugins import Pipeline
+from syncd.watchdog import LOOK_SECONDS, Watchdog, is_cancelled, resident_bytes
 
 SECRET = "a value that only a local variable holds"
 DEADLINE_SECONDS = 30.0
+HEED_SECONDS = 3.0
 
 
 class Watched:
     """A watchdog that ends nothing, and what it said."""
 
     def __init__(
-        self, *, stall_max_seconds: float = 3600.0, memory_max_bytes: int | None = None
+        self,
+        *,
+        stall_max_seconds: float = 3600.0,
+        heed_seconds: float = 3600.0,
+        memory_max_bytes: int | None = None,
     ) -> None:
         self.events: list[Event] = []
         self.ended: list[int] = []
@@ -38,6 +46,7 @@ class Watched:
             exceeded=self.exceeded.set,
             end=self.end,
             stall_max_seconds=stall_max_seconds,
+            heed_seconds=heed_seconds,
         )
 
     def end(self, code: int) -> None:
@@ -171,3 +180,106 @@ async def test_the_vitals_count_what_there_is() -> None:
     assert vitals.tasks > 50
     assert vitals.threads >= 2
     assert vitals.resident_bytes is None or vitals.resident_bytes > 10 << 20
+
+
+# --- Hooks that do not heed their cancellation ---------------------------------------------------
+
+
+class Asked:
+    """What `asking.sliced` takes of a pipeline and a context."""
+
+    partition = Partition("shop", "default", "items")
+    plugin = "deaf"
+
+    def __init__(self, partitions: Any) -> None:
+        self.partitions = partitions
+
+
+async def ask(hook: Any) -> None:
+    asked: Any = Asked(hook)
+    await asking.sliced(cast("Pipeline", asked), asked)
+
+
+async def until(over: threading.Event) -> None:
+    with trio.fail_after(DEADLINE_SECONDS):
+        while not over.is_set():  # noqa: ASYNC110  # set by a thread
+            await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("by", ["its deadline", "its run"])
+async def test_a_hook_that_swallows_its_cancellation_ends_its_process(
+    monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    enough = threading.Event()
+
+    async def deaf(_: Any) -> Any:
+        while not enough.is_set():
+            with suppress(BaseException):
+                await trio.sleep(0.01)
+        return []
+
+    if by == "its deadline":
+        monkeypatch.setattr(asking, "FETCH_TIMEOUT_SECONDS", 0.1)
+    async with Watched(heed_seconds=HEED_SECONDS) as there, trio.open_nursery() as nursery:
+        with trio.CancelScope() as run:
+            async with trio.open_nursery() as hooks:
+                hooks.start_soon(ask, deaf)
+                if by == "its run":
+                    run.cancel()
+                with trio.CancelScope(shield=True):
+                    await until(there.over)
+                enough.set()
+                hooks.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+    assert there.ended == [70]
+    (cut,) = [event for event in there.events if isinstance(event, ProcessCut)]
+    assert "ask did not heed its cancellation" in cut.reason
+    assert "test_watchdog" in cut.stacks.splitlines()[0]
+
+
+async def test_a_hook_that_ends_its_work_behind_a_shield_has_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The deadline of its fetch is long past: it closes what it opened."""
+    monkeypatch.setattr(asking, "FETCH_TIMEOUT_SECONDS", 0.1)
+    shielded = trio.Event()
+
+    async def careful(_: Any) -> Any:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                shielded.set()
+                await trio.sleep(HEED_SECONDS + 5.0)
+
+    async with Watched(heed_seconds=HEED_SECONDS) as there:
+        with pytest.raises(Exception, match="took over"):
+            await ask(careful)
+
+    assert shielded.is_set()
+    assert there.ended == []
+
+
+async def test_what_is_cancelled_is_told_from_what_is_not() -> None:
+    """Of another task: Trio has no public way to ask, and this is how its present way is known."""
+    seen: list[tuple[bool, bool]] = []
+    tasks: list[trio.lowlevel.Task] = []
+
+    async def wait() -> None:
+        tasks.append(trio.lowlevel.current_task())
+        try:
+            await trio.sleep_forever()
+        finally:
+            before = is_cancelled(tasks[0])
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
+                seen.append((before, is_cancelled(tasks[0])))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not is_cancelled(tasks[0])
+        nursery.cancel_scope.cancel()
+
+    assert seen == [(True, False)]

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from syncd.events import Event
-from syncd.http import Client, Limiters
+from syncd.http import Client, Limiters, Wire
 from syncd.model import Quota, Secret, Upstream
 
 Script = Callable[[trio.SocketStream], Awaitable[bool]]
@@ -183,6 +183,8 @@ class Bench:
         chance: float = 0.0,
         patience_seconds: float = 120.0,
         scope: str | None = None,
+        wire: Wire | None = None,
+        private_network: bool = False,
         **declared: Any,
     ) -> Client:
         client = Client(
@@ -195,6 +197,8 @@ class Bench:
             version="1",
             scope=scope,
             throttle_patience_seconds=patience_seconds,
+            wire=wire,
+            private_network=private_network,
         )
         return await self.stack.enter_async_context(client)
 

@@ -362,3 +362,34 @@ def test_a_settings_class_that_cannot_be_configured_is_its_authors_fault(
 def test_an_invalid_file_is_a_configuration_error() -> None:
     with pytest.raises(InvalidConfig):
         configured("jobs = 1")
+
+
+def test_a_connector_reaches_its_own_network_only_by_the_operators_leave() -> None:
+    config = configured(CAR + "private_network = true\n", {})
+
+    assert config.instances["cars"].private_network
+    assert not configured(CAR, {}).instances["cars"].private_network
+
+
+def test_a_stream_says_otherwise_than_its_connector_what_becomes_of_absent_rows() -> None:
+    config = configured(CAR + '[connectors.cars.streams.cars]\non_absent = "mark"\n', {})
+
+    assert config.instances["cars"].on_absent == {"cars": "mark"}
+    assert configured(CAR, {}).instances["cars"].on_absent == {}
+
+
+@pytest.mark.parametrize(
+    ("streams", "said"),
+    [
+        ('streams.carz.on_absent = "mark"', "connectors.cars.streams.carz: no such stream"),
+        ('streams.cars.on_absent = "drop"', "connectors.cars.streams.cars.on_absent: found 'drop'"),
+        ("streams.cars.on_gone = 1", "connectors.cars.streams.cars.on_gone: unknown key"),
+        ("streams = 7", "connectors.cars.streams: found the number 7, wanted tables"),
+        ("streams.cars = 7", "connectors.cars.streams.cars: found the number 7, wanted a table"),
+    ],
+)
+def test_what_is_wrong_with_a_streams_table_is_said(streams: str, said: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        configured(f"{CAR}{streams}\n", {})
+
+    assert said in str(caught.value)

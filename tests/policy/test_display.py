@@ -22,7 +22,7 @@ from syncd.config import Log, parse, structure
 from syncd.daemon import Stopped
 from syncd.errors import InvalidConfig, Problem, SyncdError
 from syncd.events import Event
-from syncd.observe import Redaction
+from syncd.observe import SecretMask
 from syncd.verdicts import Result
 
 CARS = "cars.cars"
@@ -278,7 +278,7 @@ def test_json_in_a_file_leaves_the_terminal_to_the_table() -> None:
 def lines_of(those: Iterable[tuple[float, Event]], how: Presentation) -> list[str]:
     """Return the lines that events at these moments leave on the stream."""
     stream, moment = io.StringIO(), [0.0]
-    screen = Screen(how, stream=stream, now=lambda: moment[0], redact=Redaction(()).text)
+    screen = Screen(how, stream=stream, now=lambda: moment[0], redact=SecretMask(()).text)
     with screen.showing():
         for moment[0], event in those:
             screen.listen(event)
@@ -522,7 +522,7 @@ def test_the_password_inside_the_url_is_a_secret_by_itself(url: str, tmp_path: A
     text = f'[database]\nurl = "{url}"\n'
     config = structure(parse(text, file="f", folder=tmp_path), {}, environment={})
 
-    redact = Redaction(secrets_of(config)).text
+    redact = SecretMask(secrets_of(config)).text
 
     assert "s3cr" not in redact(f"could not connect: {url}")
     assert "s3cr" not in redact("password 's3cr@t' is wrong")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from syncd.events import CursorFailed, Event, PageFetched, PassSuperseded
 from syncd.model import Secret
-from syncd.observe import Observer, Redaction
+from syncd.observe import Observer, SecretMask
 
 CANARY = "c4nary/key=="
 
@@ -53,7 +53,7 @@ def test_a_secret_is_redacted_whatever_carried_it() -> None:
 
 
 def test_a_secret_is_redacted_inside_of_json() -> None:
-    redact = Redaction([Secret('a"b\\c\n')]).text
+    redact = SecretMask([Secret('a"b\\c\n')]).text
 
     assert redact(json.dumps({"said": 'with a"b\\c\n in it'})) == '{"said": "with *** in it"}'
 

@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.batching import BATCH_ROWS, full
-from syncd.commit import doubted, known_rows
 from syncd.errors import Rejected, Unintelligible
 from syncd.frontier import Frontier, Numbered
 from syncd.model import JSON, Cursor, Feed, Page, Stream
-from syncd.nodes import Walked, cursor_key
+from syncd.nodes import Walked, cursor_key, doubted, known_rows
 from syncd.progress import Wanted
 from syncd.validators import (
     FIELD_MAX_BYTES,

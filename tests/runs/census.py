@@ -175,7 +175,8 @@ class Plugin:
         async def fetch(ctx: Context[Settings, None], cursor: Cursor) -> Page:
             where: Any = cursor.value
             page = cursor.number or where["page"]
-            response = await ctx.http.get(f"/{ctx.account.name}", params={"page": page})
+            of: Any = ctx.partition.slice.settings.get("of", ctx.account.name)
+            response = await ctx.http.get(f"/{of}", params={"page": page})
             found = decode(response, _People, where="GET /people")
             records = {self.stream.name: [Record(raw) for raw in found.people]}
             if feed.paging == "numbered":
@@ -212,9 +213,10 @@ class Census:
     base_url: str
     plugin: Plugin = attrs.field(factory=Plugin)
     events: list[Event] = attrs.field(factory=list)
+    further: str = ""  # tables of the configuration
 
     def config(self, *towns: str) -> Config:
-        text = configuration(self.dsn, self.base_url, *towns)
+        text = configuration(self.dsn, self.base_url, *towns) + self.further
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, {"census": self.plugin.connector}, environment={})
 

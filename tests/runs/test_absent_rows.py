@@ -86,6 +86,21 @@ async def test_a_stream_that_keeps_its_rows_notes_no_keys(dsn: str) -> None:
         assert there.rows("SELECT 1 FROM syncd.seen") == []
 
 
+async def test_an_operator_says_what_becomes_of_rows_whose_records_are_gone(dsn: str) -> None:
+    async with census(dsn, stream(on_absent="keep")) as there:
+        there.further = '[connectors.census.streams.people]\non_absent = "mark"\n'
+        await settled(there)
+        there.bureau.towns["north"][1].remove(6)
+        await there.run()
+        assert (there.gone, list(there.marked())) == ([("mark", 1, 10)], [6])
+        there.further = there.further.replace("mark", "keep")
+        there.bureau.towns["north"][1].remove(5)
+
+        await there.run()
+
+        assert (there.gone, len(there.ids())) == ([], 10)
+
+
 async def test_a_marked_row_stays_until_its_record_is_back_unchanged(dsn: str) -> None:
     async with census(dsn, stream(on_absent="mark")) as there:
         await settled(there)
@@ -484,7 +499,9 @@ async def test_who_has_lost_the_lease_takes_nobody_for_gone(dsn: str) -> None:
         await settled(there)
         (part,) = there.rows("SELECT id FROM syncd.partition")
         table = bulk.table_of("census", STREAM)
-        judged = bulk.Judged(part["id"], "north", [99], 99, before=datetime.max.replace(tzinfo=UTC))
+        judged = bulk.Judged(
+            [part["id"]], "north", [99], [99], before=datetime.max.replace(tzinfo=UTC)
+        )
         with connect(dsn) as connection:
             lease = claimed(connection, part["id"])
             connection.commit()

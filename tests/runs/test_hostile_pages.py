@@ -13,6 +13,8 @@ from test_absent_rows import census
 
 from syncd import nodes
 from syncd.events import PassFinished
+from syncd.nodes import AHEAD_MIN
+from syncd.repeats import REPEATS_MAX
 
 KEPT = attrs.evolve(STREAM, on_absent="keep")
 NUMBERED = Plugin(KEPT, {"paging": "numbered"})
@@ -103,7 +105,7 @@ async def test_a_next_page_that_is_always_new_ends_as_a_failed_pass(
     monkeypatch.setattr(nodes, "DEPTH_MAX", 25)
     async with census(dsn, CHAIN) as there:
         for page in range(1, 100):
-            there.bureau.answers["north", page] = looping(1, page + 1)
+            there.bureau.answers["north", page] = looping(page, page + 1)
 
         result = await there.run()
 
@@ -112,6 +114,38 @@ async def test_a_next_page_that_is_always_new_ends_as_a_failed_pass(
         assert len(there.bureau.asked) == 26
         (ended,) = [each for each in there.events if isinstance(each, PassFinished)]
         assert (ended.status, ended.watermark) == ("failed", None)
+
+
+@pytest.mark.parametrize("circle", [1, 3])
+async def test_new_cursors_that_bring_nothing_new_end_as_a_failed_pass(
+    dsn: str, circle: int
+) -> None:
+    async with census(dsn, CHAIN) as there:
+        for page in range(1, 200):
+            there.bureau.answers["north", page] = looping(page % circle, page + 1)
+
+        result = await there.run()
+
+        assert result.verdict == "failed"
+        assert f"{REPEATS_MAX} pages in a row hold nothing but what" in result.message
+        assert len(there.bureau.asked) == circle + REPEATS_MAX
+        (ended,) = [each for each in there.events if isinstance(each, PassFinished)]
+        assert (ended.status, ended.watermark) == ("failed", None)
+
+
+async def test_an_upstream_that_answers_every_number_with_its_last_page_ends_as_a_failed_pass(
+    dsn: str,
+) -> None:
+    async with census(dsn, NUMBERED) as there:
+        for page in range(1, 200):
+            there.bureau.answers["north", page] = looping(min(page, 4), page + 1)
+
+        result = await there.run()
+
+        assert result.verdict == "failed"
+        assert "pages in a row hold nothing but what other pages held" in result.message
+        in_flight = AHEAD_MIN + 8  # of the quota
+        assert len(there.bureau.asked) <= 4 + REPEATS_MAX + in_flight
 
 
 @pytest.mark.parametrize("size", [1, 2])

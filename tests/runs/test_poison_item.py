@@ -33,6 +33,26 @@ async def test_all_but_the_one_that_fails_stay_current(dsn: str, fault: str, ite
     assert frontier(dsn, "failed") == 0
 
 
+@pytest.mark.parametrize(("most", "parks"), [(0, True), (1, False)])
+async def test_a_job_says_how_many_items_may_fail_before_its_partition_is_parked(
+    dsn: str, most: int, parks: bool
+) -> None:
+    desk = Desk({0: (range(30, 40), None)})
+    desk.broken = {POISON}
+    with trio.fail_after(DEADLINE_SECONDS):
+        async with desk.serve() as base_url:
+            there = Office(dsn, desk, base_url, job=f"failed_items_max = {most}")
+            await there.run("north", wait_seconds=0.1)
+            grow_old(dsn)
+            (result,) = await there.run("north", wait_seconds=0.1)
+
+    assert result.verdict == "partial"
+    assert frontier(dsn, "failed") == 1
+    why = select(dsn, "SELECT parked_reason FROM syncd.partition")
+    assert (why is not None) == parks
+    assert not parks or "more than 0" in why
+
+
 async def every_pass_brings_the_others(there: Office, fault: str, items: int) -> None:
     desk, watermarks = there.desk, []
     spoil(desk, fault)

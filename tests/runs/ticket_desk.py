@@ -203,6 +203,7 @@ class Office:
     desk: Desk
     base_url: str
     plugin: Plugin = attrs.field(factory=Plugin)
+    job: str = ""  # further keys of its table
     events: list[Event] = attrs.field(factory=list)
 
     def config(self, *tokens: str) -> Config:
@@ -214,6 +215,7 @@ class Office:
             f'[database]\nurl = "{self.dsn}"\npool_max = 4\n'
             f'[connectors.desk]\nbase_url = "{self.base_url}"\n{accounts}'
             '[jobs.desk]\nconnector = "desk"\nmode = "full"\n'
+            f"{self.job}\n"
         )
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, {"desk": CONNECTOR}, environment={})

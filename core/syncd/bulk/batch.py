@@ -35,8 +35,8 @@ class Batch:
     replaces a newer one: after a change of the version rule. `now` takes the place of the server's
     clock. `copy_from_rows` is the number of rows from which on they are copied. `fresh`: most
     likely none of them is in the table, so that they are not looked for first; all counts are exact
-    even so. Of the rows that the table
-    refuses as a whole, at most `refused_max` are looked for.
+    even so. Of the rows that the table refuses as a whole, at most `refused_max` are looked for.
+    `immediate`: constraints object now to what they would object to at COMMIT.
     """
 
     rows: Sequence[Any]
@@ -52,6 +52,7 @@ class Batch:
     copy_from_rows: int = COPY_FROM_ROWS
     fresh: bool = False
     refused_max: int | None = None
+    immediate: bool = False
 
     def __attrs_post_init__(self) -> None:
         # A sequence that is too short would lose rows without a word.

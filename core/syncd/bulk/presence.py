@@ -29,22 +29,22 @@ from syncd.bulk.tables import ABSENT_AT, ACCOUNT, WRITTEN_AT, Table
 class Judged:
     """Whose rows are judged, by which passes: rows that were written before `before`.
 
-    `last` is the one of the passes that ended last.
+    `lasts` are those of the passes that ended last, one of each partition.
     """
 
-    partition_id: int
+    partitions: Sequence[int]
     account: str
     passes: Sequence[int]
-    last: int
+    lasts: Sequence[int]
     before: datetime
 
     def parameters(self, table: Table) -> dict[str, Any]:
         return {
-            "partition": self.partition_id,
+            "partitions": list(self.partitions),
             "account": self.account,
             "stream": table.name,
             "passes": list(self.passes),
-            "last": self.last,
+            "lasts": list(self.lasts),
             "before": self.before,
         }
 
@@ -130,7 +130,7 @@ def remove(
 
 
 def unmark(conn: psycopg.Connection[Any], table: Table, judged: Judged, *, most: int) -> int:
-    """Unmark at most so many rows whose record came in the last pass; answer with how many.
+    """Unmark at most so many rows whose record came in the last passes; answer with how many.
 
     Those that were written are unmarked already: what came stale, or was set aside, is left.
     """
@@ -157,8 +157,8 @@ _REMEMBER = SQL(
 )
 
 _THERE = SQL(
-    "EXISTS (SELECT FROM syncd.seen AS s WHERE s.partition_id = %(partition)s::bigint "
-    "AND s.stream = %(stream)s::text AND s.pass_id = {passes} AND s.key = {key})"
+    "EXISTS (SELECT FROM syncd.seen AS s WHERE s.partition_id = ANY (%(partitions)s::bigint[]) "
+    "AND s.stream = %(stream)s::text AND s.pass_id = ANY ({passes}) AND s.key = {key})"
 )
 
 _COUNT = SQL(
@@ -182,9 +182,9 @@ def _of(table: Table) -> _Statements:
         mine = SQL("t.{} = %(account)s::text").format(escaped(ACCOUNT))
     scope = SQL("{} AND NOT {}").format(mine, marked) if table.marks else mine
     missing = SQL("{} AND t.{} < %(before)s::timestamptz AND NOT {}").format(
-        scope, escaped(WRITTEN_AT), _there(table, "ANY (%(passes)s::bigint[])")
+        scope, escaped(WRITTEN_AT), _there(table, "%(passes)s::bigint[]")
     )
-    came = SQL("{} AND {} AND {}").format(mine, marked, _there(table, "%(last)s::bigint"))
+    came = SQL("{} AND {} AND {}").format(mine, marked, _there(table, "%(lasts)s::bigint[]"))
     parts = {"table": qualified(table)}
     some = _SOME.format(which=missing, **parts)
     mark = "{} UPDATE {} SET {} = {} WHERE ctid = ANY (ARRAY(SELECT ctid FROM chosen))"

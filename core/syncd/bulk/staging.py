@@ -133,14 +133,18 @@ def _array(kind: Kind, dump: Callable[[Any], Buffer], values: Sequence[Any]) -> 
 
 
 @contextmanager
-def savepoint(conn: psycopg.Connection[Any]) -> Iterator[None]:
+def savepoint(conn: psycopg.Connection[Any], *, immediate: bool = False) -> Iterator[None]:
     """Undo what was done inside if it fails, and nothing else.
+
+    `immediate`: it fails of deferred constraints, too, which wait for the COMMIT else.
 
     By hand, because `Connection.transaction` would commit where it is the outermost one.
     """
     conn.execute("SAVEPOINT syncd_bulk", prepare=False)
     try:
         yield
+        if immediate:
+            conn.execute("SET CONSTRAINTS ALL IMMEDIATE", prepare=False)
     except (*UNSENDABLE, psycopg.Error):
         if not conn.broken:
             conn.execute("ROLLBACK TO syncd_bulk; RELEASE syncd_bulk", prepare=False)

@@ -105,7 +105,8 @@ def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
     """Write rows of distinct keys, in the order given, or leave nothing behind."""
     stage = job.statements.stage
     columns = encoded(stage, staged_columns(job.table, rows))
-    with savepoint(job.conn), job.cursor() as cursor:
+    immediate = job.batch.immediate
+    with savepoint(job.conn, immediate=immediate), job.cursor() as cursor:
         if len(rows) < job.batch.copy_from_rows:
             *written, overtaken = _run_from_arrays(job, cursor, columns)
         elif job.batch.fresh and job.table.mode == "upsert":

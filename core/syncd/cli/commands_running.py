@@ -121,7 +121,7 @@ Exit codes: as of `syncd run`.""",
     "until",
     callback=_moment,
     metavar="MOMENT",
-    help="Where it ends.  [default: now]",
+    help="Where it ends: now, at the latest.  [default: now]",
 )
 @wait_option
 @json_option
@@ -144,17 +144,13 @@ def backfill(
     upstream that knows no end of a window answers with what changed since as well.
     """
     from syncd.cli import loading, running
-    from syncd.progress import Bounds
 
-    now = datetime.now(UTC)
-    bounds = Bounds(since, until or now)
-    if not since < bounds.until <= now:
-        raise click.UsageError(
-            f"the window from {since} to {bounds.until} is none: it begins before it ends, and "
-            "ends now at the latest"
-        )
+    if until is not None and until <= since:
+        raise click.UsageError(f"a window begins before it ends, not from {since} to {until}")
     loaded = loading.load(invocation)
     wanted = running.named_jobs(loaded, jobs)
     running.refuse_unbounded(loaded, wanted)
-    how = running.How(full=False, verify=False, wait_seconds=wait_seconds, bounds=bounds)
+    how = running.How(
+        full=False, verify=False, wait_seconds=wait_seconds, backfill=running.Window(since, until)
+    )
     return running.run(loaded, wanted, how, as_json=as_json)

@@ -58,7 +58,12 @@ def configuration(config: Config) -> list[Finding]:
         for those, noun in ((config.instances, "connector"), (config.jobs, "job"))
     )
     warnings = [Finding("warning", warning) for warning in config.warnings]
-    return [Finding("configuration", f"{config.file}: {size}"), *warnings]
+    private = [
+        Finding(f"connector {each.name}", "may reach private addresses (private_network = true)")
+        for each in config.instances.values()
+        if each.private_network
+    ]
+    return [Finding("configuration", f"{config.file}: {size}"), *warnings, *private]
 
 
 def plugins(installed: Sequence[Found], enabled: Iterable[str]) -> list[Finding]:

@@ -13,7 +13,7 @@ import attrs
 from syncd.cli.invocation import Invocation
 from syncd.config import Config, RawConfig, read, structure
 from syncd.model import Secret
-from syncd.observe import Redaction
+from syncd.observe import SecretMask
 from syncd.plugins import Plugins, found
 
 
@@ -44,7 +44,7 @@ def take(invocation: Invocation, raw: RawConfig) -> Loaded:
         installed=[each.name for each in found()],
     )
     secrets = tuple(secrets_of(config))
-    invocation.redact = Redaction(secrets).text
+    invocation.redact = SecretMask(secrets).text
     return Loaded(config, plugins, secrets)
 
 

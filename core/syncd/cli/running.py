@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 
 import attrs
 import click
@@ -19,12 +20,31 @@ from syncd.cli.summary import JobEnd
 from syncd.config import Job
 from syncd.config.values import did_you_mean
 from syncd.daemon import Process, Root
-from syncd.errors import SyncdError
+from syncd.errors import ConfigError, SyncdError
 from syncd.events import Event, RunFinished
 from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.progress import Bounds
 from syncd.verdicts import Result
+
+
+@attrs.frozen
+class Window:
+    """What a backfill asks for, as it was typed: without an end, until now."""
+
+    since: datetime
+    until: datetime | None
+
+    def bounds(self, now: datetime) -> Bounds:
+        """Return the window's bounds.
+
+        Raises: `ConfigError` where it lies in the future, by the database's clock.
+        """
+        if self.since >= now:
+            raise ConfigError(
+                f"--from {self.since}", f"it is {now} by now", "begin with a moment that has passed"
+            )
+        return Bounds(self.since, min(self.until or now, now))
 
 
 @attrs.frozen
@@ -34,10 +54,10 @@ class How:
     full: bool
     verify: bool
     wait_seconds: float
-    bounds: Bounds | None = None  # of a backfill
+    backfill: Window | None = None
 
     def mode_of(self, job: Job) -> Mode:
-        if self.bounds:
+        if self.backfill:
             return "backfill"
         return "full" if self.full else job.mode
 
@@ -108,7 +128,7 @@ async def end_of(process: Process, job: Job, how: How) -> JobEnd:
             mode=how.mode_of(job),
             wait_seconds=how.wait_seconds,
             verify=how.verify,
-            bounds=how.bounds,
+            bounds=how.backfill.bounds(process.clock.now()) if how.backfill else None,
         )
     except* SyncdError as group:
         errors = [leaf for leaf in ending.leaves(group) if isinstance(leaf, SyncdError)]

@@ -65,6 +65,7 @@ async def reached(
         clock=clock.now,
         random=random,
         scope=instance.name,
+        private_network=instance.private_network,
     )
     lifespan = loaded.plugins.lifespan(instance) or nullcontext()
     async with client, lifespan as session:

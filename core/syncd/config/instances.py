@@ -105,9 +105,42 @@ def _declared(
     also = tuple(setting.key for setting in settings_of(ConnectorTable))
     settings = Table(connector.settings, also).read(table, key, reading)
     accounts = _accounts(connector, table, key, reading)
-    if settings is INVALID or accounts is INVALID:
+    common = _common(table, key, reading)
+    _refuse_strange_streams(table, connector, key, reading)
+    if settings is INVALID or accounts is INVALID or common is INVALID:
         return Declared(connector, None)
-    return Declared(connector, Instance(name, connector, settings, accounts))
+    return Declared(
+        connector,
+        Instance(
+            name,
+            connector,
+            settings,
+            accounts,
+            private_network=common.private_network,
+            on_absent={n: s.on_absent for n, s in common.streams.items() if s.on_absent},
+        ),
+    )
+
+
+def _refuse_strange_streams(
+    table: Mapping[str, Any], connector: Connector, key: str, reading: Reading
+) -> None:
+    known = [stream.name for feed in connector.feeds for stream in feed.streams]
+    streams = table.get("streams")
+    for name in streams if isinstance(streams, Mapping) else ():
+        if name not in known:
+            wanted = f"no such stream of {connector.name!r}; there: {', '.join(known)}"
+            hint = did_you_mean(name, known)
+            reading.problem(f"{key}.streams.{dotted(name)}", wanted + hint)
+
+
+def _common(table: Mapping[str, Any], key: str, reading: Reading) -> ConnectorTable | Invalid:
+    """Read the keys that every connector has, but for those that others read by themselves."""
+    elsewhere = {"plugin", "accounts"}
+    own = {s.key for s in settings_of(ConnectorTable)} - elsewhere
+    given = {name: value for name, value in table.items() if name in own}
+    common: ConnectorTable | Invalid = Table(ConnectorTable).read(given, key, reading)
+    return common
 
 
 def _accounts(

@@ -8,7 +8,7 @@ a secret's; and numbers taken from text. Here every problem is listed, by its ke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,6 +20,7 @@ from syncd.config.values import (
     SIZE_PATTERN,
     Unwanted,
     did_you_mean,
+    dotted,
     duration_seconds,
     duration_text,
     shown,
@@ -222,6 +223,29 @@ class Hidden:
 
     def write(self, value: Secret) -> str:  # noqa: ARG002 - a secret is never written
         return "***"
+
+
+@attrs.frozen
+class Named:
+    """A table whose keys are names, each of one kind."""
+
+    of: Kind
+
+    @property
+    def wanted(self) -> str:
+        return f"tables of {self.of.wanted}"
+
+    def read(self, value: Any, key: str, reading: Reading) -> dict[str, Any] | Invalid:
+        if not isinstance(value, Mapping):
+            return reading.unwanted(key, value, f"wanted tables [{key}.NAME]")
+        named = {n: self.of.read(v, f"{key}.{dotted(n)}", reading) for n, v in value.items()}
+        return INVALID if INVALID in named.values() else named
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": self.of.schema()}
+
+    def write(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.of.write(each) for name, each in value.items()}
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from syncd.config.kinds import Many
+from syncd.config.kinds import Many, Named
 from syncd.config.settings import AccountTable, ConnectorTable, Daemon, Database, Job, Log
 from syncd.config.tables import Setting, Table, first_sentence, settings_of
 from syncd.model import Connector
@@ -56,6 +56,8 @@ def _rows(cls: type[Any], prefix: str = "") -> Iterator[str]:
         match setting.kind:
             case Table(cls=inner):
                 yield from _rows(inner, f"{key}.")
+            case Named(of=Table(cls=inner)):
+                yield from _rows(inner, f"{key}.NAME.")
             case Many(of=Table(cls=inner)) if inner is not AccountTable:
                 yield from _rows(inner, f"{key}[].")
 

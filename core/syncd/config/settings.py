@@ -16,12 +16,13 @@ from syncd.config.values import (
     Size,
     Unwanted,
     between,
+    counting,
     did_you_mean,
     lasting,
     sized,
 )
 from syncd.events import Level
-from syncd.model import Instance, Secret
+from syncd.model import Instance, OnAbsent, Secret
 from syncd.rounds import Thresholds
 
 
@@ -143,6 +144,19 @@ class AccountTable:
 
 
 @attrs.frozen
+class StreamTable:
+    """One stream of a connector; what is left out stays as the connector says."""
+
+    on_absent: OnAbsent | None = attrs.field(
+        default=None,
+        metadata=about(
+            "what becomes of rows whose records the upstream no longer has, after full passes "
+            "that ended complete: they stay, are marked in _syncd_absent_at, or are deleted"
+        ),
+    )
+
+
+@attrs.frozen
 class ConnectorTable:
     """A configured connector; beside these keys, those that the connector defines."""
 
@@ -151,6 +165,16 @@ class ConnectorTable:
     )
     accounts: tuple[AccountTable, ...] = attrs.field(
         default=(), metadata=about("the tenants, where the upstream has any")
+    )
+    private_network: bool = attrs.field(
+        default=False,
+        metadata=about(
+            "whether names may lead to private addresses and to this machine; a base_url with "
+            "such an address in place of a name needs no leave"
+        ),
+    )
+    streams: Mapping[str, StreamTable] = attrs.field(
+        factory=dict, metadata=about("by stream, what is to be otherwise than the connector says")
     )
 
 
@@ -240,6 +264,14 @@ class Job:
         default=0.9,
         validator=_share,
         metadata=about("and with less than this share it failed"),
+    )
+    failed_items_max: int | None = attrs.field(
+        default=None,
+        validator=counting(0, 10_000_000),
+        metadata=about(
+            "items of a pass that may fail for good before its partition is parked; by default "
+            "100, or one in a hundred where that is more"
+        ),
     )
     partitions_per_account: int = attrs.field(
         default=1, validator=between(1, 1000), metadata=about("partitions of one account at once")

@@ -172,6 +172,11 @@ def between(least: float, most: float) -> Range:
     return Range(least, most, str(least), str(most))
 
 
+def counting(least: int, most: int) -> Callable[[Any, Any, int | None], None]:
+    """Bound a count that may be left out; both ends are allowed."""
+    return Range(least, most, str(least), str(most))
+
+
 def lasting(least: str, most: str) -> Range:
     """Bound a `Duration`; both ends are allowed and written as in the file."""
     return Range(duration_seconds(least), duration_seconds(most), least, most)

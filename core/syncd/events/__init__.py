@@ -32,6 +32,7 @@ from syncd.events.pages import (
     BatchCommitted,
     BatchHalved,
     CursorFailed,
+    FieldUnknown,
     LimitLocked,
     PageFetched,
     RecordsQuarantined,
@@ -54,6 +55,8 @@ from syncd.events.process import (
     ThreadAbandoned,
 )
 from syncd.events.runs import (
+    AccountRefused,
+    AccountResumed,
     LeaseLost,
     LeaseWaiting,
     PartitionParked,
@@ -66,6 +69,8 @@ from syncd.events.runs import (
 
 __all__ = [
     "AbsenceRefused",
+    "AccountRefused",
+    "AccountResumed",
     "BatchCommitted",
     "BatchHalved",
     "CommitLost",
@@ -81,6 +86,7 @@ __all__ = [
     "DrainStarted",
     "EmbeddedStarted",
     "Event",
+    "FieldUnknown",
     "JobHindered",
     "LeaseLost",
     "LeaseWaiting",

@@ -77,6 +77,16 @@ class RecordsQuarantined(Event):
 
 
 @attrs.frozen
+class FieldUnknown(Event):
+    """An upstream sends a field that the stream's record class does not know: said once."""
+
+    name = "field.unknown"
+    instance: str
+    stream: str
+    field: str  # its path; no value is kept
+
+
+@attrs.frozen
 class RequestRetried(Event):
     """A request is sent again. `reason`: throttled, unavailable or unintelligible."""
 

@@ -108,6 +108,27 @@ class LeaseWaiting(Event):
 
 
 @attrs.frozen
+class AccountRefused(Event):
+    """An account whose credential was refused was tried again, in vain."""
+
+    name = "account.refused"
+    level = "debug"
+    instance: str
+    account: str
+    error: str
+
+
+@attrs.frozen
+class AccountResumed(Event):
+    """An account whose credential had been refused was let in at a second try, and goes on."""
+
+    name = "account.resumed"
+    instance: str
+    account: str
+    parked: str  # why it was
+
+
+@attrs.frozen
 class PartitionParked(Event):
     """A partition, or an account with all of its partitions, waits for an operator."""
 

@@ -28,7 +28,7 @@ Kind = Literal[
     "data", "moved", "throttled", "unavailable", "unauthorized", "refused", "unfit", "unmodified"
 ]
 
-Reason = Literal["unavailable", "unauthorized", "unintelligible"]
+Reason = Literal["unavailable", "unauthorized", "unintelligible", "misdirected"]
 
 # The body of an answer that is not data is worth a line in a message, and a kept connection.
 EXCERPT_BYTES = 64 * 2**10
@@ -98,7 +98,7 @@ Outcome: TypeAlias = Data | Unmodified | Moved | Throttling | Failure
 def is_answer(outcome: Outcome) -> bool:
     """Say whether a request was answered for good: with data, or with a refusal that will stay."""
     return isinstance(outcome, Data | Unmodified) or (
-        isinstance(outcome, Failure) and not outcome.again
+        isinstance(outcome, Failure) and outcome.status is not None and not outcome.again
     )
 
 
@@ -212,6 +212,8 @@ class Reading:
 
     def outcome(self, fault: Fault | None) -> Outcome:
         """Say what came of the exchange, which ended with or without a fault."""
+        if fault is not None and fault.misdirected:
+            return Failure("misdirected", fault.what, None, again=False)
         if self._status is None:
             what = fault.what if fault else "no answer"
             return Failure("unavailable", what, None, again=True)

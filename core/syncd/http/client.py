@@ -19,6 +19,7 @@ import trio
 from syncd import backoff
 from syncd.errors import ConfigError, SourceError, Unauthorized, Unavailable, Unintelligible
 from syncd.events import Event, LimitLocked, RequestRetried
+from syncd.http.addresses import Allowed, Peers
 from syncd.http.answer import (
     Data,
     Expected,
@@ -57,6 +58,10 @@ _ERRORS: Mapping[Reason, tuple[type[SourceError], str]] = {
     "unavailable": (Unavailable, "nothing to do unless it lasts"),
     "unauthorized": (Unauthorized, "renew the credential, then resume the account"),
     "unintelligible": (Unintelligible, "compare with the API's documentation and the settings"),
+    "misdirected": (
+        Unavailable,  # a name server may be wrong for a while, as behind a captive portal
+        "set private_network = true for this connector if the API is in your own network",
+    ),
 }
 
 
@@ -66,6 +71,7 @@ class Client:
     An async context manager; leave it when no request is in flight. `name` stands in messages and
     events. `scope` stands before quota keys (default: `name`): clients of one scope share quotas of
     the same key. `clock` answers with now by the database's clock; waiting goes by Trio's.
+    `private_network`: names may lead into the operator's own network.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Client:
         scope: str | None = None,
         version: str | None = None,
         throttle_patience_seconds: float = THROTTLE_PATIENCE_SECONDS,
+        private_network: bool = False,
         wire: Wire | None = None,
     ) -> None:
         """Check the upstream's declaration; nothing is connected yet.
@@ -92,12 +99,13 @@ class Client:
         self._clock = clock
         self._random = random
         self._patience_seconds = throttle_patience_seconds
-        self._wire = wire or KeptConnections()
         self._secrets = secrets_of(upstream.headers)
         self._headers = request_fields(
             name, upstream.headers, version=version or metadata.version("syncd")
         )
         self._origins = Origins(name, upstream, secrets=self._secrets)
+        allowed = Allowed(self._origins.hosts, private_network)
+        self._wire = wire or KeptConnections(Peers(allowed))
         prefix = name if scope is None else scope
         self._limiters = {
             quota.key: limiters.limiter(f"{prefix}:{quota.key}", quota) for quota in upstream.quotas

@@ -17,6 +17,8 @@ import h11
 import httpx
 import trio
 
+from syncd.http.addresses import Peers
+
 # Of status and headers: for how many seconds the body is wanted, within the request's deadline.
 TakeHead: TypeAlias = Callable[[int, Mapping[str, str]], float]
 # Of a piece of the body as sent: whether more is wanted.
@@ -39,10 +41,10 @@ class Connection:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
 
     @classmethod
-    async def to(cls, url: httpx.URL, origin: str) -> Connection:
-        """Connect; deadlines are the caller's. Raises: one of `ERRORS`."""
+    async def to(cls, url: httpx.URL, origin: str, peers: Peers) -> Connection:
+        """Connect; deadlines are the caller's. Raises: `Misdirected`, one of `ERRORS`."""
         host, tls = url.raw_host.decode("ascii"), url.scheme == "https"
-        stream = await trio.open_tcp_stream(host, url.port or (443 if tls else 80))
+        stream = await peers.connect(host, url.port or (443 if tls else 80))
         if not tls:
             return cls(origin, stream)
         secure = trio.SSLStream(stream, _trust(), server_hostname=host, https_compatible=True)

@@ -52,10 +52,9 @@ class Origins:
         self._secrets = secrets
         self._base = _declared(name, "base_url", upstream.base_url)
         self._below = f"{origin_of(self._base)}{path_of(self._base).rstrip('/')}"
-        self._allowed = {origin_of(self._base)} | {
-            origin_of(_declared(name, "credential_origins", each))
-            for each in upstream.credential_origins
-        }
+        also = [_declared(name, "credential_origins", e) for e in upstream.credential_origins]
+        self._allowed = {origin_of(url) for url in (self._base, *also)}
+        self.hosts = frozenset(url.raw_host.decode("ascii") for url in (self._base, *also))
 
     def target(self, url: str, params: Mapping[str, str | int] | None) -> URL:
         """Return the address of a request: of a path below the base URL, or an absolute one.

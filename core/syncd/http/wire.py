@@ -14,6 +14,7 @@ import h11
 import httpx
 import trio
 
+from syncd.http.addresses import Misdirected, Peers
 from syncd.http.connection import ERRORS, Connection, TakeChunk, TakeHead
 
 URL: TypeAlias = httpx.URL
@@ -28,10 +29,15 @@ CLOSE_SECONDS = 2.0
 
 @attrs.frozen
 class Fault:
-    """An exchange ended before its end. `protocol`: the peer broke HTTP, or off in mid-body."""
+    """An exchange ended before its end.
+
+    `protocol`: the peer broke HTTP, or off in mid-body. `misdirected`: its name led where nobody
+    may connect to, and nothing was sent.
+    """
 
     what: str
     protocol: bool
+    misdirected: bool = False
 
 
 class Wire(Protocol):
@@ -56,6 +62,8 @@ def _faults(found: list[Fault], what: str) -> Iterator[None]:
         yield
     except h11.ProtocolError as exc:
         found.append(Fault(f"the peer broke HTTP: {exc}", protocol=True))
+    except Misdirected as exc:
+        found.append(Fault(str(exc), protocol=False, misdirected=True))
     except ERRORS as exc:
         found.append(Fault(f"{what}: {_reason(exc)}", protocol=False))
 
@@ -78,7 +86,8 @@ class _Idle:
 class KeptConnections:
     """Exchanges over kept connections, the one that was used last first."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
         self._idle: list[_Idle] = []  # longest idle first
 
     async def exchange(
@@ -117,7 +126,7 @@ class KeptConnections:
             if not connection.is_stale:
                 return connection
             await _close(connection)
-        return await Connection.to(url, origin)
+        return await Connection.to(url, origin, self._peers)
 
     async def _close_stale(self) -> None:
         while self._idle and self._idle[0].since < trio.current_time() - IDLE_SECONDS:

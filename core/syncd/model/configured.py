@@ -7,9 +7,10 @@ from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 
-from syncd.model.declared import Connector
+from syncd.model.declared import Connector, OnAbsent
 
 Settings = TypeVar("Settings")
+Covers = Literal["all", "part", "share"]
 
 
 @attrs.frozen
@@ -22,12 +23,18 @@ class Account(Generic[Settings]):
 
 @attrs.frozen
 class Instance(Generic[Settings]):
-    """A configured connector: ``[connectors.cars-kr] plugin = "cars"``."""
+    """A configured connector: ``[connectors.cars-kr] plugin = "cars"``.
+
+    `private_network`: names may lead to addresses of the operator's own network. `on_absent`: by
+    stream, what the operator wants otherwise than the connector says.
+    """
 
     name: str
     connector: Connector
     settings: Settings
     accounts: tuple[Account[Any], ...]
+    private_network: bool = False
+    on_absent: Mapping[str, OnAbsent] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -35,17 +42,19 @@ class Slice:
     """A part of an account's feed that is leased and walked by itself.
 
     `name` is ``""`` for the whole feed. `settings` (JSON) shape its requests. A higher `priority`
-    is claimed earlier, by that many seconds. Only a slice that `covers` all records of the account
-    can tell that one of them is gone: by default the one without a name.
+    is claimed earlier, by that many seconds. What a slice `covers` says
+    whether it tells that records are gone: ``"all"`` of the account's (by default the one without a
+    name), by itself; ``"share"``, together with the other shares of the feed, which cover all of
+    them; ``"part"``, not at all.
     """
 
     name: str = ""
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     priority: int = 0
-    covers: Literal["all", "part"] = attrs.field()
+    covers: Covers = attrs.field()
 
     @covers.default
-    def _covers(self) -> Literal["all", "part"]:
+    def _covers(self) -> Covers:
         return "part" if self.name else "all"
 
 

@@ -92,9 +92,9 @@ class Stream:
 
     `on_absent` says what becomes of rows whose records the upstream no longer has: ``"keep"``;
     ``"mark"``, the moment stands in `_syncd_absent_at` until the record is back; ``"delete"``. Only
-    full passes that ended complete tell, of slices that cover all; page numbers and cursors that
-    last (an offset) tell only by two such passes in a row. `record` must then have the key's fields
-    as for ``"raw"``, and no transform may change the key.
+    full passes that ended complete tell, of slices that cover all; page numbers, cursors that last
+    (an offset) and slices that share a feed tell only by two such passes in a row. `record` must
+    then have the key's fields as for ``"raw"``, and no transform may change the key.
 
     `redact` names fields of the record as it comes (``owner.email``, through arrays too) whose
     values are kept out of quarantine: of its bytes, and of what is said of them.

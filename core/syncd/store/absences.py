@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 import attrs
 
@@ -24,13 +25,15 @@ FORGET_AT_ONCE = 20_000  # rows one transaction deletes: about 0.1 s, so that no
 class Evidence:
     """The passes by which rows of a stream may be judged, those that were written before `before`.
 
-    `last` is the full pass that ended last; `passes` are it and, of a feed that shifts, the full
-    pass before it and what came between; none where they tell nothing (yet). Not `whole`: keys of
-    the last one are missing. Once it is judged, passes below `useless_below` tell nothing any more.
+    `lasts` are the full passes that ended last, one of each of the `partitions`; `passes` are these
+    and, of a feed that shifts or of shares, the full passes before them and what came between; none
+    where they tell nothing (yet). Not `whole`: keys of the last one are missing. Once it is judged,
+    passes of the leased partition below `useless_below` tell nothing any more.
     """
 
+    partitions: tuple[int, ...]
     passes: tuple[int, ...]
-    last: int
+    lasts: tuple[int, ...]
     before: datetime
     whole: bool
     useless_below: int
@@ -77,7 +80,64 @@ def evidence(connection: Connection, lease: Lease, stream: str, *, shifts: bool)
     # Of a feed that shifts, the last one is the first of the next two.
     kept = shifts and complete[0]
     below = last["id"] if kept else last["id"] + 1
-    return Evidence(tuple(passes), last["id"], first["started_at"], whole, below)
+    return Evidence(
+        partitions=(lease.partition_id,),
+        passes=tuple(passes),
+        lasts=(last["id"],),
+        before=first["started_at"],
+        whole=whole,
+        useless_below=below,
+    )
+
+
+def evidence_of_shares(connection: Connection, lease: Lease, stream: str) -> Evidence | None:
+    """Return by what rows may be judged that all shares of a feed cover together.
+
+    A record may move to a share that was walked just before, from one that is walked just after:
+    two rounds tell, in which each share has a complete full pass, all of the first round ended
+    before any of the second began. Whatever else was walked since then speaks for what it saw. (A
+    record that moves twice in that time, each time so, is missed: its row is there again after the
+    next pass.)
+    """
+    asked = {"partition": lease.partition_id, "stream": stream}
+    shares: dict[int, list[dict[str, Any]]] = {}
+    for row in connection.execute(_SQL["ended_full_of_shares"], asked):
+        shares.setdefault(row["partition_id"], []).append(row)
+    mine = [row for row in shares.get(lease.partition_id, ()) if row["id"] is not None]
+    if not mine:
+        return None
+    kept = mine[-1] if mine[-1]["state"] == "complete" else mine[0]
+    nothing = Evidence(
+        partitions=tuple(shares),
+        passes=(),
+        lasts=(mine[0]["id"],),
+        before=mine[-1]["started_at"],
+        whole=True,
+        useless_below=kept["id"],
+    )
+    if mine[0]["state"] == "complete" and not mine[0]["whole"]:
+        return attrs.evolve(nothing, passes=nothing.lasts, whole=False)
+    rounds = list(shares.values())
+    if any(len(each) < 2 or not all(map(_tells, each)) for each in rounds):
+        return nothing
+    if max(first["ended_at"] for _, first in rounds) > min(
+        last["started_at"] for last, _ in rounds
+    ):
+        return nothing
+    before = min(first["started_at"] for _, first in rounds)
+    spoke = connection.execute(_SQL["spoke"], asked | {"before": before}).fetchall()
+    return Evidence(
+        partitions=tuple({row["partition_id"] for row in spoke}),
+        passes=tuple(row["id"] for row in spoke),
+        lasts=tuple(last["id"] for last, _ in rounds),
+        before=before,
+        whole=True,
+        useless_below=mine[0]["id"],
+    )
+
+
+def _tells(row: dict[str, Any]) -> bool:
+    return bool(row["state"] == "complete" and row["whole"])
 
 
 def settle(connection: Connection, lease: Lease, stream: str, known: Evidence) -> None:

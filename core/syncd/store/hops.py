@@ -28,7 +28,7 @@ from syncd.model import Secret
 from syncd.sqlstates import Reaction, is_repeatable, pause
 from syncd.store.active import CANCEL_GRACE_SECONDS, Active, cancel
 from syncd.store.outage import Outage
-from syncd.store.translation import first_line, translated
+from syncd.store.translation import first_line, refused_commit, translated
 
 Connection: TypeAlias = psycopg.Connection[DictRow]
 P = ParamSpec("P")
@@ -333,7 +333,8 @@ def commit(connection: Connection) -> None:
     """Commit, and tell a refusal from an unknown outcome.
 
     Raises: `CommitUnknown` where the connection is lost before the server's answer: the
-    transaction may or may not have happened, and only a look at the tables can tell.
+    transaction may or may not have happened, and only a look at the tables can tell;
+    `CommitRefused` where a deferred constraint objects to a row.
     """
     faults.point("before_commit")
     try:
@@ -347,6 +348,5 @@ def commit(connection: Connection) -> None:
                 sqlstate=error.sqlstate,
                 reaction="reconnect",
             ) from error
-        with translated("database"):
-            raise
+        raise refused_commit("database", error) from error
     faults.point("after_commit")

@@ -18,6 +18,7 @@ from syncd.model import Partition, Slice
 from syncd.progress import Fingerprints, Next, Standing
 from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
+from syncd.store.parking import trial_seconds
 from syncd.store.statements import load
 
 _SQL = load("lease")
@@ -245,10 +246,19 @@ def let_go(connection: Connection, lease: Lease, decided: Next, *, job: str) -> 
 def park_account(
     connection: Connection, instance: str, account: str, reason: str, *, now: datetime | None = None
 ) -> None:
-    """Set an account aside: none of its partitions is claimed until an operator resumes it."""
+    """Set an account aside whose credential was refused: none of its partitions is claimed.
+
+    Until an operator resumes it, or a second try is let in.
+    """
     connection.execute(
         _SQL["park_account"],
-        {"instance": instance, "account": account, "reason": reason, "now": now},
+        {
+            "instance": instance,
+            "account": account,
+            "reason": reason,
+            "try_again_seconds": trial_seconds(instance, account),
+            "now": now,
+        },
     )
 
 

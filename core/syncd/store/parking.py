@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 import attrs
@@ -76,6 +77,43 @@ def resume(
     if feed is None and slice is None:
         resumed = connection.execute(_SQL["resume_accounts"], asked).rowcount
     return resumed + connection.execute(_SQL["resume_partitions"], asked).rowcount
+
+
+def trial_seconds(instance: str, account: str) -> float:
+    """Return how long after its refusal, and after each try, an account is tried again.
+
+    About a day, of each account another length: hundreds that were refused together do not come
+    back together.
+    """
+    drawn = int.from_bytes(blake2b(f"{instance}/{account}".encode(), digest_size=2).digest(), "big")
+    return 86400.0 * (0.75 + 0.5 * drawn / 65536)
+
+
+def due_again(
+    connection: Connection,
+    instance: str,
+    accounts: Sequence[str],
+    *,
+    now: datetime | None = None,
+) -> dict[str, str]:
+    """Take the tries that are due, so that nobody else makes them; answer with why each is parked.
+
+    Only of accounts whose credential was refused, never of those that an operator has parked.
+    """
+    asked = {
+        "instance": instance,
+        "names": list(accounts),
+        "waits": [trial_seconds(instance, account) for account in accounts],
+        "now": now,
+    }
+    rows = connection.execute(_SQL["due_again"], asked)
+    return {row["name"]: row["parked_reason"] for row in rows}
+
+
+def let_in(connection: Connection, instance: str, account: str, reason: str) -> bool:
+    """Let an account be claimed again that is parked for this reason still; say whether it was."""
+    asked = {"instance": instance, "account": account, "reason": reason}
+    return connection.execute(_SQL["let_in"], asked).rowcount == 1
 
 
 def still_parked(connection: Connection, instance: str, account: str | None) -> list[str]:

@@ -310,7 +310,11 @@ def complete(
     assert left is not None
     if left["open"]:
         return None
-    ended = ended_pass(failed_items=left["failed"], items=left["items"])
+    ended = ended_pass(
+        failed_items=left["failed"],
+        items=left["items"],
+        failed_items_max=wanted.failed_items_max,
+    )
     ending = _end(connection, pass_id, ended, now)
     connection.execute(
         _SQL["advance"],

@@ -39,13 +39,14 @@ def register_partitions(
     connection: Connection, parts: Sequence[Partition], *, now: datetime | None = None
 ) -> list[int]:
     """Make partitions known, as they are now; answer with their ids, in the same order."""
+    covers = [part.slice.covers for part in parts]
     named = {
         "instances": [part.instance for part in parts],
         "accounts": [part.account for part in parts],
         "feeds": [part.feed for part in parts],
         "slices": [part.slice.name for part in parts],
         "settings": [msgspec.json.encode(part.slice.settings).decode() for part in parts],
-        "covers": [part.slice.covers for part in parts],
+        "covers": covers,
         "priorities": [part.slice.priority for part in parts],
         "now": now,
     }
@@ -53,6 +54,8 @@ def register_partitions(
     if any(row["id"] is None for row in rows):
         connection.execute(_SQL["register_partitions"], named)
         rows = connection.execute(_SQL["known_as_they_are"], named).fetchall()
+    if "share" in covers:
+        connection.execute(_SQL["forsake_shares"], named)  # else those left would wait for them
     return [row["id"] for row in rows]
 
 

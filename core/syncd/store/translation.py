@@ -9,6 +9,7 @@ import psycopg
 import psycopg_pool
 
 from syncd.errors import (
+    CommitRefused,
     StatementTimeout,
     StoreError,
     StoreExhausted,
@@ -59,6 +60,16 @@ def translate(where: str, error: psycopg.Error) -> StoreError:
             return StoreExhausted(where, what, "give the server what it lacks", **told)
         case _:
             return StoreRefused(where, what, "mend the database or its permissions", **told)
+
+
+def refused_commit(where: str, error: psycopg.Error) -> StoreError:
+    """Return our error for a COMMIT that the server answered with a refusal."""
+    told = translate(where, error)
+    schema, table = error.diag.schema_name, error.diag.table_name
+    if reaction_to(error) != "record" or not schema or not table:
+        return told
+    blamed = (schema, table)
+    return CommitRefused(told.where, told.what, told.do, table=blamed, **told.details)
 
 
 @contextmanager

@@ -23,6 +23,30 @@ FROM syncd.pass p
 WHERE p.partition_id = %(partition)s AND p.number BETWEEN %(first)s AND %(last)s
 ORDER BY p.number;
 
+-- name: ended_full_of_shares
+-- The last two full passes that have ended of each share of a partition's feed, the last one first, and whether all
+-- of their keys are there.
+SELECT s.id AS partition_id, f.id, f.state, f.started_at, f.ended_at,
+       EXISTS (SELECT FROM syncd.seen k
+               WHERE k.partition_id = s.id AND k.pass_id = f.id AND k.stream = %(stream)s AND k.key IS NULL) AS whole
+FROM syncd.partition me
+JOIN syncd.partition s ON (s.instance, s.account, s.feed) = (me.instance, me.account, me.feed)
+LEFT JOIN LATERAL (
+    SELECT p.id, p.number, p.state, p.started_at, p.ended_at FROM syncd.pass p
+    WHERE p.partition_id = s.id AND p.mode = 'full' AND p.state <> 'open'
+    ORDER BY p.number DESC LIMIT 2
+) f ON true
+WHERE me.id = %(partition)s AND s.covers = 'share'
+ORDER BY s.id, f.number DESC;
+
+-- name: spoke
+-- The passes of a partition's feed that were walked since a moment, whatever they cover.
+SELECT p.id, p.partition_id
+FROM syncd.partition me
+JOIN syncd.partition s ON (s.instance, s.account, s.feed) = (me.instance, me.account, me.feed)
+JOIN syncd.pass p ON p.partition_id = s.id
+WHERE me.id = %(partition)s AND (p.ended_at IS NULL OR p.ended_at >= %(before)s);
+
 -- name: settled
 -- Forget that the keys of a stream's passes below a number are whole: what they could tell was told.
 DELETE FROM syncd.seen

@@ -122,9 +122,10 @@ SET status = %(status)s, message = %(message)s, error_class = %(error_class)s,
 WHERE id = %(run)s AND status = 'running';
 
 -- name: park_account
--- Set an account aside: none of its partitions is claimed until an operator resumes it.
+-- Set an account aside: none of its partitions is claimed until it is resumed, by an operator or a second try.
 UPDATE syncd.account
-SET state = 'parked', parked_reason = %(reason)s, parked_at = syncd.clock(%(now)s)
+SET state = 'parked', parked_reason = %(reason)s, parked_at = syncd.clock(%(now)s),
+    try_again_at = syncd.clock(%(now)s) + make_interval(secs => %(try_again_seconds)s)
 WHERE instance = %(instance)s AND name = %(account)s AND state = 'ready';
 
 -- name: standing

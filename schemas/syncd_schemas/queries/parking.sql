@@ -1,7 +1,7 @@
 -- name: park_accounts
 -- Set accounts aside: none of their partitions is claimed until they are resumed.
 UPDATE syncd.account
-SET state = 'parked', parked_reason = %(reason)s, parked_at = syncd.clock(%(now)s)
+SET state = 'parked', parked_reason = %(reason)s, parked_at = syncd.clock(%(now)s), try_again_at = NULL
 WHERE instance = %(instance)s AND name LIKE %(account)s AND state = 'ready'
 RETURNING name;
 
@@ -30,8 +30,22 @@ WHERE instance = %(instance)s AND account LIKE %(account)s AND feed LIKE %(feed)
 
 -- name: resume_accounts
 -- Let the partitions of parked accounts be claimed again.
-UPDATE syncd.account SET state = 'ready', parked_reason = NULL, parked_at = NULL
+UPDATE syncd.account SET state = 'ready', parked_reason = NULL, parked_at = NULL, try_again_at = NULL
 WHERE instance = %(instance)s AND name LIKE %(account)s AND state = 'parked';
+
+-- name: due_again
+-- Take the second tries that are due of accounts whose credential was refused: the next one is another day.
+UPDATE syncd.account a SET try_again_at = syncd.clock(%(now)s) + make_interval(secs => w.seconds)
+FROM unnest(%(names)s::text[], %(waits)s::float8[]) AS w (name, seconds)
+WHERE a.instance = %(instance)s AND a.name = w.name
+  AND a.state = 'parked' AND a.try_again_at <= syncd.clock(%(now)s)
+RETURNING a.name, a.parked_reason;
+
+-- name: let_in
+-- Let an account's partitions be claimed again, unless somebody has parked or resumed it meanwhile.
+UPDATE syncd.account SET state = 'ready', parked_reason = NULL, parked_at = NULL, try_again_at = NULL
+WHERE instance = %(instance)s AND name = %(account)s
+  AND state = 'parked' AND parked_reason = %(reason)s AND try_again_at IS NOT NULL;
 
 -- name: still_parked
 -- The accounts that keep partitions from being claimed, of those that fit.

@@ -42,6 +42,15 @@ LEFT JOIN syncd.partition p
  AND (p.slice_settings, p.covers, p.priority) IS NOT DISTINCT FROM (s.settings::jsonb, s.covers, s.priority)
 ORDER BY s.place;
 
+-- name: forsake_shares
+-- Slices of these feeds that are named no more are no shares of them.
+UPDATE syncd.partition p SET covers = 'part'
+WHERE p.covers = 'share'
+  AND (p.instance, p.account, p.feed) IN (
+      SELECT * FROM unnest(%(instances)s::text[], %(accounts)s::text[], %(feeds)s::text[]))
+  AND (p.instance, p.account, p.feed, p.slice) NOT IN (
+      SELECT * FROM unnest(%(instances)s::text[], %(accounts)s::text[], %(feeds)s::text[], %(slices)s::text[]));
+
 -- name: known_partitions
 -- The numbers of all slices of an account's feed.
 SELECT id FROM syncd.partition
