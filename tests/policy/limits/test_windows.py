@@ -129,9 +129,7 @@ def test_a_short_window_is_not_breached_by_jitter_of_a_tenth_of_it(
 
 @settings(deadline=None)
 @given(
-    bucket=st.builds(
-        TokenBucket, st.integers(1, 50), st.floats(1, 60), burst=st.integers(1, 10)
-    ),
+    bucket=st.builds(TokenBucket, st.integers(1, 50), st.floats(1, 60), burst=st.integers(1, 10)),
     road=roads,
     waits=pauses,
 )
@@ -147,7 +145,9 @@ def test_a_bucket_is_not_breached_where_answers_take_equally_long(
 
 
 @pytest.mark.parametrize("thinks", [0.2, 2.5])
-@pytest.mark.parametrize("window", [TokenBucket(1, 1.0), SlidingWindow(1, 1.0), SlidingWindow(5, 5.0)])
+@pytest.mark.parametrize(
+    "window", [TokenBucket(1, 1.0), SlidingWindow(1, 1.0), SlidingWindow(5, 5.0)]
+)
 def test_one_a_second_is_used_whole_and_unbreached_under_jitter_of_a_tenth(
     window: Window, thinks: float
 ) -> None:
@@ -224,7 +224,9 @@ def test_what_could_never_pass_is_named() -> None:
     assert gate.refuses({REQUESTS: 1, "tokens": 1000}) is None
 
 
-@given(bucket=st.builds(TokenBucket, st.integers(1, 99), st.floats(0.1, 99), burst=st.integers(1, 9)))
+@given(
+    bucket=st.builds(TokenBucket, st.integers(1, 99), st.floats(0.1, 99), burst=st.integers(1, 9))
+)
 def test_who_only_asks_has_used_nothing(bucket: TokenBucket) -> None:
     gate = Gate(Quota("k", bucket))
     for _ in range(bucket.burst):
