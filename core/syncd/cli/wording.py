@@ -199,6 +199,22 @@ def _of_the_database(
             return f"database: {event.size} of {most}, {event.waiting} waited for{allows}"
 
 
+def quota(kept: Quota) -> str:
+    """Say what a quota allows: ``600 requests in any 60 s, 8 at once``."""
+    windows = [
+        window(type(each).__name__, each.most, each.per_seconds, each.unit)
+        for each in kept.windows
+    ]
+    adaptive = ["as far as refusals let it"] if kept.adaptive else []
+    return ", ".join([*windows, f"{count(kept.concurrency)} at once", *adaptive])
+
+
+def window(form: str, most: int, per_seconds: float, unit: str) -> str:
+    """Say what a window allows."""
+    word = {"SlidingWindow": "in any", "FixedWindow": "in fixed"}.get(form, "per")
+    return f"{count(most)} {unit} {word} {seconds(per_seconds)}"
+
+
 def plain(value: Any) -> str:
     """Write a table's cell: nothing for what is not there."""
     if value is None:
