@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from syncd.config.quotas import read_quotas
 from syncd.config.reading import INVALID, Invalid, Reading
 from syncd.config.settings import AccountTable, ConnectorTable
 from syncd.config.tables import Table, settings_of
@@ -109,6 +110,16 @@ def _declared(
     _refuse_strange_streams(table, connector, key, reading)
     if settings is INVALID or accounts is INVALID or common is INVALID:
         return Declared(connector, None)
+    quotas = read_quotas(
+        table.get("quotas", {}),
+        f"{key}.quotas",
+        reading,
+        connector=connector,
+        settings=settings,
+        accounts=accounts,
+    )
+    if quotas is INVALID:
+        return Declared(connector, None)
     return Declared(
         connector,
         Instance(
@@ -116,6 +127,7 @@ def _declared(
             connector,
             settings,
             accounts,
+            quotas=quotas,
             private_network=common.private_network,
             on_absent={n: s.on_absent for n, s in common.streams.items() if s.on_absent},
         ),
@@ -136,7 +148,7 @@ def _refuse_strange_streams(
 
 def _common(table: Mapping[str, Any], key: str, reading: Reading) -> ConnectorTable | Invalid:
     """Read the keys that every connector has, but for those that others read by themselves."""
-    elsewhere = {"plugin", "accounts"}
+    elsewhere = {"plugin", "accounts", "quotas"}
     own = {s.key for s in settings_of(ConnectorTable)} - elsewhere
     given = {name: value for name, value in table.items() if name in own}
     common: ConnectorTable | Invalid = Table(ConnectorTable).read(given, key, reading)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import attrs
 from cronsim import CronSim, CronSimError
 
+from syncd.config.quotas import QuotaTable
 from syncd.config.values import (
     Duration,
     Size,
@@ -175,6 +176,9 @@ class ConnectorTable:
     )
     streams: Mapping[str, StreamTable] = attrs.field(
         factory=dict, metadata=about("by stream, what is to be otherwise than the connector says")
+    )
+    quotas: Mapping[str, QuotaTable] = attrs.field(
+        factory=dict, metadata=about("what is to be kept in place of what the connector declares")
     )
 
 
