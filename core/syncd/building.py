@@ -110,6 +110,7 @@ def client_of(process: Process, instance: Instance[Any], account: Account[Any]) 
         clock=process.clock.now,
         random=process.random,
         scope=instance.name,
+        wire=process.wire() if process.wire else None,
     )
 
 

@@ -30,7 +30,7 @@ from syncd.config import Config
 from syncd.embedded.serving import serving
 from syncd.errors import StoreError, SyncdError
 from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
-from syncd.http import Limiters
+from syncd.http import Limiters, Wire
 from syncd.model import Secret
 from syncd.observe import Observer
 from syncd.plugins import Plugins
@@ -70,6 +70,7 @@ class Process:
     supervisor: Supervisor
     identity: registry.Process
     psql_command: str | None  # of the embedded server
+    wire: Callable[[], Wire] | None = None  # what clients exchange over, in a simulation
 
 
 class Root:
