@@ -25,6 +25,7 @@ from syncd.store.keeper import LeaseKeeper
 from syncd.supervision import Supervisor
 
 FOREVER = 10**9
+LATENCY_SECONDS = 0.004  # of a transaction
 
 
 @attrs.frozen
@@ -38,7 +39,7 @@ class Means:
     look_seconds: float = 1.0
     lease_seconds: float = 60.0
     hops_at_once: int = 8
-    latency_seconds: float = 0.004  # of a transaction
+    latency_seconds: float = LATENCY_SECONDS
     chance: float = 0.0  # of a transaction to meet trouble
     beats: bool = True
 

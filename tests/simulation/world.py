@@ -167,11 +167,10 @@ class World:
     def ready(self) -> list[Daemon]:
         return [daemon for daemon in self.daemons.values() if daemon.is_ready]
 
-    async def until_ready(self) -> list[Daemon]:
-        """Wait for a daemon to be at work."""
-        while not self.ready:
+    async def until_ready(self, count: int) -> None:
+        """Wait for so many daemons to be at work."""
+        while len(self.ready) < count:
             await trio.sleep(0.5)
-        return self.ready
 
     async def reconfigure(self) -> int:
         """Let every daemon take the configuration over as it now is; say how many did."""

@@ -1,0 +1,187 @@
+"""The life of one seed's world: troubles, then fair weather, then the laws are looked at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import attrs
+import trio
+from daemons import LATENCY_SECONDS, Daemon, Means
+from laws import broken
+from plan import Plan, Trouble, draw
+from scenes import Scene, scene_of
+from transport import Network, Weather
+from world import World, reset, simulated
+
+from syncd.batching import LINGER_SECONDS
+from syncd.events import LeaseLost, RoundFinished
+from syncd.plugins import Plugins
+
+JOB = "all"
+END_WITHIN_SECONDS = 7200.0  # of virtual time: backoffs are capped at an hour
+ASKED_MAX = 6  # rounds after the weather cleared, until one is complete
+
+
+@attrs.frozen
+class Lived:
+    """What became of a seed's world."""
+
+    seed: int
+    digest: str
+    broken: tuple[str, ...]  # laws, each with what was found
+    met: Counter[str]  # kinds of trouble
+    pages: int
+    transactions: int
+    seconds: float  # of virtual time
+
+
+def live(seed: int, dsn: str) -> Lived:
+    """Let a seed's world live, in a database that is equipped for simulations."""
+    reset(dsn)
+    life = Life(draw(seed), dsn)
+    lived: Lived = simulated(life.live, seed=seed)
+    return lived
+
+
+class Life:
+    """One world while it lives."""
+
+    def __init__(self, plan: Plan, dsn: str) -> None:
+        self.plan = plan
+        self.scene: Scene = scene_of(plan)
+        self._random = Random(f"life {plan.seed}")
+        self._met: Counter[str] = Counter()
+        self.accounts = dict(self.scene.accounts)
+        self.concurrency = plan.concurrency
+        self.overlap = "skip"
+        weather = Weather(latency_seconds=plan.latency_seconds, chance=plan.weather_chance)
+        self.network = Network(
+            self.scene.upstream,
+            weather=weather,
+            random=Random(f"network {plan.seed}"),
+        )
+        self.world = World(
+            dsn=dsn,
+            seed=plan.seed,
+            plugins={self.scene.name: self.scene.plugin},
+            networks={self.scene.host: self.network},
+            configure=self._configuration,
+            means=self._means,
+            restart_seconds=self.scene.window_seconds + 2.0,
+        )
+        self.cleared_at = 0.0
+        self.last: RoundFinished | None = None
+
+    def _configuration(self) -> str:
+        streams = ", ".join(f'"{stream}"' for stream in self.scene.streams)
+        return (
+            f"{self.scene.tables(self.accounts)}\n[jobs.{JOB}]\n"
+            f'connector = "{self.scene.name}"\nstreams = [{streams}]\nmode = "full"\n'
+            f'every = "{self.plan.every_seconds:.0f}s"\noverlap = "{self.overlap}"\n'
+            f"concurrency = {self.concurrency}\n"
+        )
+
+    def _means(self, world: World, plugins: Plugins) -> Means:
+        fair = bool(self.cleared_at)
+        return Means(
+            dsn=world.dsn,
+            plugins=plugins,
+            wire=world.wire,
+            tell=world.tell,
+            look_seconds=self.plan.look_seconds,
+            lease_seconds=self.plan.lease_seconds,
+            chance=0.0 if fair else self.plan.store_chance,
+        )
+
+    def service_seconds(self, pages: int) -> float:
+        """Return how long an account of so many pages may take by itself, in fair weather."""
+        transaction = 1.5 * LATENCY_SECONDS
+        page = 1.2 * self.plan.latency_seconds + LINGER_SECONDS + 6 * transaction
+        return pages * page + 20 * transaction
+
+    async def live(self) -> Lived:
+        plan, world = self.plan, self.world
+        async with trio.open_nursery() as slots:
+            for slot in range(plan.daemons):
+                dies_at = plan.dies_at if slot == 0 else None
+                after = self._random.uniform(0.0, 1.0) if slot else 0.0
+                slots.start_soon(lambda s=slot, d=dies_at, a=after: world.keep(s, dies_at=d, after_seconds=a))
+            for trouble in plan.troubles:
+                slots.start_soon(self._befall, trouble)
+            await trio.sleep_until(plan.heal_at)
+            self.cleared_at = trio.current_time()
+            world.clear()
+            self.scene.upstream.change(self._random)
+            await world.until_ready(plan.daemons)
+            await self._complete()
+            world.end()
+        return self._lived()
+
+    async def _complete(self) -> None:
+        """Ask for rounds until one that began in fair weather has ended complete."""
+        for _ in range(ASKED_MAX):
+            self.world.ask(JOB)
+            ended = await self.world.round_after(JOB, within_seconds=END_WITHIN_SECONDS)
+            if ended is None:
+                return
+            began_at = trio.current_time() - ended.duration_seconds
+            if ended.status == "complete" and began_at > self.cleared_at:
+                self.last = ended
+                return
+
+    def _lived(self) -> Lived:
+        world = self.world
+        self._met["lease loss"] += len(world.told(LeaseLost))
+        for outcome in ("dies before", "dies after"):
+            self._met["crash"] += world.met[outcome]
+        for befalling, times in self.network.met.items():
+            self._met["429" if befalling.startswith("429") else befalling] += times
+        pages = world.rows("SELECT count(*) AS pages FROM simulated.closed")[0]["pages"]
+        return Lived(
+            seed=self.plan.seed,
+            digest=world.digest,
+            broken=tuple(broken(self)),
+            met=self._met,
+            pages=pages,
+            transactions=world.transactions,
+            seconds=trio.current_time(),
+        )
+
+    # --- Troubles ---------------------------------------------------------------------------------
+
+    async def _befall(self, trouble: Trouble) -> None:
+        await trio.sleep_until(trouble.at)
+        daemon = self.world.daemons.get(trouble.slot)
+        if daemon is None or not daemon.is_ready:
+            return
+        now, lease = trio.current_time(), self.plan.lease_seconds
+        match trouble.kind:
+            case "crash":
+                self._met["crash"] += 1
+                daemon.kill()
+            case "drain":
+                self._met["drain"] += 1
+                daemon.drain("a signal")
+            case "lease":
+                daemon.stop_keeper(now + 2 * lease)
+            case "outage":
+                self._met["outage"] += 1
+                daemon.stop_store(now + 2 * lease)
+            case "configuration":
+                await self._reconfigure(daemon)
+
+    async def _reconfigure(self, _: Daemon) -> None:
+        """Change what may change: slots, what overlaps, which accounts there are."""
+        what = self._random.choice(("concurrency", "overlap", "less", "back"))
+        if what == "concurrency":
+            self.concurrency = self._random.randint(2, 5)
+        elif what == "overlap":
+            self.overlap = "queue"
+        elif what == "less" and len(self.accounts) > 1:
+            del self.accounts[self._random.choice(sorted(self.accounts))]
+            await self.world.reconfigure()
+            await trio.sleep(5.0)
+            self.accounts = dict(self.scene.accounts)
+        if await self.world.reconfigure():
+            self._met["configuration change"] += 1
