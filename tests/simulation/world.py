@@ -22,7 +22,7 @@ from transport import MemoryWire, Network
 
 from syncd.config import Config, parse, structure
 from syncd.errors import SyncdError
-from syncd.events import Event, RoundFinished, TableChanged
+from syncd.events import Event, RoundFinished, RoundStarted, TableChanged
 from syncd.plugins import Plugins
 from syncd.store import rounds
 from syncd.store.hops import Connection, Timeouts, connection_options
@@ -94,6 +94,7 @@ class World:
     configure: Callable[[], str]  # the configuration, as it is to be from now on
     means: Callable[[World, Plugins], Means]
     restart_seconds: float = 5.0
+    remembers: bool = True  # every event; else only what is said of rounds
     events: list[tuple[float, int, Event]] = attrs.field(factory=list)
     daemons: dict[int, Daemon] = attrs.field(factory=dict)  # by slot
     met: Counter[str] = attrs.field(factory=Counter)
@@ -125,7 +126,8 @@ class World:
         at = trio.current_time()
         if not isinstance(event, TableChanged):  # a database that was used before has its tables
             self._trace.update(f"{at:.6f} {number} {event!r}\n".encode())
-        self.events.append((at, number, event))
+        if self.remembers or isinstance(event, RoundStarted | RoundFinished):
+            self.events.append((at, number, event))
         for listen in self.listeners:
             listen(at, number, event)
         if isinstance(event, RoundFinished):

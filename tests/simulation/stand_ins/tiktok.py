@@ -67,7 +67,7 @@ class Video:
 
 
 class _Data(msgspec.Struct):
-    user: msgspec.Raw | None = None
+    user: msgspec.Raw = msgspec.Raw(b"")
     videos: list[msgspec.Raw] = []
     cursor: int = 0
     has_more: bool = False
@@ -135,7 +135,7 @@ def fetch(instance: Instance[Any], feed: Feed) -> Any:
 async def users(ctx: Context[Settings, None], _: Cursor) -> Page:
     response = await ctx.http.get("/user/info/", params={"fields": "open_id"}, quota="user_info")
     envelope = _read(response, "GET /user/info/")
-    if envelope.data.user is None:
+    if not bytes(envelope.data.user):
         raise Unintelligible("GET /user/info/", "no user", "compare with the documentation")
     return Page({"users": [Record(envelope.data.user)]}, date=response.date)
 
