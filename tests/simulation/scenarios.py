@@ -15,11 +15,12 @@ import attrs
 import trio
 from daemons import Means
 from judge import Allowed, Judge
-from stand_ins import tiktok
+from stand_ins import cars, tiktok
 from transport import Network, Weather
 from world import World, reset, simulated
 
 from syncd.events import RoundStarted
+from syncd_cars import plugin as cars_plugin
 
 WITHIN_SECONDS = 6 * 3600.0  # of virtual time, for one scenario
 
@@ -203,10 +204,54 @@ def _job(connector: str, stream: str, at_once: int) -> str:
     )
 
 
+# --- Cars -----------------------------------------------------------------------------------------
+
+PER_PAGE = 1000
+# "latency jitter stays below 10 % of the spacing": 0.2 s of 1 s, 10 % of it up or down each way.
+SPELLS = (
+    cars.Spell(at=20.0, seconds=5.0, told=True),
+    cars.Spell(at=60.0, seconds=5.0, told=False),
+    cars.Spell(at=100.0, seconds=15.0, told=True),
+)
+
+
+def feed_of_cars(small: bool) -> Stage:
+    """One call a second, a token bucket without a burst."""
+    return _cars(small, ())
+
+
+def cars_refused(small: bool) -> Stage:
+    """The same; for some spells everyone is refused, and told for how long, or not."""
+    return _cars(small, SPELLS[:2] if small else SPELLS)
+
+
+def _cars(small: bool, spells: Sequence[cars.Spell]) -> Stage:
+    pages = 100 if small else 190
+    number = pages * (20 if small else PER_PAGE)
+    upstream = cars.Cars(number, allowed=Allowed("bucket", 1, 1.0), spells=spells, seconds=0.3)
+    configuration = (
+        f'[connectors.cars]\nbase_url = "https://{cars.HOST}/api"\napi_key = "{cars.KEY}"\n'
+        f"priority_brands = []\nper_page = {number // pages}\n"
+    )
+    return Stage(
+        plugins={"cars": cars_plugin},
+        host=cars.HOST,
+        upstream=upstream,
+        judge=upstream.judge,
+        configuration=configuration + _job("cars", "cars", 1),
+        ideal_seconds=float(pages),
+        reach=1.1 if spells else 1.05,
+        refused_max=1.0 if spells else 0.01,
+        rows=("SELECT count(*) FROM cars.cars", number),
+    )
+
+
 SCENARIOS: Sequence[Scenario] = (
     Scenario("300 stores, users 3 s each, 30 at once", users),
     Scenario("300 stores, videos 7 s each, 20 at once", videos),
     Scenario("300 stores x 500 videos, 600/min sliding", many_videos),
+    Scenario("190,000 cars, 1,000 a page, 1/s token bucket", feed_of_cars),
+    Scenario("the same with spells of 429", cars_refused),
 )
 
 

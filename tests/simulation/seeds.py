@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from random import Random
 
 import attrs
@@ -15,8 +16,10 @@ from transport import Network, Weather
 from world import World, reset, simulated
 
 from syncd.batching import LINGER_SECONDS
-from syncd.events import LeaseLost, RoundFinished
+from syncd.events import Event, LeaseLost, RoundFinished
 from syncd.plugins import Plugins
+
+Hear = Callable[[float, int, Event], None]  # when, which daemon, what
 
 JOB = "all"
 END_WITHIN_SECONDS = 7200.0  # of virtual time: backoffs are capped at an hour
@@ -36,12 +39,39 @@ class Lived:
     seconds: float  # of virtual time
 
 
-def live(seed: int, dsn: str) -> Lived:
+# What must be met often enough for a run of seeds to have tried anything.
+TRIED = ("429", "crash", "lease loss", "drain", "configuration change")
+
+
+def summary(worlds: Iterable[Lived]) -> tuple[Counter[str], str]:
+    """Count how many worlds met each kind of trouble; and say so."""
+    lives = list(worlds)
+    met = Counter(kind for each in lives for kind, times in each.met.items() if times)
+    kinds = sorted(met.keys() | set(TRIED), key=lambda kind: (kind not in TRIED, -met[kind], kind))
+    said = ", ".join(f"{kind} {met[kind]}" for kind in kinds)
+    number = len(lives)
+    means = (
+        f"{sum(each.pages for each in lives) / number:.0f} pages (at most "
+        f"{max(each.pages for each in lives)}), "
+        f"{sum(each.transactions for each in lives) / number:.0f} transactions (at most "
+        f"{max(each.transactions for each in lives)})"
+    )
+    return met, f"{number} seeds met: {said}\nthe mean of a seed: {means}"
+
+
+def live(seed: int, dsn: str, *, hear: Hear | None = None) -> Lived:
     """Let a seed's world live, in a database that is equipped for simulations."""
+    return lived(draw(seed), dsn, hear=hear)[1]
+
+
+def lived(plan: Plan, dsn: str, *, hear: Hear | None = None) -> tuple[Life, Lived]:
+    """Let a plan's world live; `hear` is called with each thing that is told."""
     reset(dsn)
-    life = Life(draw(seed), dsn)
-    lived: Lived = simulated(life.live, seed=seed)
-    return lived
+    life = Life(plan, dsn)
+    if hear is not None:
+        life.world.listeners.append(hear)
+    told: Lived = simulated(life.live, seed=plan.seed)
+    return life, told
 
 
 class Life:
