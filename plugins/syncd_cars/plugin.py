@@ -22,11 +22,11 @@ from syncd import (
     Partition,
     Pass,
     Quota,
-    Rate,
     Request,
     Secret,
     Slice,
     Stream,
+    TokenBucket,
     Transform,
     Upstream,
     hookimpl,
@@ -96,7 +96,7 @@ REFERENCE = Feed(name="manufacturers", streams=(MANUFACTURERS,), quota="account"
 
 def upstream(settings: Settings, _: None) -> Upstream:
     """Say how to talk to the API."""
-    rate = Rate(requests=1, per_seconds=1 / settings.requests_per_second)
+    rate = TokenBucket(1, per_seconds=1 / settings.requests_per_second)
     return Upstream(
         base_url=settings.base_url,
         headers={"x-api-key": settings.api_key, "accept": "application/json"},

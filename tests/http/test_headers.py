@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.http.headers import (
-    accepts,
-    content_length,
-    http_date,
-    is_json,
-    media_type,
-    retry_after_seconds,
-)
+from syncd.http.headers import accepts, content_length, is_json, media_type
+from syncd.limits.announced import http_date, retry_after_seconds
 
 moments = st.datetimes(
     min_value=datetime(1970, 1, 1),  # noqa: DTZ001  # the strategy adds the zone

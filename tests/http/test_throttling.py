@@ -9,7 +9,7 @@ import trio
 
 from syncd.errors import Throttled, Unavailable
 from syncd.events import LimitLocked, RequestRetried
-from syncd.model import Quota, Rate
+from syncd.model import Quota, TokenBucket
 
 if TYPE_CHECKING:
     from tests.http.conftest import Bench, Received, Script, Scripted
@@ -194,7 +194,7 @@ async def test_a_503_that_names_no_time_is_a_failure(upstream: Scripted, bench: 
 
 async def test_the_pace_holds_for_everybody_together(upstream: Scripted, bench: Bench) -> None:
     """20 requests in any 0.5 s, wherever that window begins, from two clients at once."""
-    quota = Quota("app", Rate(20, 0.5), concurrency=8)
+    quota = Quota("app", TokenBucket(20, 0.5), concurrency=8)
     clients = [await bench.client(upstream.url, quotas=(quota,), scope="app") for _ in range(2)]
     fetches = [client.for_fetch() for client in clients for _ in range(30)]
 

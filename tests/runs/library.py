@@ -31,10 +31,10 @@ from syncd import (
     Partition,
     Pass,
     Quota,
-    Rate,
     Record,
     Request,
     Stream,
+    TokenBucket,
     Transform,
     Upstream,
     decode,
@@ -194,7 +194,7 @@ STREAMS = {
 
 
 def upstream(settings: Settings, _: None) -> Upstream:
-    rate = Rate(requests=1, per_seconds=1 / settings.requests_per_second)
+    rate = TokenBucket(1, per_seconds=1 / settings.requests_per_second)
     return Upstream(settings.base_url, quotas=(Quota("all", rate, 4),))
 
 

@@ -24,11 +24,11 @@ from syncd import (
     Partition,
     Pass,
     Quota,
-    Rate,
     Record,
     Request,
     Secret,
     Stream,
+    TokenBucket,
     Upstream,
     decode,
     hookimpl,
@@ -69,7 +69,7 @@ FEED = Feed(name="sightings", streams=(SIGHTINGS,), quota="account", incremental
 
 
 def upstream(settings: Settings, _: None) -> Upstream:
-    rate = Rate(requests=1, per_seconds=1 / settings.requests_per_second)
+    rate = TokenBucket(1, per_seconds=1 / settings.requests_per_second)
     return Upstream(
         base_url=settings.base_url,
         headers={"x-api-key": settings.api_key},

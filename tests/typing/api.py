@@ -67,7 +67,7 @@ def upstream(settings: Settings, shop: ShopSettings) -> syncd.Upstream:
     return syncd.Upstream(
         base_url=settings.base_url,
         headers={"authorization": shop.token},
-        quotas=(syncd.Quota("shop", syncd.Rate(requests=150, per_seconds=30), concurrency=4),),
+        quotas=(syncd.Quota("shop", syncd.FixedWindow(150, per_seconds=30), concurrency=4),),
         body_max_bytes=settings.page_max_bytes,
     )
 

@@ -100,6 +100,37 @@ class LimitLocked(Event):
 
 
 @attrs.frozen
+class LimitAdjusted(Event):
+    """Refusals or timeouts moved what an adaptive quota allows itself, or their absence did."""
+
+    name = "limit.adjusted"
+    quota: str
+    in_flight_max: int
+    requests_per_second: float | None  # absent: the rate is declared, or there is none
+
+
+@attrs.frozen
+class BreakerOpened(Event):
+    """An origin failed again and again: nobody asks it for a while, then one tries."""
+
+    name = "breaker.opened"
+    level = "warning"
+    quota: str
+    origin: str
+    failures: int  # in a row
+    seconds: float
+
+
+@attrs.frozen
+class BreakerClosed(Event):
+    """An origin that was left alone answers again."""
+
+    name = "breaker.closed"
+    quota: str
+    origin: str
+
+
+@attrs.frozen
 class RowsAbsent(Event):
     """Records are gone upstream; their rows were marked or deleted, as their stream says."""
 

@@ -9,17 +9,19 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from syncd.http.body import ENCODINGS, Body, BodyBroken, BodyOversize
-from syncd.http.headers import (
-    accepts,
-    content_length,
-    http_date,
-    is_json,
-    media_type,
-    retry_after_seconds,
+from syncd.errors import (
+    CursorExpired,
+    SourceError,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+    Unintelligible,
 )
+from syncd.http.body import ENCODINGS, Body, BodyBroken, BodyOversize
+from syncd.http.headers import accepts, content_length, is_json, media_type
 from syncd.http.masking import excerpt, masked
 from syncd.http.wire import Fault
+from syncd.limits.announced import Announced, announcements, http_date, retry_after_seconds
 
 # data: the body is wanted. moved: a redirect. throttled: wait and ask again. unavailable: it may be
 # better later. unauthorized, refused: it will not. unfit: it says it is no data of ours.
@@ -28,7 +30,7 @@ Kind = Literal[
     "data", "moved", "throttled", "unavailable", "unauthorized", "refused", "unfit", "unmodified"
 ]
 
-Reason = Literal["unavailable", "unauthorized", "unintelligible"]
+Reason = Literal["unavailable", "unauthorized", "unintelligible", "expired"]
 
 # The body of an answer that is not data is worth a line in a message, and a kept connection.
 EXCERPT_BYTES = 64 * 2**10
@@ -54,6 +56,7 @@ class Expected:
     body_max_bytes: int
     secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
     unmodified: bool = False  # a condition was sent, so that 304 is an answer
+    judged: bool = False  # the connector looks at every body, so that it is wanted
 
 
 @attrs.frozen
@@ -115,6 +118,26 @@ def kind_of(status: int, headers: Mapping[str, str], also: frozenset[int]) -> Ki
     return "unauthorized" if status in {401, 403} else "refused"
 
 
+def outcome_of(error: SourceError, status: int) -> Outcome:
+    """Say what it means that a connector's judge found an error in an answer.
+
+    Raises: `TypeError` for an error that no answer can be.
+    """
+    match error:
+        case Throttled(retry_after_seconds=seconds):
+            return Throttling(status, seconds)
+        case Unavailable(what=what):
+            return Failure("unavailable", what, status, again=True)
+        case Unauthorized(what=what):
+            return Failure("unauthorized", what, status, again=False)
+        case CursorExpired(what=what):
+            return Failure("expired", what, status, again=False)
+        case Unintelligible(what=what):
+            return Failure("unintelligible", what, status, again=False)
+        case _:
+            raise TypeError(f"judge returned {type(error).__name__}, which no answer can be")
+
+
 def unfit(status: int, headers: Mapping[str, str], expected: Expected) -> str | None:
     """Say why an answer of a good status is no data, by its head; `None` where it may be."""
     if status in expected.also and status in _BODILESS:
@@ -171,12 +194,32 @@ class Reading:
         """What the head said, as soon as it is here."""
         if self._status is None or self._kind != "throttled":
             return None
-        asked = retry_after_seconds(self._headers.get("retry-after"), date=self._date or self._now)
+        asked = retry_after_seconds(
+            self._headers.get("retry-after"),
+            date=self.date or self._now,
+            milliseconds=self._headers.get("retry-after-ms"),
+        )
         return Throttling(self._status, asked)
 
     @property
-    def _date(self) -> datetime | None:
+    def announced(self) -> tuple[Announced, ...]:
+        """What the head said of limits."""
+        return announcements(self._headers, date=self.date or self._now)
+
+    @property
+    def date(self) -> datetime | None:
         return http_date(self._headers.get("date"))
+
+    def judgeable(self, outcome: Outcome) -> tuple[int, Mapping[str, str], bytes] | None:
+        """Return status, fields and body (the beginning of it, where it is no data) to be judged.
+
+        Not what was cut short or broken, nor what has no body of its own.
+        """
+        if self._status is None or isinstance(outcome, Moved | Unmodified):
+            return None
+        if isinstance(outcome, Data):
+            return self._status, self._headers, outcome.content
+        return None if self._kind == "data" else (self._status, self._headers, self._body.so_far())
 
     def head(self, status: int, headers: Mapping[str, str]) -> float:
         """Take status and headers; return for how many seconds the body is wanted."""
@@ -186,7 +229,7 @@ class Reading:
             self._kind, self._unfit = "unfit", why
         if status == 304 and self._expected.unmodified:
             self._kind = "unmodified"
-        if self._kind == "throttled":
+        if self._kind == "throttled" and not self._expected.judged:
             return 0.0  # whatever is here already; nobody waits for the rest
         encoding = headers.get("content-encoding", "").lower()
         if self._kind != "data":
@@ -220,7 +263,7 @@ class Reading:
         if self._kind == "moved":
             return Moved(self._status, self._headers["location"])
         if self._kind == "unmodified":
-            return Unmodified(self._headers, self._date)  # RFC 9110 15.4.5: it has no body to lose
+            return Unmodified(self._headers, self.date)  # RFC 9110 15.4.5: it has no body to lose
         if self._kind == "data":
             return self._failure or self._data(self._status, fault)
         return self._refusal(self._status)
@@ -237,7 +280,7 @@ class Reading:
         is_whole = status in _BODILESS or not is_json(media_type(self._headers)[0])
         if not is_whole and (why := cut_short(content)):
             return Failure("unintelligible", why, status, again=True)
-        return Data(status, self._headers, content, self._date)
+        return Data(status, self._headers, content, self.date)
 
     def _refusal(self, status: int) -> Failure:
         said = excerpt(self._body.so_far(), self._expected.secrets)

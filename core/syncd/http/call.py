@@ -8,10 +8,12 @@ from datetime import datetime
 import attrs
 
 from syncd.http.answer import Expected
-from syncd.http.headers import http_date
-from syncd.http.limiter import Limiter, Patience
+from syncd.http.limiter import Limiter, Sender
 from syncd.http.origin import origin_of, path_of, query_of
-from syncd.http.wire import URL
+from syncd.http.patience import Patience
+from syncd.http.wire import URL, Method, Sent
+from syncd.limits.announced import http_date
+from syncd.model import Response
 from syncd.validators import Condition, condition_of, request_key
 
 
@@ -33,18 +35,35 @@ class Call:
     expected: Expected
     headers: Mapping[str, str]
     limiter: Limiter
+    sender: Sender
     patience: Patience
+    method: Method = "GET"
+    body: bytes = b""
     sendings: int = 0
     failures: int = 0
     redirects: int = 0
     again: Again | None = None
-    sent_at: datetime | None = None  # of the sending that was answered
+    sent_at: datetime | None = None  # the last time
     condition: Condition | None = None
 
     @property
-    def fields(self) -> Mapping[str, str]:
-        """Return the header fields to send."""
-        return {**self.headers, **self.condition.fields} if self.condition else self.headers
+    def sent(self) -> Sent:
+        """Return what goes out."""
+        fields = {**self.headers, **self.condition.fields} if self.condition else self.headers
+        return Sent(self.url, fields, self.method, self.body)
+
+    @property
+    def notable(self) -> bool:
+        """Return whether validators of the answer would be of the address that was asked for."""
+        return self.method == "GET" and not self.redirects
+
+    def response(
+        self, status: int, headers: Mapping[str, str], content: bytes, date: datetime | None
+    ) -> Response:
+        """Return an answer to the last sending."""
+        assert self.sent_at is not None  # it was sent, else there were no answer
+        url = f"{origin_of(self.url)}{path_of(self.url)}"
+        return Response(status, headers, content, sent_at=self.sent_at, date=date, url=url)
 
     def impose(self, condition: Condition | None) -> None:
         """Send a condition if it was told about this request; a 304 is then an answer.
@@ -53,6 +72,7 @@ class Call:
         """
         fits = (
             condition is not None
+            and self.method == "GET"
             and 304 not in self.expected.also
             and condition.request_key == self._key()
         )

@@ -6,7 +6,7 @@ and as a reason to wait is decided in `answer`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from importlib import metadata
 from random import Random
@@ -17,8 +17,15 @@ import attrs
 import trio
 
 from syncd import backoff
-from syncd.errors import ConfigError, SourceError, Unauthorized, Unavailable, Unintelligible
-from syncd.events import Event, LimitLocked, RequestRetried
+from syncd.errors import (
+    ConfigError,
+    CursorExpired,
+    SourceError,
+    Unauthorized,
+    Unavailable,
+    Unintelligible,
+)
+from syncd.events import Event, RequestRetried
 from syncd.http.answer import (
     Data,
     Expected,
@@ -30,15 +37,20 @@ from syncd.http.answer import (
     Throttling,
     Unmodified,
     is_answer,
+    outcome_of,
 )
+from syncd.http.asked import Asked
 from syncd.http.call import Again, Call
 from syncd.http.fetching import FetchHttp
 from syncd.http.headers import is_sendable, request_fields
-from syncd.http.limiter import Limiter, Limiters, Patience
+from syncd.http.limiter import Limiters, Sender
 from syncd.http.masking import longest_first, masked, secrets_in, secrets_of
 from syncd.http.origin import REDIRECTS_MAX, Origins, origin_of, path_of, query_of, where
+from syncd.http.patience import Patience
 from syncd.http.statistics import Statistics, Tally
 from syncd.http.wire import Fault, KeptConnections, Wire
+from syncd.limits import Ticket
+from syncd.limits.fair import Traffic
 from syncd.model import Response, Upstream
 from syncd.validators import Condition
 
@@ -57,6 +69,7 @@ _ERRORS: Mapping[Reason, tuple[type[SourceError], str]] = {
     "unavailable": (Unavailable, "nothing to do unless it lasts"),
     "unauthorized": (Unauthorized, "renew the credential, then resume the account"),
     "unintelligible": (Unintelligible, "compare with the API's documentation and the settings"),
+    "expired": (CursorExpired, "nothing to do: the pass begins anew"),
 }
 
 
@@ -139,29 +152,25 @@ class Client:
         return self._clock()
 
     def for_fetch(
-        self, *, conditional: bool = False, condition: Condition | None = None
+        self,
+        *,
+        conditional: bool = False,
+        condition: Condition | None = None,
+        traffic: Traffic = "sync",
     ) -> FetchHttp:
         """Return the client for one fetch; `conditional`: note the validators of its answer.
 
         Its first request is sent with `condition`, if that was told about the same request.
+        `traffic` is the class in which its requests wait for their turn.
         """
-        return FetchHttp(self, conditional=conditional, condition=condition)
+        return FetchHttp(self, conditional=conditional, condition=condition, traffic=traffic)
 
-    async def get(
-        self,
-        fetch: FetchHttp,
-        url: str,
-        *,
-        params: Mapping[str, str | int] | None,
-        quota: str | None,
-        accept: str,
-        also: frozenset[int],
-    ) -> Response:
+    async def ask(self, fetch: FetchHttp, asked: Asked) -> Response:
         """Get one resource on behalf of a fetch.
 
         Raises: as `model.Http.get`, and `NotModified` where a condition was sent and holds.
         """
-        call = self._call(url, params=params, quota=quota, accept=accept, also=also)
+        call = self._call(asked, fetch.traffic)
         if fetch.conditional:
             call.impose(fetch.offered())
         self._budget = backoff.earn(self._budget)
@@ -170,105 +179,137 @@ class Client:
                 outcome = await self._send(call, fetch)
                 match outcome:
                     case Data(status=status, headers=headers, date=date):
-                        if fetch.conditional and status == 200 and not call.redirects:
+                        if call.notable and fetch.conditional and status == 200:
                             fetch.answered(call.told(headers, date))
                         return _response(call, outcome)
                     case Unmodified(headers=headers, date=date):
                         raise fetch.stands(date, call.told(headers, date))
                     case Throttling(status=status):
                         call.again = Again("throttled", status, trio.current_time())
-                    case Moved(location=location):
-                        self._follow(call, location)
+                    case Moved():
+                        self._follow(call, outcome)
                     case Failure():
                         await self._back_off(call, outcome)
         finally:
             for tally in (fetch, self._total):
                 tally.throttled_seconds += call.patience.spent_seconds
 
-    def _call(
-        self,
-        url: str,
-        *,
-        params: Mapping[str, str | int] | None,
-        quota: str | None,
-        accept: str,
-        also: frozenset[int],
-    ) -> Call:
-        limiter = self._limiters.get(quota or self._upstream.quotas[0].key)
-        if limiter is None or not is_sendable("accept", accept):
-            raise ValueError(  # a bug of the plugin, and treated as one
-                f"{self.name}: no quota {quota!r}, only {', '.join(self._limiters)}"
-                if limiter is None
-                else f"{self.name}: accept={accept!r} cannot be sent"
-            )
-        target = self._origins.target(url, params)
-        secrets = longest_first(self._secrets + secrets_in(query_of(target)))
-        place = where(self.name, target, secrets)
+    def _call(self, asked: Asked, traffic: Traffic) -> Call:
+        limiter = self._limiters.get(asked.quota or self._upstream.quotas[0].key)
+        if limiter is None:
+            known = ", ".join(self._limiters)
+            raise ValueError(f"{self.name}: no quota {asked.quota!r}, only {known}")
+        why = limiter.refuses(asked.costs)
+        if not is_sendable("accept", asked.accept):
+            why = f"accept={asked.accept!r} cannot be sent"
+        if why is not None:
+            raise ValueError(f"{self.name}: {why}")  # a bug of the plugin, and treated as one
+        target = self._origins.target(asked.url, asked.params, asked.method)
+        secrets = longest_first(self._secrets + asked.secrets + secrets_in(query_of(target)))
+        place = where(self.name, target, secrets, asked.method)
+        media = {"content-type": "application/json"} if asked.body else {}
         return Call(
             url=target,
             where=place,
             expected=Expected(
-                accept=accept,
-                also=also,
+                accept=asked.accept,
+                also=asked.also,
                 wire_max_bytes=self._upstream.wire_max_bytes,
                 body_max_bytes=self._upstream.body_max_bytes,
                 secrets=secrets,
+                judged=self._upstream.judge is not None,
             ),
-            headers={"accept": accept} | self._headers,
+            headers={"accept": asked.accept} | media | self._headers,
             limiter=limiter,
+            sender=Sender(self.name, traffic, origin_of(target), asked.costs),
             patience=Patience(place, self._patience_seconds),
+            method=asked.method,
+            body=asked.body,
         )
 
     async def _send(self, call: Call, fetch: FetchHttp) -> Outcome:
         """Send once, when the limiter lets it pass, and read the answer."""
-        async with call.limiter.admitted(call.patience):
-            left_at, sent_at = trio.current_time(), self._clock()
+        async with call.limiter.admitted(call.patience, call.sender) as ticket:
+            left_at = ticket.left_at
+            call.sent_at = sent_at = self._clock()
             self._note_sending(call, fetch, left_at)
             reading = Reading(call.expected, now=sent_at)
-            fault = await self._exchange(call, reading, left_at)
-        outcome = reading.outcome(fault)
+            fault = await self._exchange(call, reading, ticket)
+            outcome = self._judged(call, reading, reading.outcome(fault))
+            self._tell(call, ticket, outcome, known=reading.throttling)
         if is_answer(outcome):
-            call.limiter.answered(left_at=left_at)
-            call.sent_at = sent_at
             fetch.sent_at = min(sent_at, fetch.sent_at or sent_at)
         if isinstance(outcome, Data | Unmodified):
             self._note_latency(trio.current_time() - left_at)
         return outcome
 
-    async def _exchange(self, call: Call, reading: Reading, left_at: float) -> Fault | None:
+    async def _exchange(self, call: Call, reading: Reading, ticket: Ticket) -> Fault | None:
+        limiter = call.limiter
+
         def head(status: int, headers: Mapping[str, str]) -> float:
             wanted_seconds = reading.head(status, headers)
-            if reading.throttling is not None:
+            limiter.arrived(ticket, reading.announced)
+            if (told := reading.throttling) is not None:
                 # At once: closing the exchange takes a moment, in which others could leave.
-                self._lock(call.limiter, reading.throttling, left_at)
+                asked_seconds = told.asked_seconds
+                told_at = ticket.left_at
+                self._say(limiter.throttled(left_at=told_at, asked_seconds=asked_seconds))
             return wanted_seconds
 
         self._in_flight += 1
         try:
             with trio.move_on_after(self._upstream.timeout_seconds):
-                return await self._wire.exchange(
-                    call.url, call.fields, head=head, chunk=reading.chunk
-                )
+                return await self._wire.exchange(call.sent, head=head, chunk=reading.chunk)
         finally:
             self._in_flight -= 1
         return Fault(
             f"no complete answer within {self._upstream.timeout_seconds:g} s", protocol=False
         )
 
-    def _lock(self, limiter: Limiter, told: Throttling, left_at: float) -> None:
-        seconds = limiter.throttled(left_at=left_at, asked_seconds=told.asked_seconds)
-        if seconds is not None:
-            self._emit(LimitLocked(limiter.key, seconds, announced=bool(told.asked_seconds)))
+    def _judged(self, call: Call, reading: Reading, outcome: Outcome) -> Outcome:
+        """Let the connector's judge look for an error in the answer."""
+        judge = self._upstream.judge
+        parts = reading.judgeable(outcome) if judge is not None else None
+        if judge is None or parts is None:
+            return outcome
+        error = judge(call.response(*parts, reading.date))
+        return outcome if error is None else outcome_of(error, parts[0])
 
-    def _follow(self, call: Call, location: str) -> None:
+    def _tell(
+        self, call: Call, ticket: Ticket, outcome: Outcome, *, known: Throttling | None
+    ) -> None:
+        """Tell the limiter what came of a request, before another one may leave.
+
+        What the head said (`known`) it has been told already.
+        """
+        limiter, left_at, origin = call.limiter, ticket.left_at, call.sender.origin
+        if is_answer(outcome):
+            self._say(limiter.answered(left_at=left_at, origin=origin))
+            if isinstance(outcome, Data) and self._upstream.spent is not None:
+                limiter.cost(ticket, self._upstream.spent(_response(call, outcome)))
+        elif isinstance(outcome, Throttling):
+            if outcome != known:
+                asked_seconds = outcome.asked_seconds
+                self._say(limiter.throttled(left_at=left_at, asked_seconds=asked_seconds))
+            self._say(limiter.reached(left_at=left_at, origin=origin, refused=True))
+        elif isinstance(outcome, Failure) and outcome.reason == "unavailable":
+            self._say(limiter.failed(left_at=left_at, origin=origin))
+
+    def _say(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._emit(event)
+
+    def _follow(self, call: Call, moved: Moved) -> None:
         call.redirects += 1
+        why = None
         if call.redirects > REDIRECTS_MAX:
-            raise Unintelligible(
-                call.where,
-                f"redirected more than {REDIRECTS_MAX} times",
-                "compare the path with the API's documentation",
-            )
-        call.url = self._origins.moved(call.url, location)
+            why = f"redirected more than {REDIRECTS_MAX} times"
+        elif call.method == "POST" and moved.status not in {307, 308}:  # RFC 9110 15.4
+            why = f"redirected with {moved.status}, which a POST does not follow"
+        if why is not None:
+            raise Unintelligible(call.where, why, "compare the path with the API's documentation")
+        call.url = self._origins.moved(call.url, moved.location)
+        call.sender = attrs.evolve(call.sender, origin=origin_of(call.url))
         call.impose(None)  # it was told about another address
         secrets = longest_first(call.expected.secrets + secrets_in(query_of(call.url)))
         call.expected = attrs.evolve(call.expected, secrets=secrets)
@@ -321,15 +362,7 @@ class Client:
 
 
 def _response(call: Call, data: Data) -> Response:
-    assert call.sent_at is not None  # set by the sending that was answered
-    return Response(
-        status=data.status,
-        headers=data.headers,
-        content=data.content,
-        sent_at=call.sent_at,
-        date=data.date,
-        url=f"{origin_of(call.url)}{path_of(call.url)}",
-    )
+    return call.response(data.status, data.headers, data.content, data.date)
 
 
 def _error(call: Call, failure: Failure, note: str = "") -> SourceError:

@@ -69,12 +69,17 @@ class Connection:
         looking.register(tcp.socket.fileno(), select.POLLIN)
         return bool(looking.poll(0))
 
-    async def exchange(self, request: h11.Request, *, head: TakeHead, chunk: TakeChunk) -> None:
-        """Send a request without a body and hand on its answer, as far as it is wanted.
+    async def exchange(
+        self, request: h11.Request, body: bytes, *, head: TakeHead, chunk: TakeChunk
+    ) -> None:
+        """Send a request and hand on its answer, as far as it is wanted.
 
         Deadlines are the caller's. Raises: one of `ERRORS`.
         """
-        sent = self._sent(request) + self._sent(h11.EndOfMessage())
+        sent = self._sent(request)
+        if body:
+            sent += self._sent(h11.Data(data=body))
+        sent += self._sent(h11.EndOfMessage())
         await self._stream.send_all(sent)
         with trio.CancelScope() as wanted:
             while True:

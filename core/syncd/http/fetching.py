@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from syncd.http.asked import Asked, json_body
 from syncd.http.statistics import Tally
-from syncd.model import Response
+from syncd.limits.fair import Traffic
+from syncd.model import JSON, Response
 from syncd.validators import Condition
 
 if TYPE_CHECKING:
@@ -27,12 +29,18 @@ class FetchHttp(Tally):
     """
 
     def __init__(
-        self, client: Client, *, conditional: bool = False, condition: Condition | None = None
+        self,
+        client: Client,
+        *,
+        conditional: bool = False,
+        condition: Condition | None = None,
+        traffic: Traffic = "sync",
     ) -> None:
         super().__init__()
+        self.traffic = traffic
         self._client = client
         self._condition = condition
-        self._gets = 0
+        self._requests = 0
         self._told: Condition | None = None
         self.conditional = conditional
         self.sent_at: datetime | None = None
@@ -43,11 +51,11 @@ class FetchHttp(Tally):
     @property
     def told(self) -> Condition | None:
         """Return the validators of the one answer that the fetch was made of."""
-        return self._told if self._gets == 1 else None
+        return self._told if self._requests == 1 else None
 
     def offered(self) -> Condition | None:
         """Return the condition for the request that is about to be sent: of the first only."""
-        return self._condition if self._gets == 1 else None
+        return self._condition if self._requests == 1 else None
 
     def answered(self, told: Condition | None) -> None:
         """Take note of the validators of an answer."""
@@ -68,13 +76,30 @@ class FetchHttp(Tally):
         *,
         params: Mapping[str, str | int] | None = None,
         quota: str | None = None,
+        cost: Mapping[str, int] | None = None,
         accept: str = "application/json",
         also: frozenset[int] = frozenset(),
     ) -> Response:
         """Get one resource: see `model.Http.get`."""
-        self._gets += 1
-        response = await self._client.get(
-            self, url, params=params, quota=quota, accept=accept, also=also
-        )
+        return await self._ask(Asked(url, params, quota, cost, accept, also))
+
+    async def post(
+        self,
+        url: str,
+        *,
+        json: JSON,
+        params: Mapping[str, str | int] | None = None,
+        quota: str | None = None,
+        cost: Mapping[str, int] | None = None,
+        accept: str = "application/json",
+        also: frozenset[int] = frozenset(),
+    ) -> Response:
+        """Read by POST: see `model.Http.post`."""
+        body, secrets = json_body(json)
+        return await self._ask(Asked(url, params, quota, cost, accept, also, "POST", body, secrets))
+
+    async def _ask(self, asked: Asked) -> Response:
+        self._requests += 1
+        response = await self._client.ask(self, asked)
         self.received_bytes += len(response.content)
         return response

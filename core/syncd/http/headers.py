@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from syncd.errors import ConfigError
 from syncd.model import Secret
-
-# An upstream that asks for more is asked again after an hour: it may have meant milliseconds.
-RETRY_AFTER_MAX_SECONDS = 3600.0
 
 # RFC 9110 5.1 and 5.5: a name is a token; a value is visible ASCII, with blanks inside only.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -42,37 +37,6 @@ def request_fields(
             )
         fields[name.lower()] = text
     return fields
-
-
-def http_date(value: str | None) -> datetime | None:
-    """Read an HTTP date (RFC 9110 5.6.7) as an aware moment in UTC; junk is `None`."""
-    if value is None or len(value) > 64:  # no form is longer than 33 characters
-        return None
-    try:
-        moment = parsedate_to_datetime(value)
-        if moment.tzinfo is None:  # RFC 9110: an HTTP date is UTC, whatever stands for its zone
-            return moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        # email.utils is made for mail and meets junk with any of these.
-        return None
-
-
-def retry_after_seconds(value: str | None, *, date: datetime | None) -> float | None:
-    """Read Retry-After (RFC 9110 10.2.3): between 0 and an hour; junk is `None`.
-
-    The date form is measured against `date`, the moment by the clock of whoever wrote it.
-    """
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        # Nine digits are past the cap, and int() refuses thousands of them.
-        return min(float(value[:9]), RETRY_AFTER_MAX_SECONDS)
-    moment = http_date(value)
-    if moment is None or date is None:
-        return None
-    return min(max((moment - date).total_seconds(), 0.0), RETRY_AFTER_MAX_SECONDS)
 
 
 def media_type(headers: Mapping[str, str]) -> tuple[str, str | None]:

@@ -5,129 +5,283 @@ One limiter per quota key, shared by everything that spends that quota: feeds, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 
 import attrs
 import trio
 
-from syncd import limits
-from syncd.errors import Throttled
+from syncd.events import BreakerClosed, BreakerOpened, Event, LimitAdjusted, LimitLocked
+from syncd.http.patience import Patience
+from syncd.limits import ONE_REQUEST, Gate, Ticket, breaker, ceiling
+from syncd.limits.announced import Announced
+from syncd.limits.breaker import Breaker
+from syncd.limits.ceiling import Ceiling
+from syncd.limits.fair import FairQueue, Traffic
+from syncd.limits.lock import returns_at
+from syncd.limits.usage import Usage, usage_of
 from syncd.model import Quota
 
+# While one request tries a broken origin nobody knows for how long; this is when to ask again.
+_PROBE_SECONDS = breaker.OPEN_BASE_SECONDS
 
-@attrs.define
-class Patience:
-    """How long one request may be kept waiting by an upstream that asked for it."""
 
-    where: str
-    seconds: float
-    spent_seconds: float = 0.0
+@attrs.frozen
+class Sender:
+    """On whose behalf a request is sent, where to, and what it costs."""
 
-    def require(self, seconds: float) -> float:
-        """Return what is left, if a wait fits into it.
+    account: str = ""
+    traffic: Traffic = "sync"
+    origin: str = ""
+    costs: Mapping[str, int] = ONE_REQUEST
 
-        Raises: `Throttled`, which carries the wait.
-        """
-        left = self.seconds - self.spent_seconds
-        if seconds > left:
-            raise Throttled(
-                self.where,
-                f"throttled for {seconds:.0f} s more, and {left:.0f} s are left of the"
-                f" {self.seconds:g} s that a request waits",
-                "nothing to do: it is tried again after that",
-                retry_after_seconds=seconds,
-            )
-        return left
+
+_ANYBODY = Sender()
 
 
 class Limiter:
-    """What keeps to one quota: a pace, a number of requests in flight, and a lock for everybody."""
+    """What keeps to one quota: its gate, a number of requests in flight, whose turn it is."""
 
     def __init__(self, key: str, quota: Quota, *, random: Random) -> None:
         self.key = key
-        self._quota = quota
         self._random = random
-        self._gate = limits.Gate()
-        self._turn = trio.Lock()
+        self._gate = Gate(quota)
         self._slots = trio.CapacityLimiter(quota.concurrency)
+        self._ceiling = Ceiling(float(quota.concurrency))
+        self._breakers: dict[str, Breaker] = {}
+        self._waiting: FairQueue[trio.Event] = FairQueue()
+        self._turn_taken = False
+        self._nearer = trio.Event()  # the first in line may be nearer to leaving than it thought
+        self._lifted = trio.Event()  # a breaker is not what it was
+        self._sent = 0
+        self._refused = 0
+
+    @property
+    def quota(self) -> Quota:
+        return self._gate.quota
 
     def declare(self, quota: Quota) -> None:
         """Take a new declaration of the same quota, from now on; what was spent stays spent."""
-        self._quota = quota
-        self._slots.total_tokens = quota.concurrency
+        if quota == self._gate.quota:
+            return
+        if quota.concurrency != self._gate.quota.concurrency or quota.adaptive is None:
+            self._set_ceiling(Ceiling(float(quota.concurrency)))
+        self._gate.declare(quota)
+        self._nearer.set()
+
+    def refuses(self, costs: Mapping[str, int]) -> str | None:
+        """Say why a request of such costs could never pass; `None` where it can."""
+        return None if costs is ONE_REQUEST and not self.quota.units else self._gate.refuses(costs)
 
     @asynccontextmanager
-    async def admitted(self, patience: Patience) -> AsyncIterator[None]:
+    async def admitted(
+        self, patience: Patience, sender: Sender = _ANYBODY
+    ) -> AsyncIterator[Ticket]:
         """Hold the right to have one request in flight; it may leave at once.
 
-        Requests pass in the order they came. Only the first in line takes a slot, and then waits
-        for the pace: it is the next to leave, so nobody is kept from leaving by the slot it holds;
-        and nothing stands between the pace and the sending, so that requests which the pace let
-        pass one by one cannot pile up before a slot and leave together.
+        Only the first in line takes a slot, and then waits for the gate: it is the next to leave,
+        so nobody is kept from leaving by the slot it holds; and nothing stands between the gate and
+        the sending, so that requests which the gate let pass one by one cannot pile up before a
+        slot and leave together. Who is first is decided anew whenever one has left.
 
-        Raises: `Throttled` where the upstream asked for a longer wait than `patience` has left.
+        Raises: `Throttled` where the upstream asked for a longer wait than `patience` has left, or
+        its origin is left alone for longer.
         """
-        while not await self._pass(patience):
+        while (ticket := await self._pass(patience, sender)) is None:
             pass
         try:
-            yield
+            yield ticket
         finally:
             self._slots.release()
+            self._gate.ended(ticket, now=trio.current_time())
+            self._set_breaker(sender.origin, breaker.given_up(self._breaker(sender.origin)))
+            self._nearer.set()
 
-    def throttled(self, *, left_at: float, asked_seconds: float | None) -> float | None:
-        """Lock the gate for everybody: a request that left at `left_at` was told to wait.
+    # -- what became of requests ---------------------------------------------------------------
 
-        Returns the seconds of the lock if that is news.
-        """
-        self._gate, news = limits.throttled(
-            self._gate,
-            self._quota.rate,
-            left_at=left_at,
-            now=trio.current_time(),
-            asked_seconds=asked_seconds,
-            chance=self._random.random(),
+    def arrived(self, ticket: Ticket, said: Iterable[Announced] = ()) -> None:
+        """Note that the head of an answer is here, and what it says of limits."""
+        now = trio.current_time()
+        self._gate.arrived(ticket, now=now)
+        if said:
+            self._gate.announced(ticket, said, now=now)
+        self._nearer.set()
+
+    def cost(self, ticket: Ticket, costs: Mapping[str, int]) -> None:
+        """Note what a request has really cost."""
+        self._gate.cost(ticket, costs)
+        self._nearer.set()
+
+    def throttled(self, *, left_at: float, asked_seconds: float | None) -> list[Event]:
+        """Lock the gate for everybody: a request that left at `left_at` was told to wait."""
+        now = trio.current_time()
+        seconds = self._gate.throttled(
+            left_at=left_at, now=now, asked_seconds=asked_seconds, chance=self._random.random()
         )
-        return news
+        self._nearer.set()
+        events: list[Event] = []
+        if seconds is not None:
+            events.append(LimitLocked(self.key, seconds, announced=bool(asked_seconds)))
+        rate_cut = self._gate.refused(left_at=left_at, now=now)
+        if self._cut(left_at, now) or rate_cut:
+            events.append(self._adjusted())
+        return events
 
-    def answered(self, *, left_at: float) -> None:
+    def answered(self, *, left_at: float, origin: str = "") -> list[Event]:
         """Note that a request that left at `left_at` was answered, not told to wait."""
-        self._gate = limits.answered(self._gate, left_at=left_at)
+        self._gate.answered(left_at=left_at)
+        if self.quota.adaptive is not None:
+            grown = ceiling.answered(
+                self._ceiling, most=self.quota.concurrency, in_flight=self._gate.in_flight
+            )
+            if grown is not self._ceiling:
+                self._set_ceiling(grown)
+        return self.reached(left_at=left_at, origin=origin)
 
-    async def _pass(self, patience: Patience) -> bool:
-        """Wait for the lock's end, the turn, a slot and the pace; false if a lock came between."""
-        await self._sit_out(patience)
-        async with self._turn:
+    def reached(self, *, left_at: float, origin: str, refused: bool = False) -> list[Event]:
+        """Note that an origin answers, whatever it says."""
+        self._refused += refused
+        now_known, closed = breaker.answered(self._breaker(origin), left_at=left_at)
+        self._set_breaker(origin, now_known)
+        return [BreakerClosed(self.key, origin)] if closed else []
+
+    def failed(self, *, left_at: float, origin: str) -> list[Event]:
+        """Note that a request was not answered in time, or with a server error."""
+        now = trio.current_time()
+        events: list[Event] = [self._adjusted()] if self._cut(left_at, now) else []
+        now_known, seconds = breaker.failed(
+            self._breaker(origin), left_at=left_at, now=now, chance=self._random.random()
+        )
+        self._set_breaker(origin, now_known)
+        if seconds is not None:
+            events.append(BreakerOpened(self.key, origin, now_known.failures, seconds))
+        return events
+
+    def usage(self) -> Usage:
+        """Return how it stands."""
+        return usage_of(
+            self.key,
+            self._gate,
+            now=trio.current_time(),
+            ceiling=int(self._slots.total_tokens),
+            waiting=len(self._waiting) + self._turn_taken,
+            broken=tuple(sorted(o for o, each in self._breakers.items() if each.opened)),
+            sent=self._sent,
+            refused=self._refused,
+        )
+
+    # -- passing -------------------------------------------------------------------------------
+
+    async def _pass(self, patience: Patience, sender: Sender) -> Ticket | None:
+        """Wait for the lock's end, the turn, a slot and the gate; none if a lock came between."""
+        await self._sit_out(patience, sender.origin)
+        await self._take_turn(sender)
+        try:
             await self._slots.acquire()
-            passed = False
+            ticket = None
             try:
-                passed = await self._keep_pace()
+                ticket = await self._keep_pace(patience, sender)
             finally:
-                if not passed:
+                if ticket is None:
                     self._slots.release()
-        return passed
+        finally:
+            self._hand_on()
+        return ticket
 
-    async def _sit_out(self, patience: Patience) -> None:
+    async def _sit_out(self, patience: Patience, origin: str) -> None:
         # Outside the line, each waiter for itself: they come back one by one, and each learns for
         # itself when its patience is at an end.
-        while (asked := self._gate.locked_until - (now := trio.current_time())) > 0:
-            left = patience.require(asked)
-            back_at = limits.returns_at(self._gate, chance=self._random.random())
-            try:
-                await trio.sleep_until(min(back_at, now + left))
-            finally:
-                patience.spent_seconds += trio.current_time() - now
-
-    async def _keep_pace(self) -> bool:
         while True:
-            now = trio.current_time()
-            if self._gate.locked_until > now:
-                return False
-            self._gate, opens_at = limits.admit(self._gate, self._quota.rate, now=now)
+            now, lock = trio.current_time(), self._gate.lock
+            broken = self._breaker(origin)
+            if (asked_seconds := lock.until - now) > 0:
+                left_seconds = patience.require(asked_seconds)
+                back_at = returns_at(lock, chance=self._random.random())
+                with patience.spending():
+                    await trio.sleep_until(min(back_at, now + left_seconds))
+            elif (opens_at := breaker.opens_at(broken)) > now:
+                seconds = _PROBE_SECONDS if broken.probing else opens_at - now
+                patience.require(seconds, why=f"left alone after {broken.failures} failures")
+                with patience.spending(), trio.move_on_after(seconds):
+                    await self._lifted.wait()
+            else:
+                return
+
+    async def _take_turn(self, sender: Sender) -> None:
+        if not self._turn_taken:
+            self._turn_taken = True
+            return
+        mine = trio.Event()
+        traffic, account = sender.traffic, sender.account
+        charge = self._gate.charge(sender.costs)
+        self._waiting.push(mine, traffic=traffic, account=account, charge=charge)
+        has_turn = False
+        try:
+            await mine.wait()
+            has_turn = True
+        finally:
+            if not has_turn and mine.is_set():
+                self._hand_on()
+            elif not has_turn:
+                self._waiting.remove(mine, traffic=traffic, account=account)
+
+    def _hand_on(self) -> None:
+        if self._waiting:
+            self._waiting.pop().set()
+        else:
+            self._turn_taken = False
+
+    async def _keep_pace(self, patience: Patience, sender: Sender) -> Ticket | None:
+        """Wait until the gate opens; none where a lock or a breaker stands in the way by then."""
+        while True:
+            now, broken = trio.current_time(), self._breaker(sender.origin)
+            if self._gate.lock.until > now or breaker.opens_at(broken) > now:
+                return None
+            opens_at = self._gate.opens_at(sender.costs, now=now)
             if opens_at <= now:
-                return True
-            await trio.sleep_until(opens_at)
+                self._set_breaker(sender.origin, breaker.leave(broken))
+                self._sent += 1
+                return self._gate.leave(sender.costs, now=now)
+            self._nearer = trio.Event()
+            asked_seconds = self._gate.allows_at(sender.costs) - now
+            if asked_seconds > 0:
+                patience.require(asked_seconds)
+            with patience.spending(counts=asked_seconds > 0), trio.move_on_at(opens_at):
+                await self._nearer.wait()
+
+    # -- what adapts ---------------------------------------------------------------------------
+
+    def _cut(self, left_at: float, now: float) -> bool:
+        """Halve the requests that may be in flight, where that may adapt; say whether it did."""
+        adaptive = self.quota.adaptive
+        if adaptive is None:
+            return False
+        before = self._ceiling
+        least = adaptive.concurrency_least
+        self._set_ceiling(ceiling.refused(before, least=least, left_at=left_at, now=now))
+        return self._ceiling.whole != before.whole
+
+    def _set_ceiling(self, now_is: Ceiling) -> None:
+        self._ceiling = now_is
+        if now_is.whole != self._slots.total_tokens:
+            self._slots.total_tokens = now_is.whole
+
+    def _adjusted(self) -> LimitAdjusted:
+        return LimitAdjusted(self.key, self._ceiling.whole, self._gate.rate)
+
+    def _breaker(self, origin: str) -> Breaker:
+        return self._breakers.get(origin, _CLOSED)
+
+    def _set_breaker(self, origin: str, now_is: Breaker) -> None:
+        if now_is is self._breaker(origin):
+            return
+        self._breakers[origin] = now_is
+        self._lifted.set()
+        self._lifted = trio.Event()
+
+
+_CLOSED = Breaker()
 
 
 class Limiters:
@@ -145,3 +299,7 @@ class Limiters:
         else:
             limiter.declare(quota)
         return limiter
+
+    def usages(self) -> list[Usage]:
+        """Return how all of them stand, by key."""
+        return [self._limiters[key].usage() for key in sorted(self._limiters)]

@@ -35,9 +35,9 @@ def query_of(url: URL) -> str:
     return url.raw_path.partition(b"?")[2].decode("ascii")
 
 
-def where(name: str, url: URL, secrets: tuple[str, ...]) -> str:
+def where(name: str, url: URL, secrets: tuple[str, ...], method: str = "GET") -> str:
     """Name a request in a message: never its query nor its headers."""
-    return f"{name} GET {masked(path_of(url), secrets)[:_PATH_CHARACTERS_MAX]}"
+    return f"{name} {method} {masked(path_of(url), secrets)[:_PATH_CHARACTERS_MAX]}"
 
 
 class Origins:
@@ -57,7 +57,7 @@ class Origins:
             for each in upstream.credential_origins
         }
 
-    def target(self, url: str, params: Mapping[str, str | int] | None) -> URL:
+    def target(self, url: str, params: Mapping[str, str | int] | None, method: str = "GET") -> URL:
         """Return the address of a request: of a path below the base URL, or an absolute one.
 
         Raises: `Unintelligible` where it leads to an origin that the connector does not name.
@@ -73,7 +73,7 @@ class Origins:
         if params:
             # Appended, not merged: a query that the upstream wrote is sent back byte for byte.
             text += f"{'&' if '?' in text else '?'}{urlencode(params, quote_via=quote)}"
-        target = self._parsed(text, f"{self._name} GET")
+        target = self._parsed(text, f"{self._name} {method}")
         return self._checked(self._base, target, "the address")
 
     def moved(self, source: URL, location: str) -> URL:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import attrs
 import h11
@@ -17,6 +17,7 @@ import trio
 from syncd.http.connection import ERRORS, Connection, TakeChunk, TakeHead
 
 URL: TypeAlias = httpx.URL
+Method: TypeAlias = Literal["GET", "POST"]
 InvalidURL: TypeAlias = httpx.InvalidURL
 
 # Upstreams and their balancers close idle connections after 60 s or more; ours go before.
@@ -24,6 +25,16 @@ IDLE_SECONDS = 30.0
 
 # Closing a socket talks to nobody; this only bounds what a TLS library might add.
 CLOSE_SECONDS = 2.0
+
+
+@attrs.frozen(repr=False)  # its headers, its query and its body hold secrets
+class Sent:
+    """One request as it goes out."""
+
+    url: URL
+    headers: Mapping[str, str]
+    method: Method = "GET"
+    body: bytes = b""
 
 
 @attrs.frozen
@@ -37,10 +48,8 @@ class Fault:
 class Wire(Protocol):
     """What the client needs of an HTTP library."""
 
-    async def exchange(
-        self, url: URL, headers: Mapping[str, str], *, head: TakeHead, chunk: TakeChunk
-    ) -> Fault | None:
-        """GET one resource, telling `head` and then `chunk` what comes; deadlines are the caller's.
+    async def exchange(self, sent: Sent, *, head: TakeHead, chunk: TakeChunk) -> Fault | None:
+        """Send a request, telling `head` and then `chunk` what comes; deadlines are the caller's.
 
         Follows no redirect, keeps no cookie, decodes nothing. A fault is returned, not raised:
         a library's exceptions quote what the peer sent, and that may echo a secret.
@@ -81,19 +90,17 @@ class KeptConnections:
     def __init__(self) -> None:
         self._idle: list[_Idle] = []  # longest idle first
 
-    async def exchange(
-        self, url: URL, headers: Mapping[str, str], *, head: TakeHead, chunk: TakeChunk
-    ) -> Fault | None:
-        request = _request(url, headers)
+    async def exchange(self, sent: Sent, *, head: TakeHead, chunk: TakeChunk) -> Fault | None:
+        request = _request(sent)
         found: list[Fault] = []
         connection: Connection | None = None
         await self._close_stale()
         try:
             with _faults(found, "no connection"):
-                connection = await self._connection(url)
+                connection = await self._connection(sent.url)
             if connection is not None:
                 with _faults(found, "the connection broke"):
-                    await connection.exchange(request, head=head, chunk=chunk)
+                    await connection.exchange(request, sent.body, head=head, chunk=chunk)
         finally:
             if connection is not None and connection.is_reusable:
                 self._idle.append(_Idle(connection, trio.current_time()))
@@ -129,6 +136,9 @@ async def _close(connection: Connection) -> None:
         await connection.aclose()
 
 
-def _request(url: URL, headers: Mapping[str, str]) -> h11.Request:
-    sent = [(b"host", url.netloc), *((k.encode(), v.encode()) for k, v in headers.items())]
-    return h11.Request(method=b"GET", target=url.raw_path, headers=sent)
+def _request(sent: Sent) -> h11.Request:
+    fields = [(b"host", sent.url.netloc)]
+    fields += [(name.encode(), value.encode()) for name, value in sent.headers.items()]
+    if sent.method != "GET":  # RFC 9110 8.6: a POST without a body says so
+        fields.append((b"content-length", b"%d" % len(sent.body)))
+    return h11.Request(method=sent.method.encode(), target=sent.url.raw_path, headers=fields)

@@ -7,6 +7,10 @@ from typing import Any, Literal
 
 import attrs
 
+from syncd.errors import SourceError
+from syncd.model.pages import Response
+from syncd.model.quotas import Quota
+
 WriteMode = Literal["upsert", "insert-only", "append"]
 Shortcut = Literal["raw", "values", "off"]
 OnAbsent = Literal["keep", "mark", "delete"]
@@ -29,36 +33,19 @@ class Secret:
 
 
 @attrs.frozen
-class Rate:
-    """So many requests in so many seconds, of which `burst` may leave at once.
-
-    At most `burst + requests` leave in any `per_seconds`: with an announced limit of N in a window,
-    `requests + burst - 1` must not be more than N.
-    """
-
-    requests: int = attrs.field(validator=attrs.validators.ge(1))
-    per_seconds: float = attrs.field(validator=attrs.validators.gt(0))
-    burst: int = attrs.field(default=1, validator=attrs.validators.ge(1))
-
-
-@attrs.frozen
-class Quota:
-    """What an upstream allows one key: the upstream's own scope (app, account, endpoint).
-
-    `concurrency` is the number of requests in flight at once.
-    """
-
-    key: str
-    rate: Rate | None = None
-    concurrency: int = attrs.field(default=8, validator=attrs.validators.ge(1))
-
-
-@attrs.frozen
 class Upstream:
     """How to talk to one account of an upstream: computed from settings by `Connector.upstream`.
 
     `headers` are sent only to the origin of `base_url` and to `credential_origins`
     (``scheme://host[:port]``): a `next` link or a redirect to any other origin is refused.
+
+    `judge` is a pure function of every answer, whatever its status, that finds the errors which
+    stand in bodies: `Throttled` locks the quota for its `retry_after_seconds`
+    (`Response.seconds_until` reads a moment) and is asked again after that, as is a 429;
+    `Unavailable` is asked again within the retry budget; `Unauthorized`, `CursorExpired` and
+    `Unintelligible` are raised; `None` leaves it at what the status says. The body of an answer
+    that is no data comes as far as its first 64 KiB, whatever its media type. `spent` is a pure
+    function of an answer that is data: what it has really cost, by unit, as far as it tells.
     """
 
     base_url: str
@@ -68,6 +55,8 @@ class Upstream:
     timeout_seconds: float = 60.0  # of one request, from its sending to the last byte of its body
     body_max_bytes: int = 32 * 2**20  # decoded: one hostile body costs at most twice as much
     wire_max_bytes: int = 32 * 2**20  # as sent, compressed or not
+    judge: Callable[[Response], SourceError | None] | None = None
+    spent: Callable[[Response], Mapping[str, int]] | None = None
 
 
 @attrs.frozen

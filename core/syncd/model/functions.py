@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import attrs
 
 from syncd.model.configured import Account, Partition, Slice
-from syncd.model.pages import Cursor, Page, Pass, Request, Response
+from syncd.model.pages import JSON, Cursor, Page, Pass, Request, Response
 
 Settings = TypeVar("Settings")
 Session = TypeVar("Session")
@@ -29,15 +29,38 @@ class Http(Protocol):
         *,
         params: Mapping[str, str | int] | None = None,
         quota: str | None = None,
+        cost: Mapping[str, int] | None = None,
         accept: str = "application/json",
         also: frozenset[int] = frozenset(),
     ) -> Response:
         """Get one resource; `url` is a path below the base URL or an absolute one (a next link).
 
-        `quota` is the key of one of the upstream's quotas (default: its first). `also` are
-        statuses beside 2xx that are data here.
+        `quota` is the key of one of the upstream's quotas (default: its first); `cost` what the
+        request takes of its windows of other units than requests (``{"tokens": 1200}``). `also`
+        are statuses beside 2xx that are data here.
 
-        Raises: `Throttled`, `Unavailable`, `Unauthorized`, `Unintelligible`, as their names say.
+        Raises: `Throttled`, `Unavailable`, `Unauthorized`, `Unintelligible`, as their names say,
+        and what the upstream's `judge` finds.
+        """
+        ...
+
+    async def post(
+        self,
+        url: str,
+        *,
+        json: JSON,
+        params: Mapping[str, str | int] | None = None,
+        quota: str | None = None,
+        cost: Mapping[str, int] | None = None,
+        accept: str = "application/json",
+        also: frozenset[int] = frozenset(),
+    ) -> Response:
+        """Read by POST, where an API wants its questions as JSON.
+
+        Only for what may be asked twice: it is retried as `get` is. A redirect is followed where
+        it keeps the method (307, 308).
+
+        Raises: as `get`.
         """
         ...
 

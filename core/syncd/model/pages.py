@@ -104,3 +104,7 @@ class Response:
     sent_at: datetime
     date: datetime | None
     url: str  # without query and credentials
+
+    def seconds_until(self, moment: datetime) -> float:
+        """Return how far off a moment is that the answer names, by the upstream's own clock."""
+        return max((moment - (self.date or self.sent_at)).total_seconds(), 0.0)

@@ -1,0 +1,221 @@
+"""Windows and buckets: what has been spent of them, and when there is room again.
+
+Upstreams count a request when it arrives, and we know only when it left and when its answer came.
+Both moments stand on one scale, that of departures: a request that left now arrives no earlier
+than one that travels as fast as the fastest ever did. On this scale
+
+    a request was received no later than  left + (its answer's seconds - the fastest answer's),
+
+because what the fastest answer took in transit and upstream, every other takes too. The slot of a
+request is free again a window after that. So answers that take equally long cost nothing of the
+window, and jitter costs no more than itself, and can breach nothing.
+
+A request whose answer has not come holds its slot until it comes or is given up, in windows of
+`LONG_SECONDS` and more. In shorter ones, which may be over before the answer can be here, its
+lateness is presumed from that of others; and there lateness counts up to `LATENESS_SHARE` of the
+window (of a bucket, of the distance of two requests): an upstream that thinks for a second before
+it answers would else halve a pace of 1 a second. Jitter of up to that share cannot breach.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import attrs
+
+from syncd.limits.announced import Announced
+from syncd.model import FixedWindow, SlidingWindow, TokenBucket, Window
+
+LONG_SECONDS = 10.0
+LATENESS_SHARE = 0.1
+
+# Whether two requests a window apart lie within one is for the upstream to say, and clocks round.
+GUARD_SECONDS = 0.001
+
+
+@attrs.define(eq=False)
+class Slip:
+    """One request, as one window counts it."""
+
+    left_at: float
+    cost: int
+    before: float = 0.0  # of a bucket: the seconds of pace spent before this request
+    frees_at: float = math.inf  # of a window: when its slot is free again
+    settled: bool = False  # it is known, or presumed, when it was received
+    gone: bool = False  # its slot is free again
+
+
+class SlidingLog:
+    """What was spent of a sliding window, or of a fixed one that is kept like one."""
+
+    def __init__(self, window: SlidingWindow | FixedWindow) -> None:
+        self.declared: SlidingWindow | FixedWindow = window
+        self._used = 0
+        self._most: float = math.inf  # as announced
+        self._sent: deque[Slip] = deque()  # in order of leaving; settled ones linger
+        self._received: deque[Slip] = deque()  # in the order in which they become free
+        self._resets_at = math.inf
+
+    @property
+    def most(self) -> float:
+        """Return what is allowed: announcements narrow what was declared, and never widen it."""
+        return min(self.declared.most, self._most)
+
+    @property
+    def lateness_seconds(self) -> float:
+        """Return the most that a request is taken to have been late."""
+        seconds = self.declared.per_seconds
+        return math.inf if seconds >= LONG_SECONDS else seconds * LATENESS_SHARE
+
+    @property
+    def _held_seconds(self) -> float:
+        return self.declared.per_seconds + min(GUARD_SECONDS, self.declared.per_seconds / 1000)
+
+    def opens_at(self, cost: int, *, now: float, spread_seconds: float) -> float:
+        """Return when there is room for `cost`; before that, ask again whenever an answer came."""
+        presumed_seconds = self._presumed_seconds(spread_seconds)
+        self._purge(now, presumed_seconds)
+        missing = self._used + cost - max(self.most, cost)
+        if missing <= 0:
+            return -math.inf
+        opens_at = self._resets_at if self._received else math.inf
+        if self._sent:
+            opens_at = min(opens_at, self._sent[0].left_at + presumed_seconds)
+        for slip in self._received:
+            missing -= slip.cost
+            if missing <= 0:
+                return min(opens_at, slip.frees_at)
+        return opens_at
+
+    def used(self, now: float, *, spread_seconds: float) -> float:
+        """Return how much of the window is spent."""
+        self._purge(now, self._presumed_seconds(spread_seconds))
+        return self._used
+
+    def leave(self, cost: int, *, now: float) -> Slip:
+        slip = Slip(now, cost)
+        self._used += cost
+        self._sent.append(slip)
+        return slip
+
+    def received(self, slip: Slip, *, late_seconds: float) -> None:
+        """Note how late at most a request was received, as its answer tells."""
+        if slip.settled:
+            return
+        slip.settled = True
+        late_seconds = min(late_seconds, self.lateness_seconds)
+        slip.frees_at = slip.left_at + late_seconds + self._held_seconds
+        if self._received:  # in order, so that only the first need be looked at
+            slip.frees_at = max(slip.frees_at, self._received[-1].frees_at)
+        self._received.append(slip)
+
+    def correct(self, slip: Slip, cost: int) -> None:
+        """Note what a request has really cost."""
+        if not slip.gone:
+            self._used += cost - slip.cost
+        slip.cost = cost
+
+    def announced(self, said: Announced, *, now: float) -> None:
+        """Take what an answer says of this window: a lower limit, and where it may, the reset."""
+        if said.limit and said.window_seconds == self.declared.per_seconds:
+            self._most = said.limit
+        knows_phase = isinstance(self.declared, FixedWindow) and self.declared.phase == "announced"
+        if knows_phase and said.resets_in_seconds is not None:
+            self._resets_at = now + said.resets_in_seconds
+
+    def _presumed_seconds(self, spread_seconds: float) -> float:
+        """Return for how long one in flight holds its slot: for ever, where that is affordable."""
+        if self.lateness_seconds == math.inf:
+            return math.inf
+        return self._held_seconds + min(spread_seconds, self.lateness_seconds)
+
+    def _purge(self, now: float, presumed_seconds: float) -> None:
+        sent, received = self._sent, self._received
+        while sent and (sent[0].settled or sent[0].left_at + presumed_seconds <= now):
+            slip = sent.popleft()
+            if not slip.settled:
+                slip.settled = slip.gone = True
+                self._used -= slip.cost
+        if self._resets_at <= now:  # all whose answer is here arrived before
+            while received:
+                self._free(received.popleft())
+            self._resets_at = math.inf
+        while received and received[0].frees_at <= now:
+            self._free(received.popleft())
+
+    def _free(self, slip: Slip) -> None:
+        slip.gone = True
+        self._used -= slip.cost
+
+
+class Pace:
+    """What was spent of a token bucket.
+
+    Source: the generic cell rate algorithm (ITU-T I.371), run over the latest moments at which
+    requests were received. Lateness within a burst costs nothing, without one it is a pause.
+    """
+
+    def __init__(self, bucket: TokenBucket) -> None:
+        self.declared = bucket
+        self._due_at = -math.inf  # the theoretical arrival time of the next request
+        self._spent_seconds = 0.0  # of pace, by all requests
+        self._last: Slip | None = None
+
+    @property
+    def interval_seconds(self) -> float:
+        return self.declared.per_seconds / self.declared.most
+
+    @property
+    def lateness_seconds(self) -> float:
+        return self.interval_seconds * LATENESS_SHARE
+
+    def used(self, now: float, *, spread_seconds: float) -> float:  # noqa: ARG002 - as of a window
+        """Return how much of the burst is spent."""
+        return max(self._due_at - now, 0.0) / self.interval_seconds
+
+    def opens_at(self, cost: int, *, spread_seconds: float) -> float:
+        """Return when the bucket holds `cost`."""
+        due_at, last = self._due_at, self._last
+        if last is not None and not last.settled:
+            late_seconds = min(spread_seconds, self.lateness_seconds)
+            due_at = max(due_at, self._due_after(last, late_seconds))
+        return due_at - self.interval_seconds * (self.declared.burst - cost)
+
+    def leave(self, cost: int, *, now: float) -> Slip:
+        slip = self._last = Slip(now, cost, before=self._spent_seconds)
+        self._spend(cost, now)
+        return slip
+
+    def received(self, slip: Slip, *, late_seconds: float) -> None:
+        """Note how late at most a request was received, as its answer tells."""
+        slip.settled = True
+        late_seconds = min(late_seconds, self.lateness_seconds)
+        self._due_at = max(self._due_at, self._due_after(slip, late_seconds))
+
+    def correct(self, slip: Slip, cost: int) -> None:
+        """Note what a request has really cost."""
+        more_seconds = (cost - slip.cost) * self.interval_seconds
+        self._due_at += more_seconds
+        self._spent_seconds += more_seconds
+        slip.cost = cost
+
+    def empty(self, at: float) -> None:
+        """Take away the burst that will have been saved up by then."""
+        self._due_at = max(self._due_at, at + self.interval_seconds * (self.declared.burst - 1))
+
+    def _spend(self, cost: int, now: float) -> None:
+        seconds = cost * self.interval_seconds
+        self._due_at = max(self._due_at, now) + seconds
+        self._spent_seconds += seconds
+
+    def _due_after(self, slip: Slip, late_seconds: float) -> float:
+        return slip.left_at + late_seconds + self._spent_seconds - slip.before
+
+
+Count = SlidingLog | Pace
+
+
+def count_of(window: Window) -> Count:
+    """Begin to count what is spent of a window."""
+    return Pace(window) if isinstance(window, TokenBucket) else SlidingLog(window)
