@@ -191,7 +191,7 @@ def _stores(stores: int, videos: int) -> dict[str, int]:
 
 
 def _tiktok(stores: int, stream: str, at_once: int, *, calls: int) -> str:
-    lines = ["[connectors.tiktok]", f"calls_per_minute = {calls}", f"in_flight = {at_once}"]
+    lines = ["[connectors.tiktok]", f"calls = {calls}", f"in_flight = {at_once}"]
     for name in _stores(stores, 0):
         lines += ["[[connectors.tiktok.accounts]]", f'name = "{name}"', f'token = "act.{name}"']
     return "\n".join([*lines, _job("tiktok", stream, at_once)])

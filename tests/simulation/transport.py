@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 from urllib.parse import parse_qsl
 
 import attrs
 import trio
 
-from syncd.http.wire import URL, Fault
+from syncd.http.wire import Fault, Sent
 
 Befalling = Literal[
     "refused", "stall", "reset", "reset in mid-body", "cut", "half", "drip", "503", "429", "429 told"
@@ -147,16 +147,8 @@ class MemoryWire:
         self._networks = networks
         self._sender = sender
 
-    async def exchange(
-        self,
-        url: URL,
-        headers: Mapping[str, str],
-        *,
-        head: TakeHead,
-        chunk: TakeChunk,
-        **sent: Any,
-    ) -> Fault | None:
-        network, left_at = self._networks[url.host], trio.current_time()
+    async def exchange(self, sent: Sent, *, head: TakeHead, chunk: TakeChunk) -> Fault | None:
+        network, left_at = self._networks[sent.url.host], trio.current_time()
         befalling = network.draw()
         if befalling is not None:
             network.met[befalling] += 1
@@ -164,12 +156,12 @@ class MemoryWire:
         if befalling == "refused":
             return Fault("no connection: refused", protocol=False)
         asked = Asked(
-            method=str(sent.get("method") or "GET"),
-            host=url.host,
-            path=url.path,
-            query=dict(parse_qsl(url.query.decode("ascii"), keep_blank_values=True)),
-            headers=headers,
-            body=sent.get("body") or sent.get("content") or b"",
+            method=sent.method,
+            host=sent.url.host,
+            path=sent.url.path,
+            query=dict(parse_qsl(sent.url.query.decode("ascii"), keep_blank_values=True)),
+            headers=sent.headers,
+            body=sent.body,
             sender=self._sender,
             left_at=left_at,
             at=trio.current_time(),

@@ -29,6 +29,7 @@ from syncd import (
     Quota,
     Record,
     Secret,
+    SlidingWindow,
     Stream,
     Unintelligible,
     Upstream,
@@ -42,7 +43,8 @@ NEWEST_AT = 1_767_000_000  # seconds; every older video is an hour older
 @attrs.frozen
 class Settings:
     base_url: str = "https://open.tiktokapis.test/v2"
-    calls_per_minute: int = 600  # of each endpoint; 0: nothing is known of a limit
+    calls: int = 600  # of each endpoint in a window; 0: there is no limit
+    window_seconds: float = 60.0
     in_flight: int = 30
     timeout_seconds: float = 30.0
 
@@ -97,7 +99,8 @@ def upstream(settings: Settings, account: AccountSettings) -> Upstream:
 
 
 def _quota(settings: Settings, key: str) -> Quota:
-    return Quota(key, concurrency=settings.in_flight)
+    window = SlidingWindow(settings.calls, settings.window_seconds) if settings.calls else ()
+    return Quota(key, window, settings.in_flight)
 
 
 CONNECTOR = Connector(
@@ -142,8 +145,9 @@ async def users(ctx: Context[Settings, None], _: Cursor) -> Page:
 
 async def videos(ctx: Context[Settings, None], cursor: Cursor) -> Page:
     assert isinstance(cursor.value, dict)
-    asked = {"max_count": PAGE_MAX, "cursor": int(cursor.value["cursor"])}
-    response = await ctx.http.get("/video/list/", params=asked, quota="video_list")
+    asked = {"max_count": PAGE_MAX, "cursor": cursor.value["cursor"]}
+    fields = {"fields": "id,create_time,title,like_count"}
+    response = await ctx.http.post("/video/list/", json=asked, params=fields, quota="video_list")
     envelope = _read(response, "POST /video/list/")
     data = envelope.data
     opens = (Cursor({"cursor": data.cursor}),) if data.has_more else ()
