@@ -7,7 +7,8 @@ upstream was locked for everyone. The judge counts at arrival.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -15,13 +16,14 @@ import attrs
 import trio
 from daemons import Means
 from judge import Allowed, Judge
-from stand_ins import cars, tiktok
+from stand_ins import cars, nhanh, tiktok, unknown
 from transport import Network, Weather
 from world import World, reset, simulated
 
 from syncd.events import RoundStarted
 from syncd_cars import plugin as cars_plugin
 
+LATENCY_SECONDS = 0.2  # of a call, there and back
 WITHIN_SECONDS = 6 * 3600.0  # of virtual time, for one scenario
 
 
@@ -34,10 +36,12 @@ class Stage:
     upstream: Any
     judge: Judge
     configuration: str
-    ideal_seconds: float  # but for locks
-    reach: float  # at most so many times the ideal
     rows: tuple[str, int]  # a query that counts, and what it must answer
-    weather: Weather = Weather(latency_seconds=0.2, jitter=0.1)
+    ideal_seconds: float = 0.0  # but for locks
+    reach: float = 1.0  # at most so many times the ideal
+    limits: Sequence[tuple[float, float]] = ()  # from when on how many calls a second: to follow
+    seconds: float = WITHIN_SECONDS  # of virtual time, at most
+    weather: Weather = Weather(latency_seconds=LATENCY_SECONDS, jitter=0.1)
     refused_max: float = 0.01
 
 
@@ -45,41 +49,21 @@ class Stage:
 class Reached:
     """How a scenario went."""
 
-    ideal_seconds: float
-    seconds: float
+    ideal: str
+    reached: str
+    ratio: float
     judge: Judge
-    rows: int
-    rows_wanted: int
-    reach: float
-    refused_max: float
-    status: str
-
-    @property
-    def ratio(self) -> float:
-        return self.seconds / self.ideal_seconds
-
-    @property
-    def misses(self) -> Sequence[str]:
-        """Say what was not reached."""
-        found = []
-        if self.status != "complete":
-            found.append(f"the round ended {self.status}")
-        if self.rows != self.rows_wanted:
-            found.append(f"{self.rows} rows of {self.rows_wanted}")
-        if self.ratio > self.reach:
-            found.append(f"{self.ratio:.3f} of the ideal, at most {self.reach:g}")
-        if self.judge.refused_share >= self.refused_max:
-            found.append(f"{self.judge.refused_share:.2%} refused")
-        if self.judge.calls_while_locked:
-            found.append(f"{self.judge.calls_while_locked} calls while locked")
-        return found
+    seconds: float
+    limits: Sequence[tuple[float, float]]
+    misses: Sequence[str]
 
 
 @attrs.frozen
 class Scenario:
-    """One row of the table. `build(small)`: small is for the tests; `lacks`: why it cannot be run."""
+    """One row of the table. `build(small)`: small is for the tests; `lacks`: why it is skipped."""
 
     name: str
+    reach: str  # as the table says it
     build: Callable[[bool], Stage] | None
     lacks: str = ""
 
@@ -89,11 +73,27 @@ def play(scenario: Scenario, dsn: str, *, small: bool, seed: int = 1) -> Reached
     assert scenario.build is not None, scenario.lacks
     reset(dsn)
     stage = scenario.build(small)
-    reached: Reached = simulated(_played, stage, dsn, seed, seed=seed)
-    return reached
+    status, seconds, rows = simulated(_played, stage, dsn, seed, seed=seed)
+    misses = list(_common_misses(stage))
+    if stage.limits:
+        return _followed(stage, seconds, misses)
+    if status != "complete":
+        misses.append(f"the round ended {status}")
+    if rows != stage.rows[1]:
+        misses.append(f"{rows} rows of {stage.rows[1]}")
+    ideal = stage.ideal_seconds + stage.judge.locked_seconds
+    if seconds / ideal > stage.reach:
+        misses.append(f"{seconds / ideal:.3f} of the ideal, at most {stage.reach:.3f}")
+    allowed = stage.judge.allowed
+    limits = [(0.0, allowed.per_second)] if allowed else []
+    reached = f"{seconds:.1f} s"
+    return Reached(
+        f"{ideal:.1f} s", reached, seconds / ideal, stage.judge, seconds, limits, misses
+    )
 
 
-async def _played(stage: Stage, dsn: str, seed: int) -> Reached:
+async def _played(stage: Stage, dsn: str, seed: int) -> tuple[str, float, int]:
+    """Run one daemon; answer with how its round ended, after how many seconds, with what rows."""
     network = Network(stage.upstream, weather=stage.weather, random=Random(f"network {seed}"))
     world = World(
         dsn=dsn,
@@ -108,21 +108,87 @@ async def _played(stage: Stage, dsn: str, seed: int) -> Reached:
     )
     async with trio.open_nursery() as slots:
         slots.start_soon(world.keep, 0)
-        ended = await world.round_after("all", within_seconds=WITHIN_SECONDS)
+        ended = await world.round_after("all", within_seconds=stage.seconds)
         ended_at = trio.current_time()
         world.end()
     ((began_at, _, __),) = world.told(RoundStarted)
-    query, wanted = stage.rows
-    (row,) = world.rows(query)
+    (row,) = world.rows(stage.rows[0])
+    return ended.status if ended else "never", ended_at - began_at, row["count"]
+
+
+def _common_misses(stage: Stage) -> Iterator[str]:
+    judge = stage.judge
+    if judge.refused_share >= stage.refused_max:
+        yield f"{judge.refused_share:.2%} refused, less than {stage.refused_max:.0%} wanted"
+    if judge.calls_while_locked:
+        yield f"{judge.calls_while_locked} calls while locked"
+
+
+# --- Following a limit that moves -----------------------------------------------------------------
+
+MEAN_SECONDS = 10.0
+FOUND_SHARE = 0.9
+FOUND_SECONDS = 60.0
+
+
+def _followed(stage: Stage, seconds: float, misses: list[str]) -> Reached:
+    """Judge how a limit that moves was followed: how soon it was found, and how it was used."""
+    ends = [*(since for since, _ in stage.limits[1:]), seconds]
+    found, used = [], []
+    for (since, rate), until in zip(stage.limits, ends, strict=True):
+        found_at = _found_at(stage.judge, rate, since, until)
+        found.append(f"{found_at - since:.0f} s")
+        used.append(_admitted(stage.judge, found_at, until) / (until - found_at) / rate)
+        if found_at - since > FOUND_SECONDS:
+            misses.append(f"{rate:g}/s was found after {found_at - since:.0f} s")
+        if used[-1] < FOUND_SHARE:
+            misses.append(f"{used[-1]:.1%} of {rate:g}/s was used once it was found")
+    means = ", ".join(f"{share:.1%}" for share in used)
     return Reached(
-        ideal_seconds=stage.ideal_seconds + stage.judge.locked_seconds,
-        seconds=ended_at - began_at,
+        ideal=", ".join(f"{rate:g}/s" for _, rate in stage.limits),
+        reached=f"found after {', '.join(found)}; then used {means}",
+        ratio=min(used),
         judge=stage.judge,
-        rows=row["count"],
-        rows_wanted=wanted,
-        reach=stage.reach,
-        refused_max=stage.refused_max,
-        status=ended.status if ended else "never",
+        seconds=seconds,
+        limits=stage.limits,
+        misses=misses,
+    )
+
+
+def _found_at(judge: Judge, rate: float, since: float, until: float) -> float:
+    """Return from when on the last 10 s held 90 % of what is allowed."""
+    recent: deque[float] = deque()
+    for arrival in judge.arrivals:
+        if arrival.at < since or not arrival.admitted:
+            continue
+        recent.append(arrival.at)
+        while recent[0] <= arrival.at - MEAN_SECONDS:
+            recent.popleft()
+        if len(recent) >= FOUND_SHARE * rate * MEAN_SECONDS:
+            return arrival.at
+    return until - MEAN_SECONDS
+
+
+def _admitted(judge: Judge, since: float, until: float) -> int:
+    return sum(1 for each in judge.arrivals if each.admitted and since < each.at <= until)
+
+
+def unknown_limit(small: bool) -> Stage:
+    """Nothing is announced, and the limit moves twice."""
+    spell = 240.0 if small else 1200.0
+    limits = ((0.0, 10.0), (spell, 4.0), (2 * spell, 20.0))
+    pages = round(1.2 * spell * sum(rate for _, rate in limits))
+    upstream = unknown.Unknown(pages, limits=limits)
+    return Stage(
+        plugins={"unknown": unknown},
+        host=unknown.HOST,
+        upstream=upstream,
+        judge=upstream.judge,
+        configuration=f"[connectors.unknown]\n{_job('unknown', 'things', 1)}",
+        rows=("SELECT count(*) FROM unknown.things", pages),
+        limits=limits,
+        seconds=3 * spell,
+        refused_max=0.02,
     )
 
 
@@ -204,10 +270,51 @@ def _job(connector: str, stream: str, at_once: int) -> str:
     )
 
 
+# --- Nhanh ----------------------------------------------------------------------------------------
+
+
+def one_chain(small: bool) -> Stage:
+    """42,900 customers, a hundred a page, each page named by the one before."""
+    return _nhanh(8_000 if small else 42_900, windows=1, reach=1.05)
+
+
+def four_chains(small: bool) -> Stage:
+    """The same through four disjoint filters, which the limit of 150 in 30 s slows down."""
+    return _nhanh(20_000 if small else 42_900, windows=4, reach=1.1)
+
+
+def _nhanh(customers: int, *, windows: int, reach: float) -> Stage:
+    upstream = nhanh.Nhanh(
+        {110668: customers}, allowed=Allowed("sliding", 150, 30.0), windows=windows
+    )
+    (judge,) = upstream.judges.values()
+    calls = windows * math.ceil(customers / windows / nhanh.PAGE_MAX)
+    latency = LATENCY_SECONDS
+    last = (calls - 1) % 150 + 1  # calls of the last window, in flight side by side
+    ideal = calls * latency if windows == 1 else (calls - 1) // 150 * 30.0 + last * latency / windows
+    configuration = (
+        f"[connectors.nhanh]\nwindows = {windows}\n[[connectors.nhanh.accounts]]\n"
+        'name = "shop"\nbusiness_id = 110668\ntoken = "token-110668"\n'
+    )
+    return Stage(
+        plugins={"nhanh": nhanh},
+        host="pos.open.nhanh.test",
+        upstream=upstream,
+        judge=judge,
+        configuration=configuration
+        + _job("nhanh", "customers", windows)
+        + f"partitions_per_account = {windows}\n",
+        rows=("SELECT count(*) FROM nhanh.customers", customers),
+        ideal_seconds=ideal,
+        reach=reach,
+    )
+
+
 # --- Cars -----------------------------------------------------------------------------------------
 
 PER_PAGE = 1000
-# "latency jitter stays below 10 % of the spacing": 0.2 s of 1 s, 10 % of it up or down each way.
+# Told and not told for how long. The network's jitter is 10 % of 0.2 s, up or down: below a tenth
+# of the spacing of 1 s.
 SPELLS = (
     cars.Spell(at=20.0, seconds=5.0, told=True),
     cars.Spell(at=60.0, seconds=5.0, told=False),
@@ -247,19 +354,22 @@ def _cars(small: bool, spells: Sequence[cars.Spell]) -> Stage:
 
 
 SCENARIOS: Sequence[Scenario] = (
-    Scenario("300 stores, users 3 s each, 30 at once", users),
-    Scenario("300 stores, videos 7 s each, 20 at once", videos),
-    Scenario("300 stores x 500 videos, 600/min sliding", many_videos),
-    Scenario("190,000 cars, 1,000 a page, 1/s token bucket", feed_of_cars),
-    Scenario("the same with spells of 429", cars_refused),
+    Scenario("300 stores, users 3 s each, 30 at once, no limit", "<= 31 s", users),
+    Scenario("300 stores, videos 7 s each, 20 at once, no limit", "<= 108 s", videos),
+    Scenario("300 stores x 500 videos, 600/min sliding", "<= 1.05x, < 1 % refused", many_videos),
+    Scenario(
+        "unknown limit, nothing announced", ">= 90 % within 60 s, < 2 % refused", unknown_limit
+    ),
+    Scenario("Nhanh, 42,900 customers, one chain at 0.2 s", "<= 1.05x, 0 while locked", one_chain),
+    Scenario(
+        "Nhanh, four disjoint filters, 150 per 30 s", "<= 1.1x, 0 while locked", four_chains
+    ),
+    Scenario("190,000 cars, 1,000 a page, 1/s token bucket", "<= 1.05x", feed_of_cars),
+    Scenario("the same with spells of 429", "<= 1.1x, no page lost", cars_refused),
+    Scenario(
+        "8 daemons share 600/min",
+        "0 breaches, >= 90 % used",
+        None,
+        lacks="budgets are not shared between daemons yet",
+    ),
 )
-
-
-def spans(judge: Judge, seconds: float, *, until: float) -> list[float]:
-    """Return how many calls were admitted in each span, a second."""
-    counted = [0.0] * max(1, math.ceil(until / seconds))
-    for arrival in judge.arrivals:
-        place = int(arrival.at // seconds)
-        if arrival.admitted and place < len(counted):
-            counted[place] += 1 / seconds
-    return counted
