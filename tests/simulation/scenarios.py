@@ -175,8 +175,9 @@ def _admitted(judge: Judge, since: float, until: float) -> int:
 
 def unknown_limit(small: bool) -> Stage:
     """Nothing is announced, and the limit moves twice."""
-    spell = 240.0 if small else 1200.0
-    limits = ((0.0, 10.0), (spell, 4.0), (2 * spell, 20.0))
+    spell = 120.0 if small else 1200.0
+    rates = (5.0, 2.0, 10.0) if small else (10.0, 4.0, 20.0)
+    limits = tuple((place * spell, rate) for place, rate in enumerate(rates))
     pages = round(1.2 * spell * sum(rate for _, rate in limits))
     upstream = unknown.Unknown(pages, limits=limits)
     return Stage(
