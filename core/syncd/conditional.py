@@ -15,6 +15,7 @@ from syncd.asking import asked
 from syncd.errors import SyncdError
 from syncd.frontier import Frontier
 from syncd.http import Client, FetchHttp, NotModified
+from syncd.limits.fair import Traffic
 from syncd.model import Context, Feed, Page
 from syncd.nodes import Node
 from syncd.plugins import Pipeline
@@ -74,6 +75,7 @@ class Conditional:
     hops: Hops
     under: Under | None
     asks: bool
+    traffic: Traffic = "sync"
     _read: dict[bytes, Validator | None] = attrs.field(factory=dict, init=False)
     _reading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
@@ -83,10 +85,13 @@ class Conditional:
         Raises: `StoreError`.
         """
         if self.under is None:
-            return Asking(node, self.feed, self.client.for_fetch())
+            http = self.client.for_fetch(traffic=self.traffic)
+            return Asking(node, self.feed, http)
         stored = await self._stored(self.under, node, frontier) if self.asks else None
         http = self.client.for_fetch(
-            conditional=True, condition=stored.condition if stored else None
+            conditional=True,
+            condition=stored.condition if stored else None,
+            traffic=self.traffic,
         )
         return Asking(node, self.feed, http, stored)
 

@@ -34,6 +34,7 @@ from syncd.conditional import Conditional
 from syncd.errors import CommitUnknown, CursorExpired, LeaseLost, StoreError, SyncdError
 from syncd.events import CommitLost, Event, PartitionParked, PassSuperseded, RunFinished, RunStarted
 from syncd.events import LeaseLost as LeaseLostEvent
+from syncd.limits.fair import Traffic
 from syncd.model import Mode, Request, Slice
 from syncd.nodes import roots
 from syncd.plugins import Pipeline
@@ -214,7 +215,8 @@ async def _conditional(
         settings = repr((work.pipeline.instance.settings, work.account.settings))  # no secrets
         fingerprint = fingerprint_of(wanted, files, settings=settings)
         under = validators.Under(lease.partition_id, fingerprint)
-    return Conditional(work.client, feed, work.hops, under, asks=asks)
+    traffic: Traffic = "backfill" if active.mode == "backfill" else "sync"
+    return Conditional(work.client, feed, work.hops, under, asks=asks, traffic=traffic)
 
 
 async def _forget(work: Work, lease: Lease, active: ActivePass, ended: Ended) -> None:

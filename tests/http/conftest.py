@@ -28,6 +28,8 @@ class Received:
     headers: Mapping[str, str]
     at: float
     connection: int
+    method: str = "GET"
+    body: bytes = b""
 
 
 class Always(Random):
@@ -132,7 +134,13 @@ class Scripted:
                             return
                         buffer += data
                     head, _, buffer = buffer.partition(b"\r\n\r\n")
-                    if not await self._next(_received(head, number))(stream):
+                    request = _received(head, number)
+                    length = int(request.headers.get("content-length", "0"))
+                    while len(buffer) < length:
+                        buffer += await stream.receive_some(65536)
+                    request = attrs.evolve(request, body=buffer[:length])
+                    buffer = buffer[length:]
+                    if not await self._next(request)(stream):
                         return
             except trio.BrokenResourceError:
                 return  # the client cut it: what most of these tests are about
@@ -162,6 +170,7 @@ def _received(head: bytes, connection: int) -> Received:
         headers={name.lower(): value.strip() for name, _, value in fields},
         at=trio.current_time(),
         connection=connection,
+        method=first.split(" ")[0],
     )
 
 

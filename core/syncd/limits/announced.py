@@ -104,7 +104,7 @@ def announcements(headers: Mapping[str, str], *, date: datetime | None) -> tuple
 
     `headers` have their names in lower case.
     """
-    plain: dict[tuple[bool, str], dict[str, str]] = {}
+    plain: dict[tuple[bool, str | None], dict[str, str]] = {}
     said: list[Announced] = []
     for name, value in headers.items():
         if "limit" not in name:  # all but a few fields, at the price of a look
@@ -112,9 +112,9 @@ def announcements(headers: Mapping[str, str], *, date: datetime | None) -> tuple
         if name == "ratelimit":
             said.extend(_structured(value, headers.get("ratelimit-policy", "")))
         elif (field := _FIELD.fullmatch(name)) is not None:
-            key = (name.startswith("x-"), field[2] or REQUESTS)
+            key = (name.startswith("x-"), field[2])
             plain.setdefault(key, {})[field[1]] = value
-    said.extend(_plain(unit, fields, date) for (_, unit), fields in plain.items())
+    said.extend(_plain(unit or REQUESTS, fields, date) for (_, unit), fields in plain.items())
     return tuple(said)
 
 

@@ -55,8 +55,8 @@ class Gate:
 
     def used(self, now: float) -> list[tuple[Count, float]]:
         """Return what is used of each window."""
-        spread_seconds = self._transit.spread_seconds
-        return [(each, each.used(now, spread_seconds=spread_seconds)) for each in self._counts]
+        late_seconds = self._transit.late_seconds
+        return [(each, each.used(now, late_seconds=late_seconds)) for each in self._counts]
 
     def declare(self, quota: Quota) -> None:
         """Take a new declaration of the same quota; what was spent of like windows stays spent."""
@@ -111,13 +111,13 @@ class Gate:
         opens_at = max(self.lock.until, self.allows_at(costs) if self._allowances else -math.inf)
         if self._sought is not None:
             opens_at = max(opens_at, seeking.opens_at(self._sought))
-        spread_seconds = self._transit.spread_seconds if self._counts else 0.0
+        late_seconds = self._transit.late_seconds if self._counts else 0.0
         for count in self._counts:
             cost = costs[count.declared.unit]
             if isinstance(count, Pace):
-                opens_at = max(opens_at, count.opens_at(cost, spread_seconds=spread_seconds))
+                opens_at = max(opens_at, count.opens_at(cost, late_seconds=late_seconds))
             else:
-                room_at = count.opens_at(cost, now=now, spread_seconds=spread_seconds)
+                room_at = count.opens_at(cost, now=now, late_seconds=late_seconds)
                 opens_at = max(opens_at, room_at)
         return opens_at
 
@@ -141,9 +141,8 @@ class Gate:
         ticket.arrived = True
         seconds = now - ticket.left_at
         self._transit.note(seconds)
-        late_seconds = seconds - self._transit.fastest_seconds
         for count, slip in ticket.slips:
-            count.received(slip, late_seconds=late_seconds)
+            count.received(slip, after_seconds=seconds, transit=self._transit)
 
     def ended(self, ticket: Ticket, *, now: float) -> None:
         """Note that a request is over; one that had no answer was received by now, if ever."""
@@ -155,7 +154,7 @@ class Gate:
             self._costs_in_flight[unit] -= cost
         if not ticket.arrived:
             for count, slip in ticket.slips:
-                count.received(slip, late_seconds=now - ticket.left_at)
+                count.received(slip, after_seconds=now - ticket.left_at, transit=self._transit)
 
     def cost(self, ticket: Ticket, costs: Mapping[str, int]) -> None:
         """Note what a request has really cost, as its answer tells."""

@@ -1,20 +1,25 @@
 """Windows and buckets: what has been spent of them, and when there is room again.
 
-Upstreams count a request when it arrives, and we know only when it left and when its answer came.
-Both moments stand on one scale, that of departures: a request that left now arrives no earlier
-than one that travels as fast as the fastest ever did. On this scale
+Upstreams count a request when it arrives, and we know only when it left and when its answer came:
+it arrived in between, and the next one arrives after it has left. So a slot that is free again a
+window after its answer came cannot be used too early, whatever the jitter. But that wastes of
+every window what an answer takes, most of which every answer takes, on the way there and back and
+upstream: the next request, too, needs that before it can be counted. Reckoned in departures,
 
-    a request was received no later than  left + (its answer's seconds - the fastest answer's),
+    a request was received no later than   left + its answer's seconds - what every answer takes,
 
-because what the fastest answer took in transit and upstream, every other takes too. The slot of a
-request is free again a window after that. So answers that take equally long cost nothing of the
-window, and jitter costs no more than itself, and can breach nothing.
+and its slot is free again a window after that. Answers that take equally long then cost nothing,
+and jitter costs what it is.
 
-A request whose answer has not come holds its slot until it comes or is given up, in windows of
-`LONG_SECONDS` and more. In shorter ones, which may be over before the answer can be here, its
-lateness is presumed from that of others; and there lateness counts up to `LATENESS_SHARE` of the
-window (of a bucket, of the distance of two requests): an upstream that thinks for a second before
-it answers would else halve a pace of 1 a second. Jitter of up to that share cannot breach.
+- Windows of `LONG_SECONDS` and more take as "what every answer takes" the fastest answer less the
+  spread of answers: never breached, used by more than 95 % where answers are short against them.
+  A request in flight holds its slot until its answer comes or it is given up.
+- Shorter ones may be over before the answer can be here, and an upstream that thinks for a second
+  before it answers, now longer, now shorter, would halve a pace of 1 a second. They take the whole
+  fastest answer, less a share of the spread that shrinks as answers come, and no request as later
+  than `LATENESS_SHARE` of the window (of a bucket: of the distance of two requests); one in flight
+  as late as the spread. Jitter of up to that share does not breach; more than that is the
+  upstream's to refuse, and then the lock's.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from collections import deque
 import attrs
 
 from syncd.limits.announced import Announced
+from syncd.limits.transit import Transit
 from syncd.model import FixedWindow, SlidingWindow, TokenBucket, Window
 
 LONG_SECONDS = 10.0
@@ -72,9 +78,9 @@ class SlidingLog:
     def _held_seconds(self) -> float:
         return self.declared.per_seconds + min(GUARD_SECONDS, self.declared.per_seconds / 1000)
 
-    def opens_at(self, cost: int, *, now: float, spread_seconds: float) -> float:
+    def opens_at(self, cost: int, *, now: float, late_seconds: float) -> float:
         """Return when there is room for `cost`; before that, ask again whenever an answer came."""
-        presumed_seconds = self._presumed_seconds(spread_seconds)
+        presumed_seconds = self._presumed_seconds(late_seconds)
         self._purge(now, presumed_seconds)
         missing = self._used + cost - max(self.most, cost)
         if missing <= 0:
@@ -88,9 +94,9 @@ class SlidingLog:
                 return min(opens_at, slip.frees_at)
         return opens_at
 
-    def used(self, now: float, *, spread_seconds: float) -> float:
+    def used(self, now: float, *, late_seconds: float) -> float:
         """Return how much of the window is spent."""
-        self._purge(now, self._presumed_seconds(spread_seconds))
+        self._purge(now, self._presumed_seconds(late_seconds))
         return self._used
 
     def leave(self, cost: int, *, now: float) -> Slip:
@@ -99,12 +105,14 @@ class SlidingLog:
         self._sent.append(slip)
         return slip
 
-    def received(self, slip: Slip, *, late_seconds: float) -> None:
-        """Note how late at most a request was received, as its answer tells."""
+    def received(self, slip: Slip, *, after_seconds: float, transit: Transit) -> None:
+        """Note after how many seconds the answer came, or the request was given up."""
         if slip.settled:
             return
         slip.settled = True
-        late_seconds = min(late_seconds, self.lateness_seconds)
+        is_long = self.lateness_seconds == math.inf
+        needed_seconds = transit.certain_seconds if is_long else transit.likely_seconds
+        late_seconds = min(max(after_seconds - needed_seconds, 0.0), self.lateness_seconds)
         slip.frees_at = slip.left_at + late_seconds + self._held_seconds
         if self._received:  # in order, so that only the first need be looked at
             slip.frees_at = max(slip.frees_at, self._received[-1].frees_at)
@@ -124,11 +132,11 @@ class SlidingLog:
         if knows_phase and said.resets_in_seconds is not None:
             self._resets_at = now + said.resets_in_seconds
 
-    def _presumed_seconds(self, spread_seconds: float) -> float:
+    def _presumed_seconds(self, late_seconds: float) -> float:
         """Return for how long one in flight holds its slot: for ever, where that is affordable."""
         if self.lateness_seconds == math.inf:
             return math.inf
-        return self._held_seconds + min(spread_seconds, self.lateness_seconds)
+        return self._held_seconds + min(late_seconds, self.lateness_seconds)
 
     def _purge(self, now: float, presumed_seconds: float) -> None:
         sent, received = self._sent, self._received
@@ -170,15 +178,15 @@ class Pace:
     def lateness_seconds(self) -> float:
         return self.interval_seconds * LATENESS_SHARE
 
-    def used(self, now: float, *, spread_seconds: float) -> float:  # noqa: ARG002 - as of a window
+    def used(self, now: float, *, late_seconds: float) -> float:  # noqa: ARG002 - as of a window
         """Return how much of the burst is spent."""
         return max(self._due_at - now, 0.0) / self.interval_seconds
 
-    def opens_at(self, cost: int, *, spread_seconds: float) -> float:
+    def opens_at(self, cost: int, *, late_seconds: float) -> float:
         """Return when the bucket holds `cost`."""
         due_at, last = self._due_at, self._last
         if last is not None and not last.settled:
-            late_seconds = min(spread_seconds, self.lateness_seconds)
+            late_seconds = min(late_seconds, self.lateness_seconds)
             due_at = max(due_at, self._due_after(last, late_seconds))
         return due_at - self.interval_seconds * (self.declared.burst - cost)
 
@@ -187,9 +195,10 @@ class Pace:
         self._spend(cost, now)
         return slip
 
-    def received(self, slip: Slip, *, late_seconds: float) -> None:
-        """Note how late at most a request was received, as its answer tells."""
+    def received(self, slip: Slip, *, after_seconds: float, transit: Transit) -> None:
+        """Note after how many seconds the answer came, or the request was given up."""
         slip.settled = True
+        late_seconds = max(after_seconds - transit.likely_seconds, 0.0)
         late_seconds = min(late_seconds, self.lateness_seconds)
         self._due_at = max(self._due_at, self._due_after(slip, late_seconds))
 

@@ -26,6 +26,7 @@ from syncd import (
     Request,
     Secret,
     Slice,
+    TokenBucket,
     Unauthorized,
 )
 from syncd.errors import HookError
@@ -140,9 +141,9 @@ def test_the_key_goes_in_a_header_and_into_no_text() -> None:
 def test_one_quota_holds_for_the_whole_account(rate: float, seconds: float) -> None:
     (quota,) = plugin.upstream(settings_of(requests_per_second=rate, in_flight=3), None).quotas
 
-    assert quota.rate is not None
-    assert (quota.rate.requests, quota.rate.per_seconds, quota.rate.burst) == (1, seconds, 1)
+    assert quota.windows == (TokenBucket(1, per_seconds=seconds, burst=1),)
     assert quota.concurrency == 3
+    assert quota.adaptive is None
     assert {FEED.quota, REFERENCE.quota} == {quota.key}
 
 

@@ -1,0 +1,201 @@
+"""Reading by POST keeps to everything that reading by GET keeps to; and bodies may lock."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from syncd.errors import (
+    CursorExpired,
+    SourceError,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+    Unintelligible,
+)
+from syncd.events import LimitLocked, RequestRetried
+from syncd.model import Quota, Response, SlidingWindow
+
+if TYPE_CHECKING:
+    from tests.http.conftest import Bench, Received, Script, Scripted
+
+DATE = "Sun, 01 Nov 2026 12:00:00 GMT"
+UNIX = int(datetime(2026, 11, 1, 12, tzinfo=UTC).timestamp())
+
+
+def judge(response: Response) -> SourceError | None:
+    """Read errors out of bodies, as a connector does whose upstream answers 200 to everything."""
+    try:
+        said: Any = json.loads(response.content)
+    except ValueError:
+        return None
+    match said.get("error") if isinstance(said, dict) else None:
+        case {"unlockedAt": moment}:
+            seconds = response.seconds_until(datetime.fromtimestamp(moment, UTC))
+            return Throttled("items", "locked", retry_after_seconds=seconds)
+        case "token":
+            return Unauthorized("items", "the token is refused")
+        case "cursor":
+            return CursorExpired("items", "the cursor is too old")
+        case "busy":
+            return Unavailable("items", "it is busy")
+        case str(text):
+            return Unintelligible("items", text)
+        case _:
+            return None
+
+
+def locked(upstream: Scripted, seconds: int, *, status: int = 200) -> Script:
+    body = json.dumps({"error": {"unlockedAt": UNIX + seconds}}).encode()
+    return upstream.says(status, body, Date=DATE)
+
+
+async def test_a_question_goes_out_as_json_and_is_retried(upstream: Scripted, bench: Bench) -> None:
+    upstream.plays(upstream.says(503), upstream.says(body=b"[1]"))
+    client = await bench.client(upstream.url)
+
+    response = await client.for_fetch().post("items", json={"size": 100}, params={"fields": "id"})
+
+    assert response.content == b"[1]"
+    first, second = upstream.received
+    assert (first.method, first.target, first.body) == (
+        "POST",
+        "/v1/items?fields=id",
+        b'{"size":100}',
+    )
+    assert first.headers["content-type"] == "application/json"
+    assert (second.method, second.body) == (first.method, first.body)
+    assert len(bench.emitted(RequestRetried)) == 1
+
+
+async def test_posts_and_gets_share_a_connection_and_a_quota(
+    upstream: Scripted, bench: Bench
+) -> None:
+    quota = Quota("app", SlidingWindow(2, 1.0))
+    client = await bench.client(upstream.url, quotas=(quota,))
+    http = client.for_fetch()
+
+    await http.get("a")
+    await http.post("b", json=[])
+    await http.get("c")
+
+    assert {each.connection for each in upstream.received} == {1}
+    assert upstream.received[2].at - upstream.received[0].at >= 0.9
+
+
+async def test_a_secret_in_a_question_is_in_no_message(upstream: Scripted, bench: Bench) -> None:
+    upstream.plays(upstream.says(400, b'{"said": "no access for hunter2hunter2"}'))
+    client = await bench.client(upstream.url)
+
+    with pytest.raises(Unintelligible, match=r"cars POST /v1/items") as caught:
+        await client.for_fetch().post("items", json={"accessToken": "hunter2hunter2"})
+
+    assert "hunter2" not in str(caught.value)
+    assert "***" in str(caught.value)
+
+
+async def test_a_redirect_is_followed_only_where_it_keeps_the_method(
+    upstream: Scripted, bench: Bench
+) -> None:
+    upstream.plays(
+        upstream.says(307, b"", Location="/v1/there"), upstream.says(body=b"[1]"),
+        upstream.says(303, b"", Location="/v1/there"),
+    )  # fmt: skip
+    client = await bench.client(upstream.url)
+
+    await client.for_fetch().post("items", json={"a": 1})
+    with pytest.raises(Unintelligible, match="redirected with 303"):
+        await client.for_fetch().post("items", json={})
+
+    assert [each.method for each in upstream.received] == ["POST"] * 3
+    assert upstream.received[1].body == b'{"a":1}'
+
+
+@pytest.mark.parametrize("status", [200, 400, 429])
+async def test_a_lock_in_a_body_holds_for_everybody_and_is_no_failure(
+    upstream: Scripted, bench: Bench, status: int
+) -> None:
+    def script(_request: Received) -> Script:
+        first = len(upstream.received) == 1
+        return locked(upstream, 2, status=status) if first else upstream.says()
+
+    upstream.judge = script
+    one = await bench.client(upstream.url, judge=judge, scope="app")
+    other = await bench.client(upstream.url, scope="app")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_post, one)
+        with trio.fail_after(20):
+            await bench.until_emitted(LimitLocked)
+        for _ in range(5):
+            nursery.start_soon(_post, other)
+
+    began_at = upstream.received[0].at
+    assert len(upstream.received) == 7
+    assert all(each.at - began_at >= 2.0 for each in upstream.received[1:])
+    assert bench.emitted(LimitLocked)[-1].seconds == 2.0
+    assert bench.emitted(LimitLocked)[-1].announced
+
+
+async def _post(client: Any) -> None:
+    await client.for_fetch().post("items", json={})
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "sendings"),
+    [
+        ("token", Unauthorized, 1),
+        ("cursor", CursorExpired, 1),
+        ("strange", Unintelligible, 1),
+        ("busy", Unavailable, 3),
+    ],
+)
+async def test_errors_in_bodies_mean_what_they_say(
+    upstream: Scripted, bench: Bench, said: str, kind: type[SourceError], sendings: int
+) -> None:
+    upstream.plays(upstream.says(body=json.dumps({"error": said}).encode()))
+    client = await bench.client(upstream.url, judge=judge)
+
+    with pytest.raises(kind):
+        await client.for_fetch().post("items", json={})
+
+    assert len(upstream.received) == sendings
+
+
+async def test_what_the_judge_does_not_know_is_judged_by_its_status(
+    upstream: Scripted, bench: Bench
+) -> None:
+    upstream.plays(
+        upstream.says(401, b"who are you", content_type="text/plain"),
+        upstream.raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                     b'Content-Length: 99\r\n\r\n{"error": "token"}'),
+        upstream.says(body=b'{"data": []}'),
+    )  # fmt: skip
+    client = await bench.client(upstream.url, judge=judge)
+
+    with pytest.raises(Unauthorized, match="credential is refused"):
+        await client.for_fetch().get("items")
+    response = await client.for_fetch().get("items")  # what was cut short is asked again
+
+    assert response.content == b'{"data": []}'
+
+
+async def test_a_cost_is_charged_before_and_corrected_by_the_answer(
+    upstream: Scripted, bench: Bench
+) -> None:
+    quota = Quota("model", SlidingWindow(1_000, 3600.0, unit="tokens"))
+    client = await bench.client(
+        upstream.url, quotas=(quota,), spent=lambda _: {"tokens": 10}, patience_seconds=0.0
+    )
+    for _ in range(5):  # 900 each, as far as was known before
+        await client.for_fetch().post("ask", json={}, cost={"tokens": 900})
+
+    assert len(upstream.received) == 5
+    with pytest.raises(ValueError, match="names no cost in tokens"):
+        await client.for_fetch().post("ask", json={})
+    with pytest.raises(ValueError, match="1001 tokens"):
+        await client.for_fetch().post("ask", json={}, cost={"tokens": 1001})
