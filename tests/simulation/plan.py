@@ -10,12 +10,15 @@ import attrs
 
 Kind = Literal["crash", "death", "lease", "outage", "drain", "configuration"]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
-SceneName = Literal["tiktok"]
-SCENES: tuple[SceneName, ...] = ("tiktok",)
+Main = Literal["tiktok", "nhanh"]  # upstreams with accounts
+MAINS: tuple[Main, ...] = Main.__args__  # type: ignore[attr-defined]
+Beside = Literal["cars", "unknown"]  # without
+BESIDES: tuple[Beside, ...] = Beside.__args__  # type: ignore[attr-defined]
 
 ACCOUNTS = (3, 12)
 PAGES_MAX = 60  # of all rounds together
-PAGES_OF_A_ROUND = 18
+PAGES_OF_A_ROUND = 14
+BESIDE_SHARE = 0.3  # of the worlds have another upstream, without accounts
 TROUBLES_MAX = 3
 TROUBLED_SECONDS = 8.0  # in which troubles begin
 CALM_SHARE = 0.1  # of the worlds: nothing befalls them, so the schedule's law is strict
@@ -35,8 +38,11 @@ class Plan:
     """A world, before anything has happened in it."""
 
     seed: int
-    scene: SceneName
+    scene: Main
     pages: Sequence[int]  # of each account
+    calls: int  # that one daemon may make in a window
+    beside: Beside | None
+    beside_pages: int
     daemons: int
     concurrency: int
     every_seconds: float
@@ -57,11 +63,13 @@ class Plan:
 def draw(seed: int) -> Plan:
     """Draw a world from a seed."""
     random = Random(f"plan {seed}")
-    daemons = random.randint(1, 3)
     latency_seconds = random.choice((0.2, 0.5, 1.0))
     lease_seconds = random.choice((6.0, 9.0))
     calm = random.random() < CALM_SHARE
     kinds = [] if calm else random.choices(KINDS, k=random.randint(1, TROUBLES_MAX))
+    # A lease is lost to somebody else.
+    daemons = random.randint(2 if "lease" in kinds else 1, 3)
+    beside = random.choice(BESIDES) if random.random() < BESIDE_SHARE else None
     troubles = [
         Trouble(kind, round(random.uniform(0.5, TROUBLED_SECONDS), 3), random.randrange(daemons))
         for kind in kinds
@@ -69,11 +77,15 @@ def draw(seed: int) -> Plan:
     ]
     return Plan(
         seed=seed,
-        scene=random.choice(SCENES),
+        scene=random.choice(MAINS),
         pages=_pages(random),
+        calls=random.randint(5, 15),
+        beside=beside,
+        beside_pages=random.randint(1, 3),
         daemons=daemons,
         concurrency=random.randint(2, 4),
-        every_seconds=float(random.choice((20, 60, 300))),
+        # Two upstreams seldom end together, and rounds of the one that waits cost time.
+        every_seconds=300.0 if beside else float(random.choice((20, 60, 300))),
         look_seconds=random.choice((4.0, 8.0)),
         lease_seconds=lease_seconds,
         latency_seconds=latency_seconds,

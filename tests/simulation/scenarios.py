@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 import trio
+from daemons import LATENCY_SECONDS as TRANSACTION_SECONDS
 from daemons import Means
 from judge import Allowed, Judge
 from stand_ins import cars, nhanh, tiktok, unknown
@@ -43,6 +44,7 @@ class Stage:
     seconds: float = WITHIN_SECONDS  # of virtual time, at most
     weather: Weather = Weather(latency_seconds=LATENCY_SECONDS, jitter=0.1)
     refused_max: float = 0.01
+    transaction_seconds: float = TRANSACTION_SECONDS
 
 
 @attrs.frozen
@@ -102,7 +104,13 @@ async def _played(stage: Stage, dsn: str, seed: int) -> tuple[str, float, int]:
         networks={stage.host: network},
         configure=lambda: stage.configuration,
         means=lambda world, plugins: Means(
-            dsn, plugins, world.wire, world.tell, lease_seconds=600.0, beats=False
+            dsn=dsn,
+            plugins=plugins,
+            wire=world.wire,
+            tell=world.tell,
+            lease_seconds=600.0,
+            latency_seconds=stage.transaction_seconds,
+            beats=False,
         ),
         remembers=False,
     )
@@ -190,6 +198,7 @@ def unknown_limit(small: bool) -> Stage:
         limits=limits,
         seconds=3 * spell,
         refused_max=0.02,
+        transaction_seconds=0.5,  # so that several pages share one: an hour is thousands of pages
     )
 
 
@@ -204,7 +213,7 @@ def users(small: bool) -> Stage:
     upstream = tiktok.TikTok(_stores(stores, 1), user_seconds=3.0 - QUICK.latency_seconds)
     return Stage(
         plugins={"tiktok": tiktok},
-        host=HOST,
+        host=tiktok.HOST,
         upstream=upstream,
         judge=upstream.judges["user_info"],
         configuration=_tiktok(stores, "users", at_once, calls=0),
@@ -221,7 +230,7 @@ def videos(small: bool) -> Stage:
     upstream = tiktok.TikTok(_stores(stores, 140), video_seconds=1.0 - QUICK.latency_seconds)
     return Stage(
         plugins={"tiktok": tiktok},
-        host=HOST,
+        host=tiktok.HOST,
         upstream=upstream,
         judge=upstream.judges["video_list"],
         configuration=_tiktok(stores, "videos", at_once, calls=0),
@@ -240,7 +249,7 @@ def many_videos(small: bool) -> Stage:
     )
     return Stage(
         plugins={"tiktok": tiktok},
-        host=HOST,
+        host=tiktok.HOST,
         upstream=upstream,
         judge=upstream.judges["video_list"],
         configuration=_tiktok(stores, "videos", 10, calls=calls),
@@ -248,9 +257,6 @@ def many_videos(small: bool) -> Stage:
         reach=1.05,
         rows=("SELECT count(*) FROM tiktok.videos", stores * 500),
     )
-
-
-HOST = "open.tiktokapis.test"
 
 
 def _stores(stores: int, videos: int) -> dict[str, int]:
@@ -299,7 +305,7 @@ def _nhanh(customers: int, *, windows: int, reach: float) -> Stage:
     )
     return Stage(
         plugins={"nhanh": nhanh},
-        host="pos.open.nhanh.test",
+        host=nhanh.HOST,
         upstream=upstream,
         judge=judge,
         configuration=configuration

@@ -11,8 +11,8 @@ import trio
 from daemons import LATENCY_SECONDS, Daemon, Means
 from laws import broken
 from plan import Plan, Trouble, draw
-from scenes import Scene, scene_of
-from transport import Network, Weather
+from scenes import WINDOW_SECONDS, Scene, scenes_of
+from transport import Asked, Network, Told, Weather
 from world import World, reset, simulated
 
 from syncd.batching import LINGER_SECONDS
@@ -21,7 +21,6 @@ from syncd.plugins import Plugins
 
 Hear = Callable[[float, int, Event], None]  # when, which daemon, what
 
-JOB = "all"
 END_WITHIN_SECONDS = 7200.0  # of virtual time: backoffs are capped at an hour
 ASKED_MAX = 6  # rounds after the weather cleared, until one is complete
 
@@ -79,35 +78,44 @@ class Life:
 
     def __init__(self, plan: Plan, dsn: str) -> None:
         self.plan = plan
-        self.scene: Scene = scene_of(plan)
+        self.scenes = scenes_of(plan)
+        self.scene = self.scenes[0]
         self._random = Random(f"life {plan.seed}")
         self._met: Counter[str] = Counter()
         self.accounts = dict(self.scene.accounts)
         self.concurrency = plan.concurrency
         self.overlap = "skip"
         weather = Weather(latency_seconds=plan.latency_seconds, chance=plan.weather_chance)
-        self.network = Network(
-            self.scene.upstream,
-            weather=weather,
-            random=Random(f"network {plan.seed}"),
-        )
+        self.networks = {
+            scene.host: Network(
+                scene.upstream,
+                weather=weather,
+                random=Random(f"network of {scene.name} {plan.seed}"),
+                lock=lambda asked, seconds, scene=scene: _lock(scene, asked, seconds),
+            )
+            for scene in self.scenes
+        }
         self.world = World(
             dsn=dsn,
             seed=plan.seed,
-            plugins={self.scene.name: self.scene.plugin},
-            networks={self.scene.host: self.network},
+            plugins={scene.name: scene.plugin for scene in self.scenes},
+            networks=self.networks,
             configure=self._configuration,
             means=self._means,
-            restart_seconds=self.scene.window_seconds + 2.0,
+            # Until what the one before it has spent of the limits is forgotten.
+            restart_seconds=WINDOW_SECONDS + 2 * plan.latency_seconds,
         )
         self.cleared_at = 0.0
-        self.last: RoundFinished | None = None
+        self.last: dict[str, RoundFinished] = {}  # by job
 
     def _configuration(self) -> str:
-        streams = ", ".join(f'"{stream}"' for stream in self.scene.streams)
+        return "\n".join(self._table(scene) for scene in self.scenes)
+
+    def _table(self, scene: Scene) -> str:
+        accounts = list(self.accounts) if scene is self.scene else []
         return (
-            f"{self.scene.tables(self.accounts)}\n[jobs.{JOB}]\n"
-            f'connector = "{self.scene.name}"\nstreams = [{streams}]\nmode = "full"\n'
+            f"{scene.tables(accounts)}\n[jobs.{scene.name}]\n"
+            f'connector = "{scene.name}"\nstreams = ["{scene.stream}"]\nmode = "full"\n'
             f'every = "{self.plan.every_seconds:.0f}s"\noverlap = "{self.overlap}"\n'
             f"concurrency = {self.concurrency}\n"
         )
@@ -127,7 +135,8 @@ class Life:
     def service_seconds(self, pages: int) -> float:
         """Return how long an account of so many pages may take by itself, in fair weather."""
         transaction = 1.5 * LATENCY_SECONDS
-        page = 1.2 * self.plan.latency_seconds + LINGER_SECONDS + 6 * transaction
+        turn = self.concurrency / self.scene.per_second
+        page = 1.2 * self.plan.latency_seconds + LINGER_SECONDS + 6 * transaction + turn
         return pages * page + 20 * transaction
 
     async def live(self) -> Lived:
@@ -142,22 +151,27 @@ class Life:
             await trio.sleep_until(plan.heal_at)
             self.cleared_at = trio.current_time()
             world.clear()
-            self.scene.upstream.change(self._random)
+            for scene in self.scenes:
+                scene.upstream.change(self._random)
             await world.until_ready(plan.daemons)
-            await self._complete()
+            async with trio.open_nursery() as jobs:
+                for scene in self.scenes:
+                    jobs.start_soon(self._complete, scene.name)
+            with trio.move_on_after(END_WITHIN_SECONDS):
+                await world.rest()
             world.end()
         return self._lived()
 
-    async def _complete(self) -> None:
-        """Ask for rounds until one that began in fair weather has ended complete."""
+    async def _complete(self, job: str) -> None:
+        """Ask for rounds of a job until one that began in fair weather has ended complete."""
         for _ in range(ASKED_MAX):
-            self.world.ask(JOB)
-            ended = await self.world.round_after(JOB, within_seconds=END_WITHIN_SECONDS)
+            self.world.ask(job)
+            ended = await self.world.round_after(job, within_seconds=END_WITHIN_SECONDS)
             if ended is None:
                 return
             began_at = trio.current_time() - ended.duration_seconds
             if ended.status == "complete" and began_at > self.cleared_at:
-                self.last = ended
+                self.last[job] = ended
                 return
 
     def _lived(self) -> Lived:
@@ -165,8 +179,9 @@ class Life:
         self._met["lease loss"] += len(world.told(LeaseLost))
         for outcome in ("dies before", "dies after"):
             self._met["crash"] += world.met[outcome]
-        for befalling, times in self.network.met.items():
-            self._met["429" if befalling.startswith("429") else befalling] += times
+        for network in self.networks.values():
+            for befalling, times in network.met.items():
+                self._met["429" if befalling.startswith("429") else befalling] += times
         pages = world.rows("SELECT count(*) AS pages FROM simulated.closed")[0]["pages"]
         return Lived(
             seed=self.plan.seed,
@@ -215,3 +230,8 @@ class Life:
             self.accounts = dict(self.scene.accounts)
         if await self.world.reconfigure():
             self._met["configuration change"] += 1
+
+
+def _lock(scene: Scene, asked: Asked, seconds: float) -> Told:
+    """Lock a key because something on the way to its upstream asked for a wait."""
+    return scene.judge_of(asked).lock(asked.at, asked.at + seconds)

@@ -213,6 +213,14 @@ class World:
         with self.connected() as connection:
             rounds.ask(connection, job)
 
+    async def rest(self) -> None:
+        """Let no round begin any more, and wait for those that run."""
+        with self.connected() as connection:
+            for job in self.config().jobs:
+                rounds.pause(connection, job)
+        while self.rows("SELECT 1 FROM syncd.round WHERE status = 'running'"):
+            await trio.sleep(1.0)
+
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
             return connection.execute(query.encode(), parameters).fetchall()

@@ -43,6 +43,7 @@ from syncd import (
     hookimpl,
 )
 
+HOST = "pos.open.nhanh.test"
 PAGE_MAX = 100
 PATH = "/customer/list"
 LOCK_SECONDS = 10  # at first; each call while locked adds as many
@@ -51,10 +52,11 @@ LOCK_SECONDS = 10  # at first; each call while locked adds as many
 @attrs.frozen
 class Settings:
     app_id: int = 73905
-    base_url: str = "https://pos.open.nhanh.test/v3.0"
+    base_url: str = f"https://{HOST}/v3.0"
     calls: int = 150
     window_seconds: float = 30.0
     in_flight: int = 4
+    page_size: int = PAGE_MAX
     windows: int = 1  # of `updatedAt`: disjoint filters, walked side by side
 
 
@@ -163,7 +165,7 @@ async def customers(ctx: Context[Settings, None], cursor: Cursor) -> Page:
         PATH,
         json={
             "filters": dict(ctx.partition.slice.settings),
-            "paginator": {"size": PAGE_MAX, **cursor.value},
+            "paginator": {"size": ctx.settings.page_size, **cursor.value},
         },
         params={"appId": ctx.settings.app_id, "businessId": ctx.account.settings.business_id},
         quota=PATH,
@@ -202,11 +204,14 @@ class Nhanh:
     def _key(business: int) -> str:
         return f"{PATH} of {business}"
 
+    def judge_of(self, asked: Asked) -> Judge:
+        return self.judges[self._key(int(asked.query["businessId"]))]
+
     def answer(self, asked: Asked) -> Answer:
-        business = int(asked.query.get("businessId", "0"))
+        business = int(asked.query["businessId"])
         body = msgspec.json.decode(asked.body)
-        judge = self.judges.get(self._key(business))
-        if judge is None or asked.headers.get("authorization") != f"token-{business}":
+        judge = self.judge_of(asked)
+        if asked.headers.get("authorization") != f"token-{business}":
             return _said({"code": 0, "errorCode": "ERR_INVALID_ACCESS_TOKEN", "messages": [""]})
         was_locked = asked.at < judge.locked_until
         if not judge.arrives(asked.at, sender=asked.sender, left_at=asked.left_at):

@@ -36,13 +36,14 @@ from syncd import (
     hookimpl,
 )
 
+HOST = "open.tiktokapis.test"
 PAGE_MAX = 20
 NEWEST_AT = 1_767_000_000  # seconds; every older video is an hour older
 
 
 @attrs.frozen
 class Settings:
-    base_url: str = "https://open.tiktokapis.test/v2"
+    base_url: str = f"https://{HOST}/v2"
     calls: int = 600  # of each endpoint in a window; 0: there is no limit
     window_seconds: float = 60.0
     in_flight: int = 30
@@ -216,15 +217,17 @@ class TikTok:
         self.judges = {key: Judge(key, allowed) for key in ("user_info", "video_list")}
         self._seconds = {"user_info": user_seconds, "video_list": video_seconds}
 
+    def judge_of(self, asked: Asked) -> Judge:
+        return self.judges["user_info" if asked.path.endswith("/user/info/") else "video_list"]
+
     def answer(self, asked: Asked) -> Answer:
-        key = "user_info" if asked.path.endswith("/user/info/") else "video_list"
-        judge = self.judges[key]
+        judge = self.judge_of(asked)
         if not judge.arrives(asked.at, sender=asked.sender, left_at=asked.left_at):
             return _said(429, {}, "rate_limit_exceeded")
         store = self.stores.get(asked.headers.get("authorization", "").removeprefix("Bearer act."))
         if store is None:
             return _said(401, {}, "access_token_invalid")
-        if key == "user_info":
+        if judge.key == "user_info":
             data: dict[str, Any] = {
                 "user": {"open_id": store.name, "follower_count": store.followers}
             }
@@ -232,7 +235,7 @@ class TikTok:
             body = {**asked.query, **(msgspec.json.decode(asked.body) if asked.body else {})}
             count = min(int(body.get("max_count", 10)), PAGE_MAX)
             data = store.page(int(body.get("cursor", 0)), count)
-        return _said(200, data, "ok", seconds=self._seconds[key])
+        return _said(200, data, "ok", seconds=self._seconds[judge.key])
 
     def change(self, random: Any) -> None:
         """Let some counts move, and a new video appear somewhere."""

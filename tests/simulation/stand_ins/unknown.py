@@ -38,7 +38,7 @@ HOST = "unknown.test"
 @attrs.frozen
 class Settings:
     base_url: str = f"https://{HOST}"
-    in_flight: int = 32
+    in_flight: int = 64
     rate_most: float = 1000.0
 
 
