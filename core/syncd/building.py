@@ -104,7 +104,7 @@ def client_of(process: Process, instance: Instance[Any], account: Account[Any]) 
     name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
     return Client(
         name,
-        instance.connector.upstream(instance.settings, account.settings),
+        instance.upstream(account),
         limiters=process.limiters,
         emit=process.emit,
         clock=process.clock.now,
@@ -141,7 +141,7 @@ async def _walked(
 
 def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: Client) -> Work:
     instance = pipeline.instance
-    upstream = instance.connector.upstream(instance.settings, account.settings)
+    upstream = instance.upstream(account)
     return Work(
         pipeline=pipeline,
         account=account,

@@ -42,6 +42,7 @@ def check(invocation: Invocation) -> list[Finding]:
         return findings.problems(error)
     return [
         *findings.configuration(loaded.config),
+        *findings.quotas(loaded.config),
         *findings.plugins(found(), [i.connector.name for i in loaded.config.instances.values()]),
         *trio.run(_ask_all, loaded),
     ]

@@ -61,6 +61,18 @@ def configuration(config: Config) -> list[Finding]:
     return [Finding("configuration", f"{config.file}: {size}"), *warnings]
 
 
+def quotas(config: Config) -> list[Finding]:
+    """Say what is kept to, where the configuration has its word in it."""
+    kept = {
+        f"quota {instance.name}.{quota.key}": wording.quota(quota)
+        for instance in config.instances.values()
+        for account in (instance.accounts if instance.quotas else ())
+        for quota in instance.upstream(account).quotas
+        if quota.key in instance.quotas
+    }
+    return [Finding(what, f"{said} (configured)") for what, said in kept.items()]
+
+
 def plugins(installed: Sequence[Found], enabled: Iterable[str]) -> list[Finding]:
     """Say which plugins there are; only those that are enabled are imported."""
     named = set(enabled)

@@ -59,7 +59,7 @@ async def reached(
     clock.observe(datetime.now(UTC))  # the database may be out of reach; nothing is stored
     client = Client(
         instance.name if account.name == "default" else f"{instance.name}[{account.name}]",
-        instance.connector.upstream(instance.settings, account.settings),
+        instance.upstream(account),
         limiters=limiters or Limiters(random=random),
         emit=emit,
         clock=clock.now,

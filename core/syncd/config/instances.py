@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from syncd.config.quotas import read_quotas
 from syncd.config.reading import INVALID, Invalid, Reading
 from syncd.config.settings import AccountTable, ConnectorTable
 from syncd.config.tables import Table, settings_of
@@ -107,7 +108,17 @@ def _declared(
     accounts = _accounts(connector, table, key, reading)
     if settings is INVALID or accounts is INVALID:
         return Declared(connector, None)
-    return Declared(connector, Instance(name, connector, settings, accounts))
+    quotas = read_quotas(
+        table.get("quotas", {}),
+        f"{key}.quotas",
+        reading,
+        connector=connector,
+        settings=settings,
+        accounts=accounts,
+    )
+    if quotas is INVALID:
+        return Declared(connector, None)
+    return Declared(connector, Instance(name, connector, settings, accounts, quotas))
 
 
 def _accounts(

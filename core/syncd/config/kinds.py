@@ -8,7 +8,7 @@ a secret's; and numbers taken from text. Here every problem is listed, by its ke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,6 +20,7 @@ from syncd.config.values import (
     SIZE_PATTERN,
     Unwanted,
     did_you_mean,
+    dotted,
     duration_seconds,
     duration_text,
     shown,
@@ -245,3 +246,26 @@ class Many:
 
     def write(self, value: Sequence[Any]) -> list[Any]:
         return [self.of.write(v) for v in value]
+
+
+@attrs.frozen
+class ByName:
+    """A table of tables of one kind, by a name that the operator or a plugin gives."""
+
+    of: Kind
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.of.wanted}s by name"
+
+    def read(self, value: Any, key: str, reading: Reading) -> dict[str, Any] | Invalid:
+        if not isinstance(value, Mapping):
+            return reading.unwanted(key, value, f"wanted {self.wanted}")
+        items = {n: self.of.read(v, f"{key}.{dotted(n)}", reading) for n, v in value.items()}
+        return INVALID if INVALID in items.values() else items
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": self.of.schema()}
+
+    def write(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.of.write(each) for name, each in value.items()}

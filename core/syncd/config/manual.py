@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from syncd.config.kinds import Many
+from syncd.config.quotas import QuotaTable
 from syncd.config.settings import AccountTable, ConnectorTable, Daemon, Database, Job, Log
 from syncd.config.tables import Setting, Table, first_sentence, settings_of
 from syncd.model import Connector
@@ -25,6 +26,7 @@ def reference(connectors: Mapping[str, Connector] = _NONE) -> str:
         ("[log]", Log),
         ("[connectors.NAME]", ConnectorTable),
         ("[[connectors.NAME.accounts]]", AccountTable),
+        ("[connectors.NAME.quotas.KEY]", QuotaTable),
     ]
     for name, connector in connectors.items():
         tables.append((f'[connectors.NAME] plugin = "{name}"', connector.settings))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import attrs
 from cronsim import CronSim, CronSimError
 
+from syncd.config.quotas import QuotaTable
 from syncd.config.values import (
     Duration,
     Size,
@@ -151,6 +152,9 @@ class ConnectorTable:
     )
     accounts: tuple[AccountTable, ...] = attrs.field(
         default=(), metadata=about("the tenants, where the upstream has any")
+    )
+    quotas: Mapping[str, QuotaTable] = attrs.field(
+        factory=dict, metadata=about("what is to be kept in place of what the connector declares")
     )
 
 

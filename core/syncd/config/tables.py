@@ -16,6 +16,7 @@ from syncd.config.kinds import (
     INTEGER,
     NUMBER,
     SIZE,
+    ByName,
     Choice,
     FilePath,
     Hidden,
@@ -60,7 +61,7 @@ class Setting:
         value = self.field.default
         if isinstance(value, _FACTORY):
             value = None if value.takes_self else value.factory()
-        return None if value in (None, ()) or self.required else self.kind.write(value)
+        return None if value in (None, (), {}) or self.required else self.kind.write(value)
 
     def schema(self) -> dict[str, Any]:
         schema = self.kind.schema()
@@ -251,6 +252,9 @@ def kind_of(hint: Any) -> Kind | None:
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         inner = kind_of(arguments[0])
         return Many(inner) if inner else None
+    if origin is Mapping and arguments[0] is str:
+        inner = kind_of(arguments[1])
+        return ByName(inner) if inner else None
     if isinstance(bare, type) and attrs.has(bare) and bare is not Secret:
         settings_of(bare)  # raises, where it cannot be configured
         return Table(bare)

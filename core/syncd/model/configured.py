@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 
-from syncd.model.declared import Connector
+from syncd.model.declared import Connector, Upstream
+from syncd.model.quotas import Quota
 
 Settings = TypeVar("Settings")
 
@@ -20,6 +21,14 @@ class Account(Generic[Settings]):
     settings: Settings
 
 
+class Override(Protocol):
+    """What an operator says of a quota."""
+
+    def applied(self, quota: Quota) -> Quota:
+        """Return the quota as it is to be kept."""
+        ...
+
+
 @attrs.frozen
 class Instance(Generic[Settings]):
     """A configured connector: ``[connectors.cars-kr] plugin = "cars"``."""
@@ -28,6 +37,18 @@ class Instance(Generic[Settings]):
     connector: Connector
     settings: Settings
     accounts: tuple[Account[Any], ...]
+    quotas: Mapping[str, Override] = attrs.field(factory=dict)  # by key
+
+    def upstream(self, account: Account[Any]) -> Upstream:
+        """Return how to talk to an account: as the connector declares it, quotas as configured."""
+        declared = self.connector.upstream(self.settings, account.settings)
+        if not self.quotas:
+            return declared
+        kept = tuple(
+            self.quotas[each.key].applied(each) if each.key in self.quotas else each
+            for each in declared.quotas
+        )
+        return attrs.evolve(declared, quotas=kept)
 
 
 @attrs.frozen
