@@ -340,7 +340,7 @@ def cars_refused(small: bool) -> Stage:
 
 
 def _cars(small: bool, spells: Sequence[cars.Spell]) -> Stage:
-    pages = 100 if small else 190
+    pages = 150 if small else 190
     number = pages * (20 if small else PER_PAGE)
     upstream = cars.Cars(number, allowed=Allowed("bucket", 1, 1.0), spells=spells, seconds=0.3)
     configuration = (

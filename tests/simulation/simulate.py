@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from multiprocessing.util import Finalize
 
 import psycopg
 from plan import draw
@@ -51,13 +52,19 @@ def wanted(text: str) -> list[int]:
     return seeds
 
 
-def _begin() -> None:
+def begin() -> None:
+    """Prepare a database for this process, until it ends."""
     _dsn.append(_held.enter_context(prepared()))
-    multiprocessing.util.Finalize(_held, _held.close, exitpriority=10)
+    Finalize(_held, _held.close, exitpriority=10)
+
+
+def database() -> str:
+    """Return the conninfo of this process's database."""
+    return _dsn[0]
 
 
 def _live(seed: int) -> Lived:
-    return live(seed, _dsn[0])
+    return live(seed, database())
 
 
 def _shown(each: Lived) -> str:
@@ -93,7 +100,7 @@ def main() -> int:
     else:
         jobs = min(given.jobs, len(given.seeds))
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=begin) as pool:
             lives = []
             for each in pool.map(_live, given.seeds):
                 lives.append(each)
