@@ -56,11 +56,15 @@ def svg(title: str, judge: Judge, seconds: float, limits: Limits) -> str:
         return [((n + 0.5) * seconds / spans, rate) for n, rate in enumerate(counted)]
 
     ends = [*(since for since, _ in limits[1:]), seconds]
-    steps = [
-        point
-        for (since, rate), until in zip(limits, ends, strict=True)
-        for point in ((since, rate), (until, rate))
-    ] if limits else []
+    steps = (
+        [
+            point
+            for (since, rate), until in zip(limits, ends, strict=True)
+            for point in ((since, rate), (until, rate))
+        ]
+        if limits
+        else []
+    )
     texts = [
         (MARGIN, 20, title),
         (MARGIN, HEIGHT - 12, "0 s"),

@@ -89,9 +89,7 @@ def play(scenario: Scenario, dsn: str, *, small: bool, seed: int = 1) -> Reached
     allowed = stage.judge.allowed
     limits = [(0.0, allowed.per_second)] if allowed else []
     reached = f"{seconds:.1f} s"
-    return Reached(
-        f"{ideal:.1f} s", reached, seconds / ideal, stage.judge, seconds, limits, misses
-    )
+    return Reached(f"{ideal:.1f} s", reached, seconds / ideal, stage.judge, seconds, limits, misses)
 
 
 async def _played(stage: Stage, dsn: str, seed: int) -> tuple[str, float, int]:
@@ -298,7 +296,9 @@ def _nhanh(customers: int, *, windows: int, reach: float) -> Stage:
     calls = windows * math.ceil(customers / windows / nhanh.PAGE_MAX)
     latency = LATENCY_SECONDS
     last = (calls - 1) % 150 + 1  # calls of the last window, in flight side by side
-    ideal = calls * latency if windows == 1 else (calls - 1) // 150 * 30.0 + last * latency / windows
+    ideal = (
+        calls * latency if windows == 1 else (calls - 1) // 150 * 30.0 + last * latency / windows
+    )
     configuration = (
         f"[connectors.nhanh]\nwindows = {windows}\n[[connectors.nhanh.accounts]]\n"
         'name = "shop"\nbusiness_id = 110668\ntoken = "token-110668"\n'
@@ -368,9 +368,7 @@ SCENARIOS: Sequence[Scenario] = (
         "unknown limit, nothing announced", ">= 90 % within 60 s, < 2 % refused", unknown_limit
     ),
     Scenario("Nhanh, 42,900 customers, one chain at 0.2 s", "<= 1.05x, 0 while locked", one_chain),
-    Scenario(
-        "Nhanh, four disjoint filters, 150 per 30 s", "<= 1.1x, 0 while locked", four_chains
-    ),
+    Scenario("Nhanh, four disjoint filters, 150 per 30 s", "<= 1.1x, 0 while locked", four_chains),
     Scenario("190,000 cars, 1,000 a page, 1/s token bucket", "<= 1.05x", feed_of_cars),
     Scenario("the same with spells of 429", "<= 1.1x, no page lost", cars_refused),
     Scenario(

@@ -145,7 +145,9 @@ class Life:
             for slot in range(plan.daemons):
                 dies_at = plan.dies_at if slot == 0 else None
                 after = self._random.uniform(0.0, 1.0) if slot else 0.0
-                slots.start_soon(lambda s=slot, d=dies_at, a=after: world.keep(s, dies_at=d, after_seconds=a))
+                slots.start_soon(
+                    lambda s=slot, d=dies_at, a=after: world.keep(s, dies_at=d, after_seconds=a)
+                )
             for trouble in plan.troubles:
                 slots.start_soon(self._befall, trouble)
             await trio.sleep_until(plan.heal_at)

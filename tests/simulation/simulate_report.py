@@ -79,7 +79,9 @@ def _draw(scenario: Scenario, row: Row) -> str:
     PLOTS.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^a-z0-9]+", "-", scenario.name.lower()).strip("-")
     (PLOTS / f"{name}.svg").write_text(row.plot, encoding="utf-8")
-    return f"{row.drawn}  {scenario.name} ({row.reached_seconds:.0f} s, {row.seconds:.0f} s to play)"
+    return (
+        f"{row.drawn}  {scenario.name} ({row.reached_seconds:.0f} s, {row.seconds:.0f} s to play)"
+    )
 
 
 def main() -> int:

@@ -11,7 +11,9 @@ from scenarios import SCENARIOS, Scenario, play
 @pytest.mark.parametrize(
     "scenario",
     [
-        pytest.param(each, id=each.name, marks=pytest.mark.skipif(not each.build, reason=each.lacks))
+        pytest.param(
+            each, id=each.name, marks=pytest.mark.skipif(not each.build, reason=each.lacks)
+        )
         for each in SCENARIOS
     ],
 )

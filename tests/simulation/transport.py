@@ -19,7 +19,16 @@ import trio
 from syncd.http.wire import Fault, Sent
 
 Befalling = Literal[
-    "refused", "stall", "reset", "reset in mid-body", "cut", "half", "drip", "503", "429", "429 told"
+    "refused",
+    "stall",
+    "reset",
+    "reset in mid-body",
+    "cut",
+    "half",
+    "drip",
+    "503",
+    "429",
+    "429 told",
 ]
 BEFALLING: tuple[Befalling, ...] = Befalling.__args__  # type: ignore[attr-defined]
 

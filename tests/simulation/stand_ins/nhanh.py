@@ -240,7 +240,8 @@ class Nhanh:
             first = following["id"] if isinstance(following, dict) else following[0]
         end = min(first + min(int(body["paginator"].get("size", PAGE_MAX)), PAGE_MAX), last)
         found = [
-            {"id": n + 1, "name": f"customer {n + 1}", "points": points[n]} for n in range(first, end)
+            {"id": n + 1, "name": f"customer {n + 1}", "points": points[n]}
+            for n in range(first, end)
         ]
         paginator: dict[str, Any] = {"size": PAGE_MAX}
         if end < last:

@@ -54,7 +54,9 @@ class _Envelope(msgspec.Struct):
 
 
 THINGS = Stream("things", Thing, key=("id",))
-FEED = Feed("things", streams=(THINGS,), quota="all", paging="numbered", pass_max_age_seconds=86400.0)
+FEED = Feed(
+    "things", streams=(THINGS,), quota="all", paging="numbered", pass_max_age_seconds=86400.0
+)
 
 
 def upstream(settings: Settings, _: None) -> Upstream:
