@@ -34,8 +34,8 @@ VIRTUAL = """
         AS $$ SELECT coalesce(now, current_setting('simulated.now')::timestamptz) $$
 """
 
-# slow: it takes seconds. failed: the connection is lost before COMMIT. unknown: in COMMIT, which has
-# happened or not. dies: the process does, just before COMMIT or just after.
+# slow: it takes seconds. failed: the connection is lost before COMMIT. unknown: in COMMIT, which
+# has happened or not. dies: the process does, just before COMMIT or just after.
 Outcome = Literal[
     "fine", "slow", "failed", "unknown, done", "unknown, undone", "dies before", "dies after"
 ]
@@ -99,7 +99,7 @@ class InlineHops(Hops):
         self._busy: set[trio.CancelScope] = set()
         self._one: Connection = psycopg.connect(dsn, **connection_options(timeouts, "simulated"))
 
-    async def _attempt(self, active: Any, *work: Any) -> Any:
+    async def _attempt(self, active: Any, *work: Any) -> Any:  # noqa: ARG002 - of the threads
         async with self._limiter:
             # As in a thread: what is under way ends, also when its caller is cancelled.
             with trio.CancelScope(shield=True) as busy:

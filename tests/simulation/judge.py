@@ -1,4 +1,4 @@
-"""A strict judge per quota: counts at arrival, by the bucket form that is stated, and forgives nothing.
+"""A strict judge per quota: counts at arrival, by the bucket form that is stated.
 
     fixed     at most `limit` in each window that begins at a multiple of it
     sliding   at most `limit` in any window, its beginning left out

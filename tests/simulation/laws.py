@@ -20,7 +20,8 @@ STUCK = {
     "parked": "SELECT id, parked_reason FROM syncd.partition WHERE state = 'parked'",
     "account parked": "SELECT name, parked_reason FROM syncd.account WHERE state = 'parked'",
     "open": (
-        "SELECT p.id, count(*) AS cursors FROM syncd.frontier f JOIN syncd.pass p ON p.id = f.pass_id"
+        "SELECT p.id, count(*) AS cursors FROM syncd.frontier f"
+        " JOIN syncd.pass p ON p.id = f.pass_id"
         " WHERE f.state = 'open' AND p.state = 'open' GROUP BY 1"
     ),
     "running": "SELECT id, partition_id, owner FROM syncd.run WHERE status = 'running'",

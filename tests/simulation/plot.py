@@ -9,6 +9,8 @@ from html import escape
 from judge import Judge
 
 WIDTH, HEIGHT, MARGIN = 800, 240, 44
+XML = 'xmlns="http://www.w3.org/2000/svg"'
+FONT = 'font-family="sans-serif" font-size="12"'
 BARS = "▁▂▃▄▅▆▇█"
 POINTS_MAX = 240  # of a curve
 CHARACTERS = 60  # of a line
@@ -73,8 +75,7 @@ def svg(title: str, judge: Judge, seconds: float, limits: Limits) -> str:
     ]
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
-            ' font-family="sans-serif" font-size="12">',
+            f'<svg {XML} viewBox="0 0 {WIDTH} {HEIGHT}" {FONT}>',
             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
             line([(0, 0), (seconds, 0)], "black"),
             line(steps, "grey", dashed=True),

@@ -25,6 +25,7 @@ from syncd.events import RoundStarted
 from syncd_cars import plugin as cars_plugin
 
 LATENCY_SECONDS = 0.2  # of a call, there and back
+ORDINARY = Weather(latency_seconds=LATENCY_SECONDS, jitter=0.1)
 WITHIN_SECONDS = 6 * 3600.0  # of virtual time, for one scenario
 
 
@@ -42,7 +43,7 @@ class Stage:
     reach: float = 1.0  # at most so many times the ideal
     limits: Sequence[tuple[float, float]] = ()  # from when on how many calls a second: to follow
     seconds: float = WITHIN_SECONDS  # of virtual time, at most
-    weather: Weather = Weather(latency_seconds=LATENCY_SECONDS, jitter=0.1)
+    weather: Weather = ORDINARY
     refused_max: float = 0.01
     transaction_seconds: float = TRANSACTION_SECONDS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 
 import attrs
@@ -91,7 +92,7 @@ class Life:
                 scene.upstream,
                 weather=weather,
                 random=Random(f"network of {scene.name} {plan.seed}"),
-                lock=lambda asked, seconds, scene=scene: _lock(scene, asked, seconds),
+                lock=partial(_lock, scene),
             )
             for scene in self.scenes
         }
@@ -145,9 +146,7 @@ class Life:
             for slot in range(plan.daemons):
                 dies_at = plan.dies_at if slot == 0 else None
                 after = self._random.uniform(0.0, 1.0) if slot else 0.0
-                slots.start_soon(
-                    lambda s=slot, d=dies_at, a=after: world.keep(s, dies_at=d, after_seconds=a)
-                )
+                slots.start_soon(partial(world.keep, slot, dies_at=dies_at, after_seconds=after))
             for trouble in plan.troubles:
                 slots.start_soon(self._befall, trouble)
             await trio.sleep_until(plan.heal_at)

@@ -133,7 +133,7 @@ class Network:
         self._run = None
 
     def answer(self, asked: Asked, befalling: Befalling | None) -> Answer:
-        """Let a request arrive: something on the way answers in the upstream's place, or it does."""
+        """Let a request arrive: the upstream answers, or something on the way in its place."""
         if befalling == "503":
             return Answer(503, b"upstream connect error", {"content-type": "text/plain"})
         if befalling == "429":
@@ -147,6 +147,15 @@ class Network:
 
 
 _JSON = {"content-type": "application/json"}
+
+
+@attrs.frozen
+class Crossing:
+    """An answer on its way back, what befalls it, and whose it is."""
+
+    answer: Answer
+    befalling: Befalling | None
+    sender: int
 
 
 class MemoryWire:
@@ -181,28 +190,25 @@ class MemoryWire:
             await trio.sleep(STALL_SECONDS)
         if befalling == "reset":
             return Fault("the connection broke: reset by peer", protocol=False)
-        return await _deliver(network, answer, befalling, head, chunk, self._sender)
+        crossing = Crossing(answer, befalling, self._sender)
+        return await _deliver(network.weather, crossing, head, chunk)
 
     async def aclose(self) -> None:
         """Nothing is kept."""
 
 
 async def _deliver(
-    network: Network,
-    answer: Answer,
-    befalling: Befalling | None,
-    head: TakeHead,
-    chunk: TakeChunk,
-    sender: int,
+    weather: Weather, crossing: Crossing, head: TakeHead, chunk: TakeChunk
 ) -> Fault | None:
+    answer, befalling = crossing.answer, crossing.befalling
     body = answer.body if befalling != "half" else answer.body[: len(answer.body) // 2]
     fields = {"content-length": str(len(body)), **answer.headers}
     with trio.CancelScope() as wanted:
         wanted.deadline = trio.current_time() + head(answer.status, fields)
         if answer.told is not None:
-            answer.told(sender, trio.current_time())
+            answer.told(crossing.sender, trio.current_time())
         await trio.lowlevel.checkpoint()
-        return await _send(network.weather, body, befalling, chunk)
+        return await _send(weather, body, befalling, chunk)
     return None
 
 

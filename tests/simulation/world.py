@@ -18,7 +18,7 @@ from daemons import Daemon, Means
 from inline import VIRTUAL, Outcome, now
 from judge import Judge
 from psycopg.rows import dict_row
-from transport import MemoryWire, Network
+from transport import Answer, Asked, MemoryWire, Network
 
 from syncd.config import Config, parse, structure
 from syncd.errors import SyncdError
@@ -50,6 +50,8 @@ class Upstream(Protocol):
     """What a world asks of the upstream's stand-in."""
 
     judges: Mapping[str, Judge]
+
+    def answer(self, asked: Asked) -> Answer: ...
 
     def change(self, random: Random) -> None:
         """Let records change, and one more appear."""
@@ -171,7 +173,7 @@ class World:
 
     async def until_ready(self, count: int) -> None:
         """Wait for so many daemons to be at work."""
-        while len(self.ready) < count:
+        while len(self.ready) < count:  # noqa: ASYNC110 - virtual time
             await trio.sleep(0.5)
 
     async def reconfigure(self) -> int:
@@ -218,7 +220,8 @@ class World:
         with self.connected() as connection:
             for job in self.config().jobs:
                 rounds.pause(connection, job)
-        while self.rows("SELECT 1 FROM syncd.round WHERE status = 'running'"):
+        query = "SELECT FROM syncd.round WHERE status = 'running'"
+        while self.rows(query):  # noqa: ASYNC110 - virtual time
             await trio.sleep(1.0)
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -242,7 +245,7 @@ class World:
 
 def simulated(main: Callable[..., Any], *args: Any, seed: int) -> Any:
     """Run an async function in virtual time, with Trio's own chance seeded."""
-    running = trio._core._run  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
+    running: Any = trio._core._run  # there is no public way
     running._ALLOW_DETERMINISTIC_SCHEDULING = True
     running._r.seed(seed)
     return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -45,8 +45,8 @@ class SlimInventory(Inventory):
         start: int,
         count: int,
         *,
-        minutes: int | None = None,
-        brands: frozenset[int] | None = None,
+        minutes: int | None = None,  # noqa: ARG002 - nobody asks for less here
+        brands: frozenset[int] | None = None,  # noqa: ARG002
     ) -> Slice:
         total = len(self)
         chosen = range(max(0, total - start - 1), max(-1, total - start - 1 - count), -1)

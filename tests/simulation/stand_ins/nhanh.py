@@ -36,7 +36,6 @@ from syncd import (
     Secret,
     Slice,
     Stream,
-    SyncdError,
     Throttled,
     Unavailable,
     Upstream,
@@ -92,7 +91,7 @@ CUSTOMERS = Stream("customers", Customer, key=("id",), per_account=True)
 FEED = Feed("customers", streams=(CUSTOMERS,), quota=PATH)
 
 
-def judge(response: syncd.Response) -> SyncdError | None:
+def judge(response: syncd.Response) -> Throttled | Unavailable | None:
     """Find the errors that stand in bodies."""
     try:
         said = msgspec.json.decode(response.content, type=_Refusal)
@@ -196,7 +195,7 @@ class Nhanh:
     ) -> None:
         self.points = {business: [1] * number for business, number in businesses.items()}
         keys = map(self._key, businesses)
-        self.judges = {key: Judge(key, allowed) for key in keys}
+        self.judges: Mapping[str, Judge] = {key: Judge(key, allowed) for key in keys}
         self._seconds = seconds
         self._windows = windows
 

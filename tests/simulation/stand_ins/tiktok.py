@@ -214,7 +214,8 @@ class TikTok:
         video_seconds: float = 0.0,
     ) -> None:
         self.stores = {name: Store(name, 100, [1] * videos) for name, videos in stores.items()}
-        self.judges = {key: Judge(key, allowed) for key in ("user_info", "video_list")}
+        keys = ("user_info", "video_list")
+        self.judges: Mapping[str, Judge] = {key: Judge(key, allowed) for key in keys}
         self._seconds = {"user_info": user_seconds, "video_list": video_seconds}
 
     def judge_of(self, asked: Asked) -> Judge:
