@@ -76,14 +76,6 @@ def each_cursor_is_closed_once(life: Life) -> Iterator[str]:
         yield f"one of pass {row['pass']}: {row['times']} times"
 
 
-def epochs_rise_and_have_one_owner(life: Life) -> Iterator[str]:
-    for row in life.world.rows(
-        "SELECT partition_id, epoch, count(*) AS runs FROM syncd.run"
-        " GROUP BY partition_id, epoch HAVING count(*) > 1"
-    ):
-        yield f"epoch {row['epoch']} of partition {row['partition_id']}: {row['runs']} runs"
-
-
 def moments_come_once_and_on_their_grid(life: Life) -> Iterator[str]:
     every = life.plan.every_seconds
     for job in life.world.rows("SELECT name, next_at FROM syncd.job ORDER BY name"):
@@ -156,7 +148,6 @@ LAWS: tuple[Callable[[Life], Iterator[str]], ...] = (
     no_quota_is_breached,
     nothing_is_stuck,
     each_cursor_is_closed_once,
-    epochs_rise_and_have_one_owner,
     moments_come_once_and_on_their_grid,
     a_huge_account_delays_no_small_one,
     it_stays_small,
