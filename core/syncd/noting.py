@@ -16,11 +16,13 @@ from syncd.store.hops import Hops
 NOTE_SECONDS = 3.0
 
 
-async def note_usage(limiters: Limiters, hops: Hops, daemon: UUID) -> None:
+async def note_usage(
+    limiters: Limiters, hops: Hops, daemon: UUID, *, every_seconds: float = NOTE_SECONDS
+) -> None:
     """Note every few seconds what has changed; where the database is away, the next time."""
     noted: dict[str, Usage] = {}
     while True:
-        await trio.sleep(NOTE_SECONDS)
+        await trio.sleep(every_seconds)
         changed = [each for each in limiters.usages() if noted.get(each.key) != each]
         if not changed:
             continue

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
 from uuid import uuid4
 
 import attrs
+import trio
+from test_hops import hops_on
 
 from syncd.cli import limiting
+from syncd.http import Limiters
+from syncd.http.patience import Patience
 from syncd.limits.usage import Spent, Usage
+from syncd.model import Quota, SlidingWindow
+from syncd.noting import note_usage
 from syncd.store import registry, usage
-from syncd.store.hops import Connection
+from syncd.store.hops import Connection, Hops
 from syncd.store.registry import Process
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -84,3 +92,23 @@ def test_it_is_told_in_words(connection: Connection) -> None:
 
     for words in ("shop:orders", "host:1", "600 requests in any 1m00s", "412", "1.0%", "https://b"):
         assert words in text
+
+
+async def test_a_process_notes_what_its_limiters_do(dsn: str) -> None:
+    limiters = Limiters(random=Random(1))
+    limiter = limiters.limiter("shop:orders", Quota("orders", SlidingWindow(600, 60.0)))
+    async with hops_on(dsn) as hops:
+        await hops.run(registry.beat, ONE)
+        async with trio.open_nursery() as nursery:
+            noting = partial(note_usage, limiters, hops, ONE.id, every_seconds=0.01)
+            nursery.start_soon(noting)
+            async with limiter.admitted(Patience("GET /orders", 60.0)):
+                await _until_in_flight(hops, 1)
+            await _until_in_flight(hops, 0)
+            nursery.cancel_scope.cancel()
+
+
+async def _until_in_flight(hops: Hops, count: int) -> None:
+    with trio.fail_after(30):
+        while [row["in_flight"] for row in await hops.run(usage.listed)] != [count]:  # noqa: ASYNC110  # another process may have noted it
+            await trio.sleep(0.01)

@@ -294,7 +294,7 @@ class Client:
                 self._say(limiter.throttled(left_at=left_at, asked_seconds=asked_seconds))
             self._say(limiter.reached(left_at=left_at, origin=origin, refused=True))
         elif isinstance(outcome, Failure) and outcome.reason == "unavailable":
-            self._say(limiter.failed(left_at=left_at, origin=origin))
+            self._say(limiter.failed(left_at=left_at, origin=origin, status=outcome.status))
 
     def _say(self, events: Iterable[Event]) -> None:
         for event in events:

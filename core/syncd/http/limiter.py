@@ -23,6 +23,12 @@ from syncd.limits.lock import returns_at
 from syncd.limits.usage import Usage, usage_of
 from syncd.model import Quota
 
+# What may mean that too many ask at once: no answer (a timeout), 503, 504.
+_CROWDED = frozenset({None, 503, 504})
+
+# What adapts grows in small steps; only so much is news.
+_NEWS_FACTOR = 1.5
+
 # While one request tries a broken origin nobody knows for how long; this is when to ask again.
 _PROBE_SECONDS = breaker.OPEN_BASE_SECONDS
 
@@ -56,6 +62,7 @@ class Limiter:
         self._lifted = trio.Event()  # a breaker is not what it was
         self._sent = 0
         self._refused = 0
+        self._told = LimitAdjusted(key, quota.concurrency, self._gate.rate)
 
     @property
     def quota(self) -> Quota:
@@ -72,7 +79,7 @@ class Limiter:
 
     def refuses(self, costs: Mapping[str, int]) -> str | None:
         """Say why a request of such costs could never pass; `None` where it can."""
-        return None if costs is ONE_REQUEST and not self.quota.units else self._gate.refuses(costs)
+        return self._gate.refuses(costs)
 
     @asynccontextmanager
     async def admitted(
@@ -95,7 +102,8 @@ class Limiter:
         finally:
             self._slots.release()
             self._gate.ended(ticket, now=trio.current_time())
-            self._set_breaker(sender.origin, breaker.given_up(self._breaker(sender.origin)))
+            if ticket.tries:  # a broken origin; nobody else does before this one is back
+                self._set_breaker(sender.origin, breaker.given_up(self._breaker(sender.origin)))
             self._nearer.set()
 
     # -- what became of requests ---------------------------------------------------------------
@@ -133,13 +141,14 @@ class Limiter:
     def answered(self, *, left_at: float, origin: str = "") -> list[Event]:
         """Note that a request that left at `left_at` was answered, not told to wait."""
         self._gate.answered(left_at=left_at)
+        events = self.reached(left_at=left_at, origin=origin)
         if self.quota.adaptive is not None:
-            grown = ceiling.answered(
-                self._ceiling, most=self.quota.concurrency, in_flight=self._gate.in_flight
-            )
-            if grown is not self._ceiling:
-                self._set_ceiling(grown)
-        return self.reached(left_at=left_at, origin=origin)
+            most = self.quota.concurrency
+            in_flight = self._gate.in_flight
+            self._set_ceiling(ceiling.answered(self._ceiling, most=most, in_flight=in_flight))
+            if self._has_grown():
+                events.append(self._adjusted())
+        return events
 
     def reached(self, *, left_at: float, origin: str, refused: bool = False) -> list[Event]:
         """Note that an origin answers, whatever it says."""
@@ -148,10 +157,12 @@ class Limiter:
         self._set_breaker(origin, now_known)
         return [BreakerClosed(self.key, origin)] if closed else []
 
-    def failed(self, *, left_at: float, origin: str) -> list[Event]:
-        """Note that a request was not answered in time, or with a server error."""
+    def failed(self, *, left_at: float, origin: str, status: int | None) -> list[Event]:
+        """Note that a request was not answered (no status), or with a server error."""
         now = trio.current_time()
-        events: list[Event] = [self._adjusted()] if self._cut(left_at, now) else []
+        events: list[Event] = []
+        if status in _CROWDED and self._cut(left_at, now):
+            events.append(self._adjusted())
         now_known, seconds = breaker.failed(
             self._breaker(origin), left_at=left_at, now=now, chance=self._random.random()
         )
@@ -244,7 +255,9 @@ class Limiter:
             if opens_at <= now:
                 self._set_breaker(sender.origin, breaker.leave(broken))
                 self._sent += 1
-                return self._gate.leave(sender.costs, now=now)
+                ticket = self._gate.leave(sender.costs, now=now)
+                ticket.tries = broken.opened > 0
+                return ticket
             self._nearer = trio.Event()
             asked_seconds = self._gate.allows_at(sender.costs) - now
             if asked_seconds > 0:
@@ -269,8 +282,17 @@ class Limiter:
         if now_is.whole != self._slots.total_tokens:
             self._slots.total_tokens = now_is.whole
 
+    def _has_grown(self) -> bool:
+        """Say whether enough has changed for the better since it was last said."""
+        told = self._told
+        if self._ceiling.whole >= told.in_flight_max * _NEWS_FACTOR:
+            return True
+        rate, before = self._gate.rate, told.requests_per_second
+        return rate is not None and before is not None and rate >= before * _NEWS_FACTOR
+
     def _adjusted(self) -> LimitAdjusted:
-        return LimitAdjusted(self.key, self._ceiling.whole, self._gate.rate)
+        self._told = LimitAdjusted(self.key, self._ceiling.whole, self._gate.rate)
+        return self._told
 
     def _breaker(self, origin: str) -> Breaker:
         return self._breakers.get(origin, _CLOSED)
