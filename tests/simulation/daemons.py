@@ -103,8 +103,8 @@ class Daemon:
         if self.alive:
             self.means.tell(self.number, event)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Live until drained or killed; `task_status` tells when the scheduler is at work."""
+    async def run(self) -> None:
+        """Live until drained or killed."""
         keep = self.process.supervisor.keep
         try:
             with self._life:
@@ -116,7 +116,6 @@ class Daemon:
                     async with trio.open_nursery() as self._generations:
                         self._current = await self._open(self.process)
                         self._ready.set()
-                        task_status.started()
                     root.cancel_scope.cancel()
         finally:
             self.alive = False
