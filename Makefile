@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types clean schemas
 .PHONY: ruff async-rules imports spelling tests over-server over-pooler
-.PHONY: bench bench-all bench-peers soak test-chaos coverage
+.PHONY: bench bench-all bench-peers soak test-chaos coverage simulate simulate-report
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,7 @@ STEPS := $(addprefix step-,tests over-server over-pooler $(LINT) types)
 test: $(EQUIPPED)  ## check everything that CI checks, with what this machine has
 	@rm -rf $(RESULTS) && mkdir -p $(RESULTS)
 	@$(MAKE) --no-print-directory --jobs=2 $(SYNCED) $(STEPS)
+	@cat $(RESULTS)/simulation.txt 2>/dev/null || true
 	@$(PY) tests/what_was_skipped.py $(RESULTS); \
 	! test -s $(FAILED) || { echo "failed: $$(paste -sd ' ' $(FAILED))"; exit 1; }
 
@@ -146,6 +147,16 @@ test-chaos: $(EQUIPPED)  ## kill, stop and cut off eight daemons for three minut
 
 soak: $(EQUIPPED)  ## run syncd at full rate for 20 minutes, and see that nothing grows
 	$(PY) tests/soak/soak.py $(ARGS)
+
+# --- To simulate it -------------------------------------------------------------------------------
+
+SEEDS ?= 0-999
+
+simulate: $(EQUIPPED)  ## let worlds live that are drawn from SEEDS (17, 0-999, 3,5,8-10)
+	$(PY) tests/simulation/simulate.py $(SEEDS) $(ARGS)
+
+simulate-report: $(EQUIPPED)  ## say what is reached against limits, in virtual time (15 minutes at most)
+	$(PY) tests/simulation/simulate_report.py $(ARGS)
 
 # --- To keep it in order --------------------------------------------------------------------------
 

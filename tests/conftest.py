@@ -75,3 +75,18 @@ def connection(dsn: str) -> Iterator[Connection]:
     opened = connect(dsn)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def worlds(server: str, template: str) -> Iterator[str]:
+    """The conninfo of a database for simulated worlds, one after the other: each empties it."""
+    from world import equip
+
+    name = f"worlds_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    dsn = make_conninfo(server, dbname=name)
+    equip(dsn)
+    yield dsn
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -14,8 +14,16 @@ BATCH_BYTES = 16 * 2**20
 LINGER_SECONDS = 0.05  # how long a small page waits for company
 
 
-async def gather(fetched: trio.MemoryReceiveChannel[Walked], pending: list[Walked]) -> bool:
-    """Receive pages until the batch is full or nobody came for a while; say whether it is over."""
+async def gather(
+    fetched: trio.MemoryReceiveChannel[Walked],
+    pending: list[Walked],
+    *,
+    expecting: Callable[[], bool],
+) -> bool:
+    """Receive pages until the batch is full or nobody came for a while; say whether it is over.
+
+    `expecting`: whether another page may come. Where none can, nobody is waited for.
+    """
     deadline = trio.current_time() + LINGER_SECONDS if pending else math.inf
     while not full(pending):
         with trio.move_on_at(deadline) as late:
@@ -24,6 +32,8 @@ async def gather(fetched: trio.MemoryReceiveChannel[Walked], pending: list[Walke
             except trio.EndOfChannel:
                 return True
         if late.cancelled_caught:
+            return False
+        if not (fetched.statistics().tasks_waiting_send or expecting()):
             return False
         deadline = min(deadline, trio.current_time() + LINGER_SECONDS)
     return False

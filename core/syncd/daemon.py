@@ -33,7 +33,7 @@ from syncd.drift import Novelties
 from syncd.embedded.serving import serving
 from syncd.errors import StoreError, SyncdError
 from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
-from syncd.http import Limiters
+from syncd.http import Limiters, Wire
 from syncd.model import Secret
 from syncd.noting import note_usage
 from syncd.observe import Observer
@@ -75,6 +75,7 @@ class Process:
     identity: registry.Process
     psql_command: str | None  # of the embedded server
     novelties: Novelties = attrs.field(factory=Novelties)
+    wire: Callable[[], Wire] | None = None  # what clients exchange over, in a simulation
 
 
 class Root:

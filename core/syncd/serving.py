@@ -15,7 +15,7 @@ from syncd.daemon import Process
 from syncd.errors import ConfigError, SyncdError
 from syncd.events import ConfigRejected, ConfigReloaded, DaemonReady
 from syncd.plugins import Plugins
-from syncd.scheduler import Scheduler
+from syncd.scheduler import LOOK_SECONDS, Scheduler
 
 # In a daemon a partition whose cursors must wait gives its slot back; a short wait is cheaper.
 PATIENCE_SECONDS = 5.0
@@ -32,7 +32,7 @@ async def serve(process: Process, reload: Reload) -> None:
     receiver = trio.open_signal_receiver(signal.SIGHUP)  # first: an early one must not end us
     with receiver as hangups:
         async with trio.open_nursery() as generations:
-            current = await generations.start(_generation, process)
+            current = await generations.start(generation, process)
             process.emit(DaemonReady(len(process.config.jobs)))
             generations.start_soon(_cancel_when_draining, process, watching)
             with watching:
@@ -48,8 +48,10 @@ async def _cancel_when_draining(process: Process, scope: trio.CancelScope) -> No
     scope.cancel()
 
 
-async def _generation(
-    process: Process, task_status: trio.TaskStatus[Scheduler] = trio.TASK_STATUS_IGNORED
+async def generation(
+    process: Process,
+    look_seconds: float = LOOK_SECONDS,
+    task_status: trio.TaskStatus[Scheduler] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Keep the jobs of one configuration; what it opened is closed once its last run has ended."""
     async with AsyncExitStack() as stack:
@@ -57,7 +59,7 @@ async def _generation(
         for name, job in process.config.jobs.items():
             opened = outfitted(process, job, patience_seconds=PATIENCE_SECONDS)
             outfits[name] = await stack.enter_async_context(opened)
-        scheduler = Scheduler(process, outfits)
+        scheduler = Scheduler(process, outfits, look_seconds=look_seconds)
         task_status.started(scheduler)
         await process.supervisor.keep("scheduler", scheduler.run)
 
@@ -78,7 +80,7 @@ async def _renewed(
         if was != now:
             raise ConfigError(table, "it is different now", "restart syncd for that")
     renewed = attrs.evolve(process, config=config, plugins=plugins)
-    scheduler: Scheduler = await generations.start(_generation, renewed)
+    scheduler: Scheduler = await generations.start(generation, renewed)
     current.retire()
     process.emit(ConfigReloaded(len(config.jobs)))
     return scheduler

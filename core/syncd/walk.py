@@ -87,16 +87,14 @@ class Walker:
         self._first_stream = work.pipeline.feed.streams[0].name
         self._frontier = Frontier((), more=True, numbered=self._numbered())
         self._writer = Writer(work.hops, active.id, self._frontier, committer, tally)
-        self._in_flight = 0
-        self._writing = 0
+        self._in_flight = self._handing = 0  # pages asked for; of these, those that have come
+        self._writing = self._unavailable = 0
         self._ended: Ended | None = None
         self._scope = trio.CancelScope()
         self._changed = trio.Event()
         self._idle_since: float | None = None
-        self._failing = False
-        self._not_understood = False
+        self._failing = self._not_understood = False
         self._bugs: set[bytes] = set()
-        self._unavailable = 0
 
     async def go(self) -> Ended:
         """Walk until the frontier is empty, only waiting cursors remain, or the walk breaks."""
@@ -246,7 +244,9 @@ class Walker:
         seconds = trio.current_time() - started
         self._work.emit(page_fetched(walked, self._where, seconds=seconds))
         faults.point("page_fetched")
-        await to_batch.send(walked)
+        self._handing += 1
+        await to_batch.send(walked)  # where that is cut, so is the whole walk
+        self._handing -= 1
 
     def _context(self, http: FetchHttp) -> Context[Any, Any]:
         return Context(
@@ -335,6 +335,9 @@ class Walker:
         message = f"only cursors that must wait remain; the last said: {said}"
         self._wind_down(OnlyWaiting(max(0.0, until - trio.current_time()), nothing, message))
 
+    def _expecting(self) -> bool:
+        return self._in_flight > self._handing or self._frontier.ready or self._frontier.more
+
     # -- batching and writing ------------------------------------------------------------------
 
     async def _batch_all(
@@ -347,7 +350,7 @@ class Walker:
         closed = False
         async with fetched, to_write:
             while not closed or pending:
-                closed = closed or await gather(fetched, pending)
+                closed = closed or await gather(fetched, pending, expecting=self._expecting)
                 batch, pending = self._frontier.admit(pending)
                 if batch:
                     await to_write.send(batch)

@@ -1,22 +1,22 @@
 """The real engine on a virtual clock, with the real PostgreSQL: months pass in seconds.
 
-The store runs in place, on one plain connection a daemon: no pool, no threads. `syncd.clock` tells
-the virtual time, which each transaction sets before it begins its work.
+Its upstream is a method of the plugin, without HTTP; `world` has daemons behind networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any
 from uuid import UUID
 
 import attrs
 import psycopg
 import trio
+from inline import BEGAN_AT, VIRTUAL, Fortune, InlineHops, InlineThreads, now
 from psycopg.rows import dict_row
 
 from syncd.building import outfitted
@@ -28,13 +28,11 @@ from syncd.events import Event
 from syncd.hookspecs import hookimpl
 from syncd.http import Limiters
 from syncd.model import (
-    Account,
     Connector,
     Context,
     Cursor,
     Feed,
     Page,
-    Partition,
     Pass,
     Quota,
     Request,
@@ -44,54 +42,10 @@ from syncd.model import (
 from syncd.plugins import Plugins
 from syncd.scheduler import Scheduler
 from syncd.store import registry
-from syncd.store.hops import Connection, Hops
 from syncd.store.keeper import LeaseKeeper
 from syncd.supervision import Supervisor
-from syncd.threads import Threads
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 LEASE_SECONDS = 900.0  # its keeper wakes each third of it, through all the months
-BEGAN_AT = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
-
-VIRTUAL = """
-    CREATE OR REPLACE FUNCTION syncd.clock(now timestamptz DEFAULT NULL) RETURNS timestamptz
-        LANGUAGE sql VOLATILE PARALLEL SAFE
-        AS $$ SELECT coalesce(now, current_setting('simulated.now')::timestamptz) $$
-"""
-
-
-def now() -> datetime:
-    """Return the virtual time."""
-    return BEGAN_AT + timedelta(seconds=trio.current_time())
-
-
-class InlineHops:
-    """`Hops` for a simulation: transactions run in place, one after the other."""
-
-    def __init__(self, connection: Connection, clock: Callable[[], datetime]) -> None:
-        self._connection = connection
-        self._clock = clock
-        self.reachable = True
-
-    async def run(
-        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        await trio.lowlevel.checkpoint()
-        with self._connection.transaction():
-            self._connection.execute(
-                "SELECT set_config('simulated.now', %s, true)", (self._clock().isoformat(),)
-            )
-            return work(self._connection, *args, **kwargs)
-
-
-class InlineThreads(Threads):
-    """`Threads` for a simulation: plain functions run in place."""
-
-    async def run(self, _: str, __: str, function: Callable[..., T], *args: Any) -> T:
-        await trio.lowlevel.checkpoint()
-        return function(*args)
 
 
 @attrs.define
@@ -189,24 +143,21 @@ class World:
         """
         self.daemons += 1
         number = self.daemons
-        with connected(self.dsn) as one, connected(self.dsn) as other:
-            async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-                process = self._process(number, one, other)
-                await process.hops.run(registry.beat, process.identity)
-                nursery.start_soon(process.keeper.run)
-                if beats:
-                    nursery.start_soon(beating, process)
-                (job,) = process.config.jobs.values()
-                outfit = await stack.enter_async_context(
-                    outfitted(process, job, patience_seconds=5.0)
-                )
-                scheduler = Scheduler(process, {job.name: outfit}, look_seconds=look_seconds)
-                task_status.started(scheduler)
-                await scheduler.run()
-                await process.hops.run(registry.leave, process.identity)
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+            process = self._process(number, stack)
+            await process.hops.run(registry.beat, process.identity)
+            nursery.start_soon(process.keeper.run)
+            if beats:
+                nursery.start_soon(beating, process)
+            (job,) = process.config.jobs.values()
+            outfit = await stack.enter_async_context(outfitted(process, job, patience_seconds=5.0))
+            scheduler = Scheduler(process, {job.name: outfit}, look_seconds=look_seconds)
+            task_status.started(scheduler)
+            await scheduler.run()
+            await process.hops.run(registry.leave, process.identity)
+            nursery.cancel_scope.cancel()
 
-    def _process(self, number: int, one: Connection, other: Connection) -> Process:
+    def _process(self, number: int, stack: AsyncExitStack) -> Process:
         plugins = Plugins({"stalls": self.stalls})
         clock = DatabaseClock(trio.current_time)
         clock.observe(self.database_now())
@@ -218,9 +169,9 @@ class World:
             config=self.config(plugins),
             plugins=plugins,
             emit=emit,
-            hops=cast("Hops", InlineHops(one, self.database_now)),
+            hops=self._hops("hops", number, stack),
             keeper=LeaseKeeper(
-                cast("Hops", InlineHops(other, self.database_now)),
+                self._hops("reserved", number, stack),
                 lease_seconds=LEASE_SECONDS,
                 clock=clock,
                 emit=emit,
@@ -236,11 +187,17 @@ class World:
             psql_command=None,
         )
 
+    def _hops(self, name: str, number: int, stack: AsyncExitStack) -> InlineHops:
+        fortune = Fortune(Random(f"{name} {number}"), latency_seconds=0.0)
+        hops = InlineHops(self.dsn, fortune=fortune, random=Random(number), clock=self.database_now)
+        stack.callback(hops.close)
+        return hops
+
     def told(self, kind: type[Any]) -> list[tuple[datetime, Any]]:
         return [(at, event) for at, event in self.events if isinstance(event, kind)]
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        with connected(self.dsn) as connection:
+        with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
             return connection.execute(query.encode()).fetchall()
 
 
@@ -250,11 +207,4 @@ async def beating(process: Process) -> None:
         await process.hops.run(registry.beat, process.identity)
 
 
-@contextmanager
-def connected(dsn: str) -> Iterator[Connection]:
-    with psycopg.connect(dsn, row_factory=dict_row, prepare_threshold=None) as connection:
-        yield connection
-        connection.rollback()
-
-
-__all__ = ["BEGAN_AT", "Account", "Partition", "World", "now"]
+__all__ = ["BEGAN_AT", "World", "now"]

@@ -256,8 +256,9 @@ class Client:
 
         def head(status: int, headers: Mapping[str, str]) -> float:
             wanted_seconds = reading.head(status, headers)
-            limiter.arrived(ticket, reading.announced)
-            if (told := reading.throttling) is not None:
+            told = reading.throttling
+            limiter.arrived(ticket, reading.announced, refused=told is not None)
+            if told is not None:
                 # At once: closing the exchange takes a moment, in which others could leave.
                 asked_seconds = told.asked_seconds
                 told_at = ticket.left_at

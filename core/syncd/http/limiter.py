@@ -110,10 +110,12 @@ class Limiter:
 
     # -- what became of requests ---------------------------------------------------------------
 
-    def arrived(self, ticket: Ticket, said: Iterable[Announced] = ()) -> None:
+    def arrived(
+        self, ticket: Ticket, said: Iterable[Announced] = (), *, refused: bool = False
+    ) -> None:
         """Note that the head of an answer is here, and what it says of limits."""
         now = trio.current_time()
-        self._gate.arrived(ticket, now=now)
+        self._gate.arrived(ticket, now=now, refused=refused)
         if said:
             self._gate.announced(ticket, said, now=now)
         self._nearer.set()

@@ -135,13 +135,18 @@ class Gate:
         slips = tuple((c, c.leave(costs.get(c.declared.unit, 0), now=now)) for c in self._counts)
         return Ticket(now, costs, slips)
 
-    def arrived(self, ticket: Ticket, *, now: float) -> None:
-        """Note that the head of an answer is here: the request was received before."""
+    def arrived(self, ticket: Ticket, *, now: float, refused: bool = False) -> None:
+        """Note that the head of an answer is here: the request was received before.
+
+        What was `refused` was answered sooner than others are, for want of work, and does not tell
+        what they take: by its measure every one of them would be late.
+        """
         if ticket.arrived:
             return
         ticket.arrived = True
         seconds = now - ticket.left_at
-        self._transit.note(seconds)
+        if not refused:
+            self._transit.note(seconds)
         for count, slip in ticket.slips:
             count.received(slip, after_seconds=seconds, transit=self._transit)
 

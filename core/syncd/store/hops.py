@@ -142,9 +142,7 @@ class Hops:
             active = Active()
             self._active.add(active)
             try:
-                result = await trio.to_thread.run_sync(
-                    self._transact, active, work, args, kwargs, limiter=self._limiter
-                )
+                result: T = await self._attempt(active, work, args, kwargs)
             except StoreExhausted as error:
                 self._outage.exhausted(error, trio.current_time())
                 raise
@@ -160,6 +158,10 @@ class Hops:
             finally:
                 self._active.discard(active)
             await trio.sleep(wait)
+
+    async def _attempt(self, active: Active, *work: Any) -> Any:
+        """Transact once, in a thread; a simulation does it in place."""
+        return await trio.to_thread.run_sync(self._transact, active, *work, limiter=self._limiter)
 
     def _wait_before_retry(
         self, error: StoreError, attempts: Counter[Reaction], name: str, *, started: float

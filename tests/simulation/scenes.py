@@ -1,0 +1,147 @@
+"""The upstreams of a seed's world: stand-in, connector, and their part of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+from judge import Allowed, Judge
+from plan import Plan
+from stand_ins import cars, nhanh, tiktok, unknown
+from transport import Asked
+from world import Upstream
+
+from syncd_cars import plugin as cars_plugin
+
+PAGE = 20  # records
+WINDOW_SECONDS = 5.0
+SPACING_SECONDS = 2.0  # of a bucket: jitter stays below a tenth of it
+
+Tables = Callable[[Sequence[str]], str]
+
+
+@attrs.frozen
+class Scene:
+    """An upstream, and how a world asks for it."""
+
+    name: str  # of the plugin, its connector, its instance and its job
+    plugin: object
+    host: str
+    upstream: Upstream
+    accounts: Mapping[str, int]  # pages of each
+    tables: Tables  # the configuration of these accounts
+    stream: str
+    truth: str  # the query of what the tables hold
+    judge_of: Callable[[Asked], Judge]
+    per_second: float  # calls that one daemon may make; 0: nobody knows
+    announced: bool = True  # else the limit is found by being refused
+
+
+def scenes_of(plan: Plan) -> list[Scene]:
+    """Build the upstreams of a plan; the first one has the accounts."""
+    scenes = [_tiktok(plan) if plan.scene == "tiktok" else _nhanh(plan)]
+    if plan.beside:
+        scenes.append(_cars(plan) if plan.beside == "cars" else _unknown(plan))
+    return scenes
+
+
+def _tiktok(plan: Plan) -> Scene:
+    pages = {f"store-{n:03d}": count for n, count in enumerate(plan.pages, start=1)}
+    calls = plan.calls * plan.daemons
+    stores = {name: PAGE * count - 7 for name, count in pages.items()}
+    upstream = tiktok.TikTok(stores, allowed=Allowed("sliding", calls, WINDOW_SECONDS))
+
+    def tables(accounts: Sequence[str]) -> str:
+        lines = [
+            "[connectors.tiktok]",
+            f"in_flight = 8\ncalls = {plan.calls}\nwindow_seconds = {WINDOW_SECONDS}",
+        ]
+        for name in accounts:
+            lines += ["[[connectors.tiktok.accounts]]", f'name = "{name}"', f'token = "act.{name}"']
+        return "\n".join(lines)
+
+    return Scene(
+        name="tiktok",
+        plugin=tiktok,
+        host=tiktok.HOST,
+        upstream=upstream,
+        accounts=pages,
+        tables=tables,
+        stream="videos",
+        truth=tiktok.TRUTH,
+        judge_of=upstream.judge_of,
+        per_second=plan.calls / WINDOW_SECONDS,
+    )
+
+
+def _nhanh(plan: Plan) -> Scene:
+    ids = {f"business-{n}": n for n in range(1, len(plan.pages) + 1)}
+    upstream = nhanh.Nhanh(
+        {n: PAGE * plan.pages[n - 1] - 7 for n in ids.values()},
+        allowed=Allowed("sliding", plan.calls * plan.daemons, WINDOW_SECONDS),
+    )
+
+    def tables(accounts: Sequence[str]) -> str:
+        lines = [
+            "[connectors.nhanh]",
+            f"calls = {plan.calls}\nwindow_seconds = {WINDOW_SECONDS}\npage_size = {PAGE}",
+        ]
+        for name in accounts:
+            lines += [
+                "[[connectors.nhanh.accounts]]",
+                f'name = "{name}"\nbusiness_id = {ids[name]}\ntoken = "token-{ids[name]}"',
+            ]
+        return "\n".join(lines)
+
+    return Scene(
+        name="nhanh",
+        plugin=nhanh,
+        host=nhanh.HOST,
+        upstream=upstream,
+        accounts=dict(zip(ids, plan.pages, strict=True)),
+        tables=tables,
+        stream="customers",
+        truth=nhanh.TRUTH,
+        judge_of=upstream.judge_of,
+        per_second=plan.calls / WINDOW_SECONDS,
+    )
+
+
+def _cars(plan: Plan) -> Scene:
+    # Daemons that do not know of each other keep a pace each: as many may come at once.
+    allowed = Allowed("bucket", 1, SPACING_SECONDS, burst=plan.daemons)
+    upstream = cars.Cars(PAGE * plan.beside_pages - 7, allowed=allowed)
+    per_second = 1 / SPACING_SECONDS / plan.daemons
+    table = (
+        f'[connectors.cars]\nbase_url = "https://{cars.HOST}/api"\napi_key = "{cars.KEY}"\n'
+        f"priority_brands = []\nper_page = {PAGE}\nrequests_per_second = {per_second:.6f}\n"
+    )
+    return Scene(
+        name="cars",
+        plugin=cars_plugin,
+        host=cars.HOST,
+        upstream=upstream,
+        accounts={"default": plan.beside_pages},
+        tables=lambda _: table,
+        stream="cars",
+        truth=cars.TRUTH,
+        judge_of=lambda _: upstream.judge,
+        per_second=per_second,
+    )
+
+
+def _unknown(plan: Plan) -> Scene:
+    upstream = unknown.Unknown(plan.beside_pages, limits=((0.0, 2.0),))
+    return Scene(
+        name="unknown",
+        plugin=unknown,
+        host=unknown.HOST,
+        upstream=upstream,
+        accounts={"default": plan.beside_pages},
+        tables=lambda _: "[connectors.unknown]\nin_flight = 4",
+        stream="things",
+        truth=unknown.TRUTH,
+        judge_of=lambda _: upstream.judge,
+        per_second=0.0,
+        announced=False,
+    )

@@ -1,0 +1,254 @@
+"""A world of one seed: daemons on virtual time, one real database, upstreams behind networks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import psycopg
+import trio
+import trio.testing
+from daemons import Daemon, Means
+from inline import VIRTUAL, Outcome, now
+from judge import Judge
+from psycopg.rows import dict_row
+from transport import Answer, Asked, MemoryWire, Network
+
+from syncd.config import Config, parse, structure
+from syncd.errors import SyncdError
+from syncd.events import Event, RoundFinished, RoundStarted, TableChanged
+from syncd.plugins import Plugins
+from syncd.store import rounds
+from syncd.store.hops import Connection, Timeouts, connection_options
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+
+# Each closing of a cursor leaves a row, and so does every commit of a run: of which epoch, whose.
+NOTED = """
+    CREATE SCHEMA simulated;
+    CREATE TABLE simulated.closed (pass bigint, cursor_key bytea, cursor_version bigint);
+    CREATE FUNCTION simulated.note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO simulated.closed VALUES (NEW.pass_id, NEW.cursor_key, NEW.version);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER noted AFTER UPDATE ON syncd.frontier FOR EACH ROW
+        WHEN (NEW.state = 'closed') EXECUTE FUNCTION simulated.note();
+"""
+
+KEPT = {("syncd", "migration")}
+
+
+class Upstream(Protocol):
+    """What a world asks of the upstream's stand-in."""
+
+    judges: Mapping[str, Judge]
+
+    def answer(self, asked: Asked) -> Answer: ...
+
+    def change(self, random: Random) -> None:
+        """Let records change, and one more appear."""
+        ...
+
+    def truth(self) -> set[tuple[Any, ...]]:
+        """Return the rows that its records stand for."""
+        ...
+
+
+def equip(dsn: str) -> None:
+    """Make a database with the control tables one for simulations."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(VIRTUAL)
+        connection.execute(NOTED)
+
+
+def reset(dsn: str) -> None:
+    """Empty what is not empty: cheaper than another clone of the template."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT schemaname, tablename FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2"
+        ).fetchall()
+        names = [f'"{schema}"."{table}"' for schema, table in found if (schema, table) not in KEPT]
+        exist = ", ".join(f"EXISTS (SELECT FROM {name})" for name in names)
+        filled = connection.execute(f"SELECT {exist}".encode()).fetchone()
+        assert filled is not None
+        full = ", ".join(name for name, is_filled in zip(names, filled, strict=True) if is_filled)
+        if full:
+            connection.execute(f"TRUNCATE {full} RESTART IDENTITY CASCADE".encode())
+
+
+@attrs.define
+class World:
+    """Daemons, what they tell, and the hand that moves them."""
+
+    dsn: str
+    seed: object
+    plugins: Mapping[str, object]
+    networks: Mapping[str, Network]  # by host
+    configure: Callable[[], str]  # the configuration, as it is to be from now on
+    means: Callable[[World, Plugins], Means]
+    restart_seconds: float = 5.0
+    remembers: bool = True  # every event; else only what is said of rounds
+    events: list[tuple[float, int, Event]] = attrs.field(factory=list)
+    daemons: dict[int, Daemon] = attrs.field(factory=dict)  # by slot
+    met: Counter[str] = attrs.field(factory=Counter)
+    transactions: int = 0
+    over: bool = False
+    listeners: list[Callable[[float, int, Event], None]] = attrs.field(factory=list)
+    _number: int = 0
+    _told: trio.Event = attrs.field(factory=trio.Event)
+    _plugins: Plugins = attrs.field(init=False)
+    _trace: Any = attrs.field(factory=hashlib.sha256)
+
+    def __attrs_post_init__(self) -> None:
+        self._plugins = Plugins(self.plugins)
+
+    def config(self) -> Config:
+        raw = parse(self.configure(), file="world.toml", folder=Path())
+        return structure(raw, self._plugins.connectors, environment={})
+
+    def wire(self, sender: int) -> MemoryWire:
+        return MemoryWire(self.networks, sender)
+
+    @property
+    def digest(self) -> str:
+        """Name all that was told, and when: equal for equal runs."""
+        return str(self._trace.hexdigest())
+
+    def tell(self, number: int, event: Event) -> None:
+        """Take note of what a daemon told."""
+        at = trio.current_time()
+        if not isinstance(event, TableChanged):  # a database that was used before has its tables
+            self._trace.update(f"{at:.6f} {number} {event!r}\n".encode())
+        if self.remembers or isinstance(event, RoundStarted | RoundFinished):
+            self.events.append((at, number, event))
+        for listen in self.listeners:
+            listen(at, number, event)
+        if isinstance(event, RoundFinished):
+            self._told.set()
+            self._told = trio.Event()
+
+    def told(self, kind: type[E]) -> list[tuple[float, int, E]]:
+        return [(at, n, event) for at, n, event in self.events if isinstance(event, kind)]
+
+    # --- Daemons ----------------------------------------------------------------------------------
+
+    async def keep(
+        self,
+        slot: int,
+        *,
+        dies_at: int | None = None,
+        after_seconds: float = 0.0,
+    ) -> None:
+        """Keep a daemon in a slot: when it ends, another one is started after a while."""
+        await trio.sleep(after_seconds)
+        while not self.over:
+            self._number += 1
+            means = self.means(self, self._plugins)
+            daemon = Daemon(self._number, means, self.config(), seed=self.seed, dies_at=dies_at)
+            dies_at = None
+            self.daemons[slot] = daemon
+            await daemon.run()
+            self._count(daemon)
+            if not self.over:
+                await trio.sleep(self.restart_seconds)
+
+    def _count(self, daemon: Daemon) -> None:
+        for hops in (daemon.hops, daemon.reserved):
+            self.transactions += hops.fortune.count
+            for outcome, times in hops.met.items():
+                self.met[outcome] += times
+
+    @property
+    def ready(self) -> list[Daemon]:
+        return [daemon for daemon in self.daemons.values() if daemon.is_ready]
+
+    async def until_ready(self, count: int) -> None:
+        """Wait for so many daemons to be at work."""
+        while len(self.ready) < count:  # noqa: ASYNC110 - virtual time
+            await trio.sleep(0.5)
+
+    async def reconfigure(self) -> int:
+        """Let every daemon take the configuration over as it now is; say how many did."""
+        count = 0
+        for daemon in self.ready:
+            try:
+                await daemon.configure(self.config())
+            except SyncdError:
+                continue  # refused for want of the database; it stays with the one it has
+            count += 1
+        return count
+
+    def clear(self) -> None:
+        """Let nothing more befall anybody."""
+        for network in self.networks.values():
+            network.clear()
+        for daemon in self.daemons.values():
+            daemon.clear()
+
+    def end(self) -> None:
+        """Drain whoever is there, and start nobody any more."""
+        self.over = True
+        for daemon in self.daemons.values():
+            if daemon.alive:
+                daemon.drain("the end")
+
+    # --- The database -----------------------------------------------------------------------------
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Connect as an operator does, at the virtual time."""
+        with psycopg.connect(self.dsn, **connection_options(Timeouts(), "operator")) as connection:
+            connection.execute("SELECT set_config('simulated.now', %s, true)", (now().isoformat(),))
+            yield connection
+
+    def ask(self, job: str) -> None:
+        """Ask for a round."""
+        with self.connected() as connection:
+            rounds.ask(connection, job)
+
+    async def rest(self) -> None:
+        """Let no round begin any more, and wait for those that run."""
+        with self.connected() as connection:
+            for job in self.config().jobs:
+                rounds.pause(connection, job)
+        query = "SELECT FROM syncd.round WHERE status = 'running'"
+        while self.rows(query):  # noqa: ASYNC110 - virtual time
+            await trio.sleep(1.0)
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def tuples(self, query: str) -> set[tuple[Any, ...]]:
+        return {tuple(row.values()) for row in self.rows(query)}
+
+    async def round_after(self, job: str, *, within_seconds: float) -> RoundFinished | None:
+        """Wait for the next round of a job to end."""
+        known = len(self.told(RoundFinished))
+        with trio.move_on_after(within_seconds):
+            while True:
+                for _, __, event in self.told(RoundFinished)[known:]:
+                    if event.job == job:
+                        return event
+                await self._told.wait()
+        return None
+
+
+def simulated(main: Callable[..., Any], *args: Any, seed: int) -> Any:
+    """Run an async function in virtual time, with Trio's own chance seeded."""
+    running: Any = trio._core._run  # there is no public way
+    running._ALLOW_DETERMINISTIC_SCHEDULING = True
+    running._r.seed(seed)
+    return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+__all__ = ["Outcome", "Upstream", "World", "equip", "reset", "simulated"]
