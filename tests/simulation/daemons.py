@@ -163,9 +163,15 @@ class Daemon:
         self.reserved.stalled_until = self.hops.stalled_until = until
 
     async def configure(self, config: Config) -> None:
-        """Take a new configuration over, as on SIGHUP."""
+        """Take a new configuration over, as on SIGHUP; a daemon that ends meanwhile does not."""
         renewed = attrs.evolve(self.process, config=config)
-        before, self._current = self._current, await self._open(renewed)
+        try:
+            opened = await self._open(renewed)
+        except RuntimeError:  # of a nursery that is over, or was cancelled
+            if self.is_ready:
+                raise
+            return
+        before, self._current = self._current, opened
         self.config = config
         if before is not None:
             before.retire()

@@ -62,6 +62,11 @@ def no_quota_is_breached(life: Life) -> Iterator[str]:
                 yield f"{key}: {judge.calls_while_locked} calls while locked"
 
 
+def every_daemon_ends(life: Life) -> Iterator[str]:
+    if not life.ended:
+        yield "a drain with nothing left to do did not come to its end"
+
+
 def nothing_is_stuck(life: Life) -> Iterator[str]:
     for what, query in STUCK.items():
         for row in life.world.rows(query):
@@ -146,6 +151,7 @@ LAWS: tuple[Callable[[Life], Iterator[str]], ...] = (
     the_last_rounds_are_complete,
     the_tables_hold_what_is_true,
     no_quota_is_breached,
+    every_daemon_ends,
     nothing_is_stuck,
     each_cursor_is_closed_once,
     moments_come_once_and_on_their_grid,

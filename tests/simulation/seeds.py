@@ -23,6 +23,7 @@ from syncd.plugins import Plugins
 Hear = Callable[[float, int, Event], None]  # when, which daemon, what
 
 END_WITHIN_SECONDS = 7200.0  # of virtual time: backoffs are capped at an hour
+DRAIN_SECONDS = 600.0  # nothing is left to do by then
 ASKED_MAX = 6  # rounds after the weather cleared, until one is complete
 
 
@@ -107,6 +108,7 @@ class Life:
             restart_seconds=WINDOW_SECONDS + 2 * plan.latency_seconds,
         )
         self.cleared_at = 0.0
+        self.ended = False
         self.last: dict[str, RoundFinished] = {}  # by job
 
     def _configuration(self) -> str:
@@ -161,6 +163,8 @@ class Life:
             with trio.move_on_after(END_WITHIN_SECONDS):
                 await world.rest()
             world.end()
+            slots.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
+        self.ended = not slots.cancel_scope.cancelled_caught
         return self._lived()
 
     async def _complete(self, job: str) -> None:

@@ -60,7 +60,7 @@ def test_a_calm_world_keeps_every_law(world: tuple[Life, Lived]) -> None:
     life, told = world
 
     assert told.broken == ()
-    assert len(LAWS) == 8
+    assert len(LAWS) == 9
     assert len(life.world.told(RoundStarted)) >= 3
 
 
@@ -121,5 +121,7 @@ def test_what_the_database_must_not_hold_is_found(world: tuple[Life, Lived]) -> 
             "nothing is stuck",
             "the tables hold what is true",
         }
+    life.ended = False
+    assert "every daemon ends" in names(life)
     del life.last["tiktok"]
     assert "the last rounds are complete" in names(life)

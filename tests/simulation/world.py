@@ -180,6 +180,8 @@ class World:
         """Let every daemon take the configuration over as it now is; say how many did."""
         count = 0
         for daemon in self.ready:
+            if not daemon.is_ready:
+                continue  # it has ended while another one took it over
             try:
                 await daemon.configure(self.config())
             except SyncdError:

@@ -67,14 +67,22 @@ class LeaseKeeper:
 
     @contextmanager
     def holding(self, lease: Lease, sent_at: float) -> Iterator[Tenure]:
-        """Keep a lease for as long as the block runs; `sent_at`: when its claim was sent."""
+        """Keep a lease for as long as the block runs; `sent_at`: when its claim was sent.
+
+        One that we held of the same partition is lost: it ran out, and a configuration that was
+        read since has claimed it anew. Nobody else would tell its run.
+        """
         tenure = Tenure(lease, self.lease_seconds, sent_at)
+        before = self._held.get(lease.partition_id)
         self._held[lease.partition_id] = tenure
+        if before is not None:
+            self._lose(before)
         try:
             with tenure.scope:
                 yield tenure
         finally:
-            self._held.pop(lease.partition_id, None)
+            if self._held.get(lease.partition_id) is tenure:
+                del self._held[lease.partition_id]
 
     async def run(self) -> None:
         """Renew for ever."""
@@ -101,5 +109,9 @@ class LeaseKeeper:
                 self._clock.observe(told)
                 tenure.renewed(sent_at)
             elif self._held.get(lease.partition_id) is tenure:
-                self._emit(LeaseLost(str(lease.partition), lease.epoch))
-                tenure.lose()
+                self._lose(tenure)
+
+    def _lose(self, tenure: Tenure) -> None:
+        lease = tenure.lease
+        self._emit(LeaseLost(str(lease.partition), lease.epoch))
+        tenure.lose()
