@@ -13,7 +13,7 @@ from syncd.errors import Throttled, Unavailable
 from syncd.events import BreakerClosed, BreakerOpened, LimitAdjusted
 from syncd.limits.breaker import FAILURES_MAX
 from syncd.limits.fair import WEIGHTS
-from syncd.model import Adaptive, Quota
+from syncd.model import Adaptive, Quota, SlidingWindow
 
 if TYPE_CHECKING:
     from tests.http.conftest import Bench, Received, Script, Scripted
@@ -51,6 +51,22 @@ async def test_a_huge_account_delays_small_ones_by_a_turn(upstream: Scripted, be
     last_small = max(n for n, path in enumerate(upstream.paths) if "small" in path)
     assert len(upstream.received) == 220
     assert last_small <= 22  # one was on its way, one next in line, one had its turn
+
+
+async def test_a_quota_per_account_is_spent_by_that_account_alone(
+    upstream: Scripted, bench: Bench
+) -> None:
+    quotas = (Quota("own", SlidingWindow(1, per_seconds=3600), per="account"),)
+    names = ("one", "other")
+    clients = [await bench.client(upstream.url, name=n, quotas=quotas, scope="s") for n in names]
+
+    for client in clients:
+        await _get(client, client.name)
+    with trio.move_on_after(0.1) as waits:
+        await _get(clients[0], "again")
+
+    assert upstream.paths == ["/v1/one", "/v1/other"]
+    assert waits.cancelled_caught
 
 
 async def test_classes_share_by_weight_at_the_gate(upstream: Scripted, bench: Bench) -> None:

@@ -270,9 +270,9 @@ async def test_a_page_that_was_not_sent_names_nobody(
         there.bureau.towns["north"][1].remove(6)
         await settled(there)
 
-        def asking(client: Any, feed: Any, hops: Any, under: Any, *, asks: bool) -> Conditional:
-            assert not asks
-            return Conditional(client, feed, hops, under, True)
+        def asking(*means: Any, **how: Any) -> Conditional:
+            assert not how["asks"]
+            return Conditional(*means, **how | {"asks": True})
 
         monkeypatch.setattr(runs, "Conditional", asking)
         result = await there.run()

@@ -119,9 +119,12 @@ class Client:
         self._origins = Origins(name, upstream, secrets=self._secrets)
         allowed = Allowed(self._origins.hosts, private_network)
         self._wire = wire or KeptConnections(Peers(allowed))
-        prefix = name if scope is None else scope
+        shared = name if scope is None else scope
         self._limiters = {
-            quota.key: limiters.limiter(f"{prefix}:{quota.key}", quota) for quota in upstream.quotas
+            quota.key: limiters.limiter(
+                f"{name if quota.per == 'account' else shared}:{quota.key}", quota
+            )
+            for quota in upstream.quotas
         }
         if not self._limiters:
             raise ConfigError(name, "declares no quota", "give its upstream at least one quota")

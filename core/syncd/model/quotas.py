@@ -85,12 +85,14 @@ class Quota:
     it costs: "500 requests and 200,000 tokens a minute" is ``(SlidingWindow(500, 60),
     SlidingWindow(200_000, 60, unit="tokens"))``. `concurrency` is the number of requests in flight
     at once. `adaptive` lets refusals move concurrency, and the rate where no window is declared.
+    `per` says whether all accounts of an instance share it (an app's quota) or each has its own.
     """
 
     key: str
     windows: tuple[Window, ...] = attrs.field(default=(), converter=_windows)
     concurrency: int = attrs.field(default=8, validator=_at_least_one)
     adaptive: Adaptive | None = None
+    per: Literal["instance", "account"] = "instance"
 
     @property
     def units(self) -> frozenset[str]:
