@@ -1,0 +1,107 @@
+"""The ledger in PostgreSQL keeps the law that `limits.ledger.reserve` states, under contention."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import pytest
+from database import connect
+
+from syncd.limits.ledger import Ask, Book, Grant, Want, lane_of, reserve
+from syncd.model import SlidingWindow, TokenBucket, Window
+from syncd.store import quotas
+from syncd.store.hops import Connection
+
+WINDOWS: tuple[tuple[Window, ...], ...] = (
+    (SlidingWindow(600, 60.0),),
+    (TokenBucket(10, 1.0),),
+    (TokenBucket(100, 1.0, burst=50),),
+    (SlidingWindow(500, 60.0), SlidingWindow(200_000, 60.0, unit="tokens")),
+    (),
+)
+
+
+def any_ask(chance: Random, windows: tuple[Window, ...]) -> Ask:
+    """Draw an ask as a daemon may put it."""
+    costs = {"requests": 1, "tokens": chance.randint(1, 5000)}
+    wants = tuple(
+        Want(lane, costs[lane.unit] * chance.randint(1, 40), costs[lane.unit], chance.randint(0, 9))
+        for lane in map(lane_of, windows)
+    )
+    return Ask(
+        "cars:app",
+        f"daemon {chance.randint(1, 8)}",
+        wants,
+        lock_seconds=chance.choice([0.0] * 9 + [chance.random() * 3]),
+        refusals=chance.choice([0, 0, 1]),
+        daemons=chance.randint(1, 8),
+        empty=chance.random() < 0.2,
+        leaves=not wants or chance.random() < 0.1,
+    )
+
+
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_the_update_answers_as_the_law_does(
+    connection: Connection, windows: tuple[Window, ...]
+) -> None:
+    chance = Random(11)
+    book, now = Book(), datetime(2026, 11, 1, 12, tzinfo=UTC)
+    for number in range(80):
+        now += timedelta(seconds=round(chance.choice([0.01, 0.3, 1.0, 3.0, 70.0]), 3))
+        ask = any_ask(chance, windows)
+        book, said = reserve(book, ask, now=now.timestamp())
+
+        (answered,) = quotas.reserve(connection, [ask], now=now)
+
+        assert_same(answered, said, number)
+    connection.rollback()
+
+
+def assert_same(answered: Grant, said: Grant, number: int) -> None:
+    assert answered.at == pytest.approx(said.at, abs=1e-5), number
+    assert answered.locked_seconds == pytest.approx(said.locked_seconds, abs=1e-4), number
+    assert (answered.refusals, answered.sharers) == (said.refusals, said.sharers), number
+    assert answered.blocks.keys() == said.blocks.keys(), number
+    for name, block in said.blocks.items():
+        theirs = answered.blocks[name]
+        assert theirs.count == block.count, (number, name, theirs, block)
+        assert theirs.begins_at == pytest.approx(block.begins_at, abs=1e-4), number
+        assert theirs.interval_seconds == pytest.approx(block.interval_seconds), number
+
+
+def test_reservers_who_contend_for_a_row_never_get_the_same_moment(dsn: str) -> None:
+    """Eight threads: their tokens are one train, each an interval after the one before."""
+    window = SlidingWindow(600, 60.0)
+    lane = lane_of(window)
+    moments: list[float] = []
+    grants: list[int] = []
+    with connect(dsn) as opened:
+        quotas.reserve(opened, [Ask("k", "first")])
+    ends_at = time.monotonic() + 2.0
+
+    def hammer(name: str) -> None:
+        with connect(dsn) as opened:
+            while time.monotonic() < ends_at:
+                ask = Ask("k", name, (Want(lane, 5, 1),), daemons=8)
+                (grant,) = quotas.reserve(opened, [ask])
+                opened.commit()
+                block = grant.blocks[lane.name]
+                first = block.begins_at
+                moments.extend(first + i * block.interval_seconds for i in range(block.count))
+                grants.append(block.count)
+
+    threads = [threading.Thread(target=hammer, args=(f"d{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    moments.sort()
+    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    assert len(grants) > 50
+    assert len(moments) >= 10
+    assert min(gaps) >= lane.interval_seconds - 1e-4
+    print(f"{len(grants) / 2:.0f} transactions/s, {len(moments)} tokens")
