@@ -5,7 +5,8 @@ One limiter per quota key, shared by everything that spends that quota: feeds, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import math
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -19,7 +20,9 @@ from syncd.limits.announced import Announced
 from syncd.limits.breaker import Breaker
 from syncd.limits.ceiling import Ceiling
 from syncd.limits.fair import FairQueue, Traffic
-from syncd.limits.lock import returns_at
+from syncd.limits.ledger import Ask, Grant
+from syncd.limits.lock import lengthened, returns_at
+from syncd.limits.share import Share
 from syncd.limits.usage import Usage, usage_of
 from syncd.model import Quota
 
@@ -40,11 +43,34 @@ class Sender:
 _ANYBODY = Sender()
 
 
+class Sharing:
+    """Who asks a ledger on behalf of a process's limiters, and how it learns that one wants to."""
+
+    def __init__(self, asker: str) -> None:
+        self.asker = asker
+        self._wanted = trio.Event()
+
+    def ask(self) -> None:
+        """Let the ledger be asked, as soon as the limiters say."""
+        self._wanted.set()
+
+    async def wanted_by(self, at: float) -> None:
+        """Wait until a limiter may want something, or for that moment."""
+        with trio.move_on_at(at):
+            await self._wanted.wait()
+        self._wanted = trio.Event()
+
+
 class Limiter:
     """What keeps to one quota: its gate, a number of requests in flight, whose turn it is."""
 
-    def __init__(self, key: str, quota: Quota, *, random: Random) -> None:
+    def __init__(
+        self, key: str, quota: Quota, *, random: Random, sharing: Sharing | None = None
+    ) -> None:
         self.key = key
+        self.share = None if sharing is None else Share(key, quota, asker=sharing.asker)
+        self._sharing = sharing
+        self._costs = ONE_REQUEST  # of whoever was first in line last
         self._random = random
         self._gate = Gate(quota)
         self._slots = trio.CapacityLimiter(quota.concurrency)
@@ -68,6 +94,8 @@ class Limiter:
         if quota.concurrency != self._gate.quota.concurrency or quota.adaptive is None:
             self._set_ceiling(Ceiling(float(quota.concurrency)))
         self._gate.declare(quota)
+        if self.share is not None:
+            self.share.declare(quota)
         self._nearer.set()
 
     def refuses(self, costs: Mapping[str, int]) -> str | None:
@@ -110,6 +138,8 @@ class Limiter:
 
     def cost(self, ticket: Ticket, costs: Mapping[str, int]) -> None:
         """Note what a request has really cost."""
+        if self.share is not None:
+            self.share.cost({u: costs[u] - ticket.costs[u] for u in costs if u in ticket.costs})
         self._gate.cost(ticket, costs)
         self._nearer.set()
 
@@ -126,6 +156,10 @@ class Limiter:
         rate_cut = self._gate.refused(left_at=left_at, now=now)
         if self._cut(left_at, now) or rate_cut:
             events.append(self._adjusted())
+        if self.share is not None and self._sharing is not None:
+            self.share.refused()
+            self.share.locked(self._gate.lock.until)
+            self._sharing.ask()
         return events
 
     def answered(self, *, left_at: float, origin: str = "") -> list[Event]:
@@ -165,13 +199,55 @@ class Limiter:
             self._gate,
             now=trio.current_time(),
             ceiling=int(self._slots.total_tokens),
-            waiting=len(self._waiting) + self._turn_taken,
+            waiting=self._in_line,
             broken=tuple(sorted(o for o, each in self._breakers.items() if each.opened)),
             sent=self._sent,
             refused=self._refused,
         )
 
+    # -- what is shared with other daemons -----------------------------------------------------
+
+    def asks_at(self, now: float) -> float:
+        """Return when to ask the ledger for this key; infinite where nothing is wanted."""
+        if self.share is None:
+            return math.inf
+        return self.share.asks_at(self._costs, waiting=self._in_line, now=now)
+
+    def ask(self, *, daemons: int) -> Ask:
+        """Return what to ask the ledger, now."""
+        assert self.share is not None  # it was said when to ask
+        now = trio.current_time()
+        return self.share.ask(self._costs, waiting=self._in_line, daemons=daemons, now=now)
+
+    def granted(self, ask: Ask, grant: Grant, *, asked_at: float) -> list[Event]:
+        """Take what the ledger answered: tokens, and what the upstream has told other daemons."""
+        assert self.share is not None
+        now, events = trio.current_time(), list[Event]()
+        refused = self.share.granted(ask, grant, asked_at=asked_at, came_at=now)
+        self._set_ceiling(self._ceiling)
+        if grant.locked_seconds > 0:
+            seconds = grant.locked_seconds
+            self._gate.lock, news = lengthened(self._gate.lock, now=now, seconds=seconds)
+            if news is not None:
+                events.append(LimitLocked(self.key, seconds, announced=True))
+        if refused:
+            rate_cut = self._gate.refused(left_at=now, now=now)
+            if self._cut(now, now) or rate_cut:
+                events.append(self._adjusted())
+        self._nearer.set()
+        return events
+
+    def cut_off(self, *, daemons: int) -> None:
+        """Go by a fraction: the ledger cannot be asked."""
+        if self.share is not None:
+            self.share.cut_off(daemons=daemons, now=trio.current_time())
+            self._nearer.set()
+
     # -- passing -------------------------------------------------------------------------------
+
+    @property
+    def _in_line(self) -> int:
+        return len(self._waiting) + self._turn_taken
 
     async def _pass(self, patience: Patience, sender: Sender) -> Ticket | None:
         """Wait for the lock's end, the turn, a slot and the gate; none if a lock came between."""
@@ -239,9 +315,15 @@ class Limiter:
             if self._gate.lock.until > now or breaker.opens_at(broken) > now:
                 return None
             opens_at = self._gate.opens_at(sender.costs, now=now)
+            if self.share is not None and self._sharing is not None:
+                self._costs = sender.costs
+                opens_at = max(opens_at, self.share.opens_at(sender.costs, now=now))
+                self._sharing.ask()
             if opens_at <= now:
                 self._set_breaker(sender.origin, breaker.leave(broken))
                 self._sent += 1
+                if self.share is not None:
+                    self.share.leave(sender.costs, now=now)
                 return self._gate.leave(sender.costs, now=now)
             self._nearer = trio.Event()
             asked_seconds = self._gate.allows_at(sender.costs) - now
@@ -263,9 +345,12 @@ class Limiter:
         return self._ceiling.whole != before.whole
 
     def _set_ceiling(self, now_is: Ceiling) -> None:
+        """Let so many be in flight; with other daemons, an even part, and one at least."""
         self._ceiling = now_is
-        if now_is.whole != self._slots.total_tokens:
-            self._slots.total_tokens = now_is.whole
+        sharers = 1 if self.share is None else self.share.sharers
+        slots = max(now_is.whole // sharers, 1)
+        if slots != self._slots.total_tokens:
+            self._slots.total_tokens = slots
 
     def _adjusted(self) -> LimitAdjusted:
         return LimitAdjusted(self.key, self._ceiling.whole, self._gate.rate)
@@ -287,15 +372,20 @@ _CLOSED = Breaker()
 class Limiters:
     """All limiters of a process, by quota key."""
 
-    def __init__(self, *, random: Random) -> None:
+    def __init__(self, *, random: Random, sharing: Sharing | None = None) -> None:
+        self.sharing = sharing
         self._random = random
         self._limiters: dict[str, Limiter] = {}
+
+    def __iter__(self) -> Iterator[Limiter]:
+        return iter(list(self._limiters.values()))
 
     def limiter(self, key: str, quota: Quota) -> Limiter:
         """Return the limiter of a key, declared anew with `quota` (the last declaration counts)."""
         limiter = self._limiters.get(key)
         if limiter is None:
-            limiter = self._limiters[key] = Limiter(key, quota, random=self._random)
+            limiter = Limiter(key, quota, random=self._random, sharing=self.sharing)
+            self._limiters[key] = limiter
         else:
             limiter.declare(quota)
         return limiter

@@ -79,9 +79,7 @@ def lane_of(window: Window) -> Lane:
     # `most` lie in one window.
     held_seconds = window.per_seconds + delay + min(GUARD_SECONDS, window.per_seconds / 1000)
     interval = held_seconds / (window.most - burst + 1)
-    return Lane(
-        name, window.unit, interval, (burst - 1) * interval, 0.0, delay * (1 - LATE_SHARE)
-    )
+    return Lane(name, window.unit, interval, (burst - 1) * interval, 0.0, delay * (1 - LATE_SHARE))
 
 
 @attrs.frozen
@@ -169,9 +167,7 @@ def reserve(book: Book, ask: Ask, *, now: float) -> tuple[Book, Grant]:
             room = math.floor((now + HORIZON_SECONDS - begins_at) / interval) + 1
             count = min(want.count, max(want.least, lane.least, min(share, room)))
         if count > 0:
-            due[lane.name] = (
-                begins_at + lane.saved_seconds + count * interval + lane.guard_seconds
-            )
+            due[lane.name] = begins_at + lane.saved_seconds + count * interval + lane.guard_seconds
         blocks[lane.name] = Block(begins_at, count, interval)
     locked_seconds = max(locked_until - now, 0.0)
     refusals = book.refusals + ask.refusals

@@ -1,5 +1,4 @@
-"""One daemon's part of a shared quota: the tokens it holds, when it asks for more, what it does
-when nobody grants any.
+"""One daemon's part of a shared quota: the tokens it holds, and when it asks for more.
 
     shared      requests leave by tokens that the ledger granted, each at its moment
     unshared    the ledger is out of reach: they leave at `FRACTION` of limit / live daemons, evenly

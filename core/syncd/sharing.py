@@ -1,0 +1,91 @@
+"""Asks the ledger for what this process's limiters want of quotas that daemons share.
+
+One question at a time holds all that is wanted, twice a second at most unless a lock is to be told.
+Where the ledger does not answer soon, every limiter goes by its fraction until it does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import trio
+
+from syncd.errors import StoreError
+from syncd.events import Event, LimitShared, LimitUnshared
+from syncd.http import Limiter, Limiters
+from syncd.limits.ledger import FRACTION, Ask, Grant
+
+# Longer than a healthy ledger takes by far, and as long as tokens last.
+ANSWER_SECONDS = 1.0
+
+# Raises `StoreError`, whatever the ledger is.
+Ledger: TypeAlias = Callable[[Sequence[Ask]], Awaitable[Sequence[Grant]]]
+
+
+class Accountant:
+    """Keeps the limiters of one process in tokens. `daemons`: how many live, as last seen."""
+
+    def __init__(
+        self, limiters: Limiters, ledger: Ledger, *, emit: Callable[[Event], None], daemons: int
+    ) -> None:
+        assert limiters.sharing is not None
+        self.daemons = daemons
+        self._limiters = limiters
+        self._sharing = limiters.sharing
+        self._ledger = ledger
+        self._emit = emit
+        self._unshared_since: float | None = None
+
+    async def run(self) -> None:
+        """Ask whenever something is wanted; runs until it is cancelled."""
+        while True:
+            now = trio.current_time()
+            wanted = {limiter: limiter.asks_at(now) for limiter in self._limiters}
+            if asking := [limiter for limiter, at in wanted.items() if at <= now]:
+                await self._ask(asking)
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._sharing.wanted_by(min(wanted.values(), default=math.inf))
+
+    async def _ask(self, asking: Sequence[Limiter]) -> None:
+        asks = [limiter.ask(daemons=self.daemons) for limiter in asking]
+        asked_at = trio.current_time()
+        error = f"no answer within {ANSWER_SECONDS:g} s"
+        grants: Sequence[Grant] = ()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(self._give_up, error)
+            try:
+                grants = await self._ledger(asks)
+            except StoreError as failure:
+                self._cut_off(str(failure))
+            waiting.cancel_scope.cancel()
+        for limiter, ask, grant in zip(asking, asks, grants, strict=False):
+            for event in limiter.granted(ask, grant, asked_at=asked_at):
+                self._emit(event)
+        if grants:
+            self._note_answer(error="its answers take too long to be of use")
+
+    async def _give_up(self, error: str) -> None:
+        # A thread that asks cannot be cancelled: its answer may still come, and tells what it can.
+        await trio.sleep(ANSWER_SECONDS)
+        self._cut_off(error)
+
+    def _cut_off(self, error: str) -> None:
+        for limiter in self._limiters:
+            limiter.cut_off(daemons=self.daemons)
+        self._note_loss(error)
+
+    def _note_loss(self, error: str) -> None:
+        if self._unshared_since is None:
+            self._unshared_since = trio.current_time()
+            self._emit(LimitUnshared(self.daemons, FRACTION, error))
+
+    def _note_answer(self, *, error: str) -> None:
+        if any(limiter.share is not None and limiter.share.unshared for limiter in self._limiters):
+            self._note_loss(error)
+        elif self._unshared_since is not None:
+            seconds = trio.current_time() - self._unshared_since
+            self._unshared_since = None
+            self._emit(LimitShared(round(seconds, 3)))
