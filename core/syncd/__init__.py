@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from syncd.config import Duration, Size
     from syncd.errors import (
         CursorExpired,
+        SourceError,
         SyncdError,
         Throttled,
         Unauthorized,
@@ -80,6 +81,7 @@ __all__ = [
     "Size",
     "Slice",
     "SlidingWindow",
+    "SourceError",
     "Stream",
     "SyncdError",
     "Throttled",
@@ -102,6 +104,7 @@ _HOMES = {
     "CursorExpired": "syncd.errors",
     "Duration": "syncd.config",
     "Size": "syncd.config",
+    "SourceError": "syncd.errors",
     "SyncdError": "syncd.errors",
     "Throttled": "syncd.errors",
     "Unauthorized": "syncd.errors",

@@ -6,6 +6,7 @@ root nursery            a failure here ends the process
 |- hops' watchdogs      end transactions that outlive their deadline
 |- lease keeper         renews; cancels the scope of a run whose lease is lost
 |- heartbeat            tells the database, and says how the pool stands
+|- notes of quotas      tell the database how each stands, while that changes
 `- main                 what the process is for (`jobs.run_job`)
 """
 
@@ -16,6 +17,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from functools import partial
 from importlib.metadata import version
 from random import Random
 from typing import TypeVar
@@ -32,6 +34,7 @@ from syncd.errors import StoreError, SyncdError
 from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
 from syncd.http import Limiters
 from syncd.model import Secret
+from syncd.noting import note_usage
 from syncd.observe import Observer
 from syncd.plugins import Plugins
 from syncd.store import migrations, registry
@@ -168,6 +171,9 @@ class Root:
         keep = self._supervisor.keep
         root.start_soon(keep, "lease keeper", keeper.run)
         root.start_soon(keep, "heartbeat", lambda: self._beat(reserved, hops))
+        limiters = Limiters(random=self._random)
+        noting = partial(note_usage, limiters, hops, self._identity.id)
+        root.start_soon(keep, "notes of quotas", noting)
         return Process(
             config=self._config,
             plugins=self._plugins,
@@ -175,7 +181,7 @@ class Root:
             hops=hops,
             keeper=keeper,
             clock=self._clock,
-            limiters=Limiters(random=self._random),
+            limiters=limiters,
             threads=Threads(self._emit, lambda: self._drain("threads")),
             random=self._random,
             draining=self._draining,

@@ -65,7 +65,7 @@ class Accountant:
             for event in limiter.granted(ask, grant, asked_at=asked_at):
                 self._emit(event)
         if grants:
-            self._note_answer(error="its answers take too long to be of use")
+            self._note_answer(asking)
 
     async def _give_up(self, error: str) -> None:
         # A thread that asks cannot be cancelled: its answer may still come, and tells what it can.
@@ -78,14 +78,17 @@ class Accountant:
         self._note_loss(error)
 
     def _note_loss(self, error: str) -> None:
+        self._sharing.cut_off_among = self.daemons
         if self._unshared_since is None:
             self._unshared_since = trio.current_time()
             self._emit(LimitUnshared(self.daemons, FRACTION, error))
 
-    def _note_answer(self, *, error: str) -> None:
-        if any(limiter.share is not None and limiter.share.unshared for limiter in self._limiters):
-            self._note_loss(error)
-        elif self._unshared_since is not None:
+    def _note_answer(self, asking: Sequence[Limiter]) -> None:
+        if any(limiter.share is not None and limiter.share.unshared for limiter in asking):
+            self._note_loss("its answers take longer than its tokens last")
+            return
+        self._sharing.cut_off_among = None
+        if self._unshared_since is not None:
             seconds = trio.current_time() - self._unshared_since
             self._unshared_since = None
             self._emit(LimitShared(round(seconds, 3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from random import Random
 
@@ -10,13 +11,16 @@ import trio
 from trio.testing import MockClock
 
 from syncd.errors import Throttled
+from syncd.events import LimitAdjusted
 from syncd.http import Limiter, Limiters
+from syncd.http.limiter import Sender
 from syncd.http.patience import Patience
-from syncd.model import Quota, TokenBucket
+from syncd.limits.breaker import FAILURES_MAX
+from syncd.model import Adaptive, Quota, SlidingWindow, TokenBucket, Window
 
 
 def limiter(
-    rate: TokenBucket | None = None, *, concurrency: int = 8, chance: Random | None = None
+    rate: Window | None = None, *, concurrency: int = 8, chance: Random | None = None
 ) -> Limiter:
     return Limiter("app", Quota("app", rate, concurrency), random=chance or Random(1))
 
@@ -224,3 +228,71 @@ async def test_cancelling_at_any_moment_leaves_no_slot_behind(autojump_clock: Mo
     with trio.fail_after(5):
         async with gate.admitted(patience()):
             assert gate._slots.borrowed_tokens == 1
+
+
+async def test_who_left_before_it_broke_does_not_let_a_second_one_try(
+    autojump_clock: MockClock,
+) -> None:
+    gate, origin = limiter(), Sender(origin="https://a")
+    old_leaves, tries = trio.Event(), []
+
+    async def fifty_seconds() -> None:
+        await trio.sleep(50)
+
+    async def one(lasts: Callable[[], Awaitable[None]] = fifty_seconds) -> None:
+        async with gate.admitted(patience(3600), origin) as ticket:
+            tries.append(trio.current_time())
+            await lasts()
+        gate.answered(left_at=ticket.left_at, origin=origin.origin)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, old_leaves.wait)
+        await trio.sleep(1)
+        for _ in range(FAILURES_MAX):
+            gate.failed(left_at=trio.current_time(), origin=origin.origin, status=500)
+        broke_at = trio.current_time()
+        for _ in range(3):
+            nursery.start_soon(one)
+        await trio.sleep(20)  # one tries by now
+        old_leaves.set()
+        await trio.sleep(20)
+        assert len(tries) == 2
+
+    first_try, *others = tries[1:]
+    assert 2.5 <= first_try - broke_at <= 5
+    assert len(others) == 2
+    assert all(at >= first_try + 50 for at in others)
+
+
+async def test_what_has_grown_again_is_told(autojump_clock: MockClock) -> None:
+    quota = Quota("app", TokenBucket(1000, 1.0, burst=1000), concurrency=8, adaptive=Adaptive())
+    gate = Limiter("app", quota, random=Random(1))
+    events = gate.throttled(left_at=trio.current_time(), asked_seconds=1.0)
+    assert [each.in_flight_max for each in events if isinstance(each, LimitAdjusted)] == [4]
+
+    told: list[LimitAdjusted] = []
+
+    async def one() -> None:
+        async with gate.admitted(patience()) as ticket:
+            await trio.sleep(1)
+            said = gate.answered(left_at=ticket.left_at)
+            told.extend(each for each in said if isinstance(each, LimitAdjusted))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(80):
+            nursery.start_soon(one)
+
+    assert [each.in_flight_max for each in told] == [6]
+    assert gate.usage().ceiling == 8
+
+
+async def test_how_it_stands_can_be_read(autojump_clock: MockClock) -> None:
+    gate = limiter(SlidingWindow(3, 60.0))
+    async with gate.admitted(patience()):
+        gate.throttled(left_at=trio.current_time(), asked_seconds=30)
+        usage = gate.usage()
+
+    (window,) = usage.windows
+    assert (window.form, window.most, window.used) == ("sliding", 3, 1)
+    assert (usage.in_flight, usage.sent, usage.ceiling) == (1, 1, 8)
+    assert usage.locked_until == pytest.approx(trio.current_time() + 30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -100,7 +101,7 @@ def test_reservers_who_contend_for_a_row_never_get_the_same_moment(dsn: str) -> 
         thread.join(30)
 
     moments.sort()
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
     assert len(grants) > 50
     assert len(moments) >= 10
     assert min(gaps) >= lane.interval_seconds - 1e-4

@@ -67,9 +67,42 @@ def upstream(settings: Settings, shop: ShopSettings) -> syncd.Upstream:
     return syncd.Upstream(
         base_url=settings.base_url,
         headers={"authorization": shop.token},
-        quotas=(syncd.Quota("shop", syncd.FixedWindow(150, per_seconds=30), concurrency=4),),
+        quotas=(
+            syncd.Quota("shop", syncd.FixedWindow(150, per_seconds=30), concurrency=4),
+            syncd.Quota(
+                "search",
+                (
+                    syncd.SlidingWindow(500, per_seconds=60),
+                    syncd.SlidingWindow(200_000, per_seconds=60, unit="tokens"),
+                    syncd.TokenBucket(1, per_seconds=1, burst=5),
+                ),
+                adaptive=syncd.Adaptive(concurrency_least=2),
+            ),
+        ),
         body_max_bytes=settings.page_max_bytes,
+        judge=judge,
+        spent=spent,
     )
+
+
+class Said(msgspec.Struct):
+    error: str = ""
+    unlocked_at: int = 0
+    tokens: int = 0
+
+
+def judge(answer: syncd.Response) -> syncd.SourceError | None:
+    """Find the errors that stand in bodies."""
+    said = syncd.decode(answer, Said, where="shop")
+    if said.error == "locked":
+        seconds = answer.seconds_until(datetime.fromtimestamp(said.unlocked_at, UTC))
+        return syncd.Throttled("shop", "locked", retry_after_seconds=seconds)
+    return syncd.Unavailable("shop", said.error) if said.error else None
+
+
+def spent(answer: syncd.Response) -> Mapping[str, int]:
+    """Read what a request has really cost."""
+    return {"tokens": syncd.decode(answer, Said, where="shop").tokens}
 
 
 CONNECTOR = syncd.Connector(
@@ -123,6 +156,10 @@ async def page(ctx: Ctx, cursor: syncd.Cursor) -> syncd.Page:
         raise syncd.Unintelligible(str(ctx.partition), f"a cursor of {cursor.value!r}")
     params = {name: str(value) for name, value in cursor.value.items()}
     answer = await ctx.http.get("/orders", params=params)
+    if not answer.content:
+        answer = await ctx.http.post(
+            "/search", json={"orders": [1, 2]}, quota="search", cost={"tokens": 120}
+        )
     refuse(answer)
     body = syncd.decode(answer, Body, where="orders")
     records = [syncd.Record(raw, {"warehouse": ctx.partition.slice.name}) for raw in body.orders]

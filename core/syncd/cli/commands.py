@@ -17,6 +17,7 @@ from syncd.cli.commands_asking import after_restore, preview, schema, status
 from syncd.cli.commands_cursors import cursors
 from syncd.cli.commands_daemon import cancel, pause, serve, trigger, unpause
 from syncd.cli.commands_embedded import demo, psql_command
+from syncd.cli.commands_limits import limits
 from syncd.cli.commands_parking import park, resume
 from syncd.cli.commands_quarantine import quarantine
 from syncd.cli.commands_state import state
@@ -276,6 +277,7 @@ for command in (
     pause,
     unpause,
     status,
+    limits,
     preview,
     state,
     cursors,

@@ -10,6 +10,8 @@ import attrs
 
 from syncd import events
 from syncd.events import Event
+from syncd.limits.usage import form_of
+from syncd.model import Quota
 
 
 def count(number: int) -> str:
@@ -60,6 +62,8 @@ def told(event: Event) -> str:
             return _of_trouble(event)
         case events.LimitLocked() | events.LeaseLost() | events.LeaseWaiting():
             return _of_waiting(event)
+        case events.LimitAdjusted() | events.BreakerOpened() | events.BreakerClosed():
+            return _of_limits(event)
         case (
             events.TableChanged()
             | events.EmbeddedStarted()
@@ -157,6 +161,20 @@ def _of_trouble(
             return f"{event.upstream}: {event.path} is sent again ({why}) {after}"
 
 
+def _of_limits(
+    event: events.LimitAdjusted | events.BreakerOpened | events.BreakerClosed,
+) -> str:
+    match event:
+        case events.LimitAdjusted(requests_per_second=pace):
+            paced = "" if pace is None else f", {pace:.3g} requests a second"
+            return f"{event.quota}: at most {event.in_flight_max} in flight{paced}"
+        case events.BreakerOpened():
+            failed = f"{event.origin} failed {event.failures} times in a row"
+            return f"{event.quota}: {failed}; it is left alone for {seconds(event.seconds)}"
+        case events.BreakerClosed():
+            return f"{event.quota}: {event.origin} answers again"
+
+
 def _of_waiting(event: events.LimitLocked | events.LeaseLost | events.LeaseWaiting) -> str:
     match event:
         case events.LimitLocked():
@@ -202,8 +220,7 @@ def _of_the_database(
 def quota(kept: Quota) -> str:
     """Say what a quota allows: ``600 requests in any 60 s, 8 at once``."""
     windows = [
-        window(type(each).__name__, each.most, each.per_seconds, each.unit)
-        for each in kept.windows
+        window(form_of(each), each.most, each.per_seconds, each.unit) for each in kept.windows
     ]
     adaptive = ["as far as refusals let it"] if kept.adaptive else []
     return ", ".join([*windows, f"{count(kept.concurrency)} at once", *adaptive])
@@ -211,7 +228,7 @@ def quota(kept: Quota) -> str:
 
 def window(form: str, most: int, per_seconds: float, unit: str) -> str:
     """Say what a window allows."""
-    word = {"SlidingWindow": "in any", "FixedWindow": "in fixed"}.get(form, "per")
+    word = {"sliding": "in any", "fixed": "in each"}.get(form, "per")
     return f"{count(most)} {unit} {word} {seconds(per_seconds)}"
 
 

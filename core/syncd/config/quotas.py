@@ -141,22 +141,24 @@ def _fits(
         near = nearest(name, declared)
         hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(declared))}"
         reading.problem(key, f"the connector declares no quota of this name ({hint})")
-        return False
-    before = len(reading.problems)
+    elif (found := _problem(table, quota)) is not None:
+        reading.problem(f"{key}{found[0]}", found[1])
+    else:
+        return True
+    return False
+
+
+def _problem(table: QuotaTable, quota: Quota) -> tuple[str, str] | None:
+    """Say what of a table cannot be meant of a quota, and which key says it."""
     if table.tokens is not None and TOKENS not in quota.units:
-        reading.problem(f"{key}.tokens", "the connector does not say what requests cost in tokens")
+        return ".tokens", "the connector does not say what requests cost in tokens"
     given = {REQUESTS: table.requests, TOKENS: table.tokens}
-    windows = {each.unit for each in quota.windows}
-    if table.per_seconds is None and any(
-        most is not None and unit not in windows for unit, most in given.items()
-    ):
-        reading.problem(f"{key}.per", "missing; the connector declares no window to take it from")
-    if not any(given.values()) and (table.per_seconds or table.form or table.burst):
-        reading.problem(key, "wanted requests or tokens beside per, form and burst")
-    elif (
-        table.burst
-        and not reading.problems[before:]
-        and not any(isinstance(each, TokenBucket) for each in table.applied(quota).windows)
-    ):
-        reading.problem(f"{key}.burst", 'only a bucket has one; write form = "bucket"')
-    return len(reading.problems) == before
+    units = {unit for unit, most in given.items() if most is not None}
+    if not units and (table.per_seconds or table.form or table.burst):
+        return "", "wanted requests or tokens beside per, form and burst"
+    if table.per_seconds is None and not units <= {each.unit for each in quota.windows}:
+        return ".per", "missing; the connector declares no window to take it from"
+    windows = [each for each in table.applied(quota).windows if each.unit in units]
+    if table.burst and not all(isinstance(each, TokenBucket) for each in windows):
+        return ".burst", 'only a bucket has one; write form = "bucket"'
+    return None

@@ -96,7 +96,7 @@ class LimitLocked(Event):
     name = "limit.locked"
     quota: str
     seconds: float
-    announced: bool  # by Retry-After; else our own backoff
+    announced: bool  # by Retry-After or a body; else our own backoff
 
 
 @attrs.frozen

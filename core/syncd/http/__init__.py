@@ -3,7 +3,8 @@
 from syncd.http.client import Client
 from syncd.http.decoding import decode
 from syncd.http.fetching import FetchHttp, NotModified
-from syncd.http.limiter import Limiter, Limiters, Sharing
+from syncd.http.limiter import Limiter
+from syncd.http.limiters import Limiters, Sharing
 from syncd.http.statistics import Statistics
 from syncd.http.wire import Wire
 

@@ -204,6 +204,8 @@ class Reading:
     @property
     def announced(self) -> tuple[Announced, ...]:
         """What the head said of limits."""
+        if not any("limit" in name for name in self._headers):
+            return ()  # most say nothing, and reading the date is dear
         return announcements(self._headers, date=self.date or self._now)
 
     @property

@@ -6,7 +6,7 @@ One limiter per quota key, shared by everything that spends that quota: feeds, a
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -26,6 +26,12 @@ from syncd.limits.share import Share
 from syncd.limits.usage import Usage, usage_of
 from syncd.model import Quota
 
+# What may mean that too many ask at once: no answer (a timeout), 503, 504.
+_CROWDED = frozenset({None, 503, 504})
+
+# What adapts grows in small steps; only so much is news.
+_NEWS_FACTOR = 1.5
+
 # While one request tries a broken origin nobody knows for how long; this is when to ask again.
 _PROBE_SECONDS = breaker.OPEN_BASE_SECONDS
 
@@ -43,33 +49,22 @@ class Sender:
 _ANYBODY = Sender()
 
 
-class Sharing:
-    """Who asks a ledger on behalf of a process's limiters, and how it learns that one wants to."""
-
-    def __init__(self, asker: str) -> None:
-        self.asker = asker
-        self._wanted = trio.Event()
-
-    def ask(self) -> None:
-        """Let the ledger be asked, as soon as the limiters say."""
-        self._wanted.set()
-
-    async def wanted_by(self, at: float) -> None:
-        """Wait until a limiter may want something, or for that moment."""
-        with trio.move_on_at(at):
-            await self._wanted.wait()
-        self._wanted = trio.Event()
-
-
 class Limiter:
     """What keeps to one quota: its gate, a number of requests in flight, whose turn it is."""
 
     def __init__(
-        self, key: str, quota: Quota, *, random: Random, sharing: Sharing | None = None
+        self,
+        key: str,
+        quota: Quota,
+        *,
+        random: Random,
+        share: Share | None = None,
+        wants: Callable[[], None] = lambda: None,
     ) -> None:
+        """Keep to a quota; with a `share` of what daemons share, say when it `wants` more."""
         self.key = key
-        self.share = None if sharing is None else Share(key, quota, asker=sharing.asker)
-        self._sharing = sharing
+        self.share = share
+        self._wants = wants
         self._costs = ONE_REQUEST  # of whoever was first in line last
         self._random = random
         self._gate = Gate(quota)
@@ -82,6 +77,7 @@ class Limiter:
         self._lifted = trio.Event()  # a breaker is not what it was
         self._sent = 0
         self._refused = 0
+        self._told = LimitAdjusted(key, quota.concurrency, self._gate.rate)
 
     @property
     def quota(self) -> Quota:
@@ -100,7 +96,7 @@ class Limiter:
 
     def refuses(self, costs: Mapping[str, int]) -> str | None:
         """Say why a request of such costs could never pass; `None` where it can."""
-        return None if costs is ONE_REQUEST and not self.quota.units else self._gate.refuses(costs)
+        return self._gate.refuses(costs)
 
     @asynccontextmanager
     async def admitted(
@@ -123,7 +119,8 @@ class Limiter:
         finally:
             self._slots.release()
             self._gate.ended(ticket, now=trio.current_time())
-            self._set_breaker(sender.origin, breaker.given_up(self._breaker(sender.origin)))
+            if ticket.tries:  # a broken origin; nobody else does before this one is back
+                self._set_breaker(sender.origin, breaker.given_up(self._breaker(sender.origin)))
             self._nearer.set()
 
     # -- what became of requests ---------------------------------------------------------------
@@ -156,22 +153,22 @@ class Limiter:
         rate_cut = self._gate.refused(left_at=left_at, now=now)
         if self._cut(left_at, now) or rate_cut:
             events.append(self._adjusted())
-        if self.share is not None and self._sharing is not None:
-            self.share.refused()
-            self.share.locked(self._gate.lock.until)
-            self._sharing.ask()
+        if self.share is not None:
+            self.share.refused(until=self._gate.lock.until)
+            self._wants()
         return events
 
     def answered(self, *, left_at: float, origin: str = "") -> list[Event]:
         """Note that a request that left at `left_at` was answered, not told to wait."""
         self._gate.answered(left_at=left_at)
+        events = self.reached(left_at=left_at, origin=origin)
         if self.quota.adaptive is not None:
-            grown = ceiling.answered(
-                self._ceiling, most=self.quota.concurrency, in_flight=self._gate.in_flight
-            )
-            if grown is not self._ceiling:
-                self._set_ceiling(grown)
-        return self.reached(left_at=left_at, origin=origin)
+            most = self.quota.concurrency
+            in_flight = self._gate.in_flight
+            self._set_ceiling(ceiling.answered(self._ceiling, most=most, in_flight=in_flight))
+            if self._has_grown():
+                events.append(self._adjusted())
+        return events
 
     def reached(self, *, left_at: float, origin: str, refused: bool = False) -> list[Event]:
         """Note that an origin answers, whatever it says."""
@@ -180,10 +177,12 @@ class Limiter:
         self._set_breaker(origin, now_known)
         return [BreakerClosed(self.key, origin)] if closed else []
 
-    def failed(self, *, left_at: float, origin: str) -> list[Event]:
-        """Note that a request was not answered in time, or with a server error."""
+    def failed(self, *, left_at: float, origin: str, status: int | None) -> list[Event]:
+        """Note that a request was not answered (no status), or with a server error."""
         now = trio.current_time()
-        events: list[Event] = [self._adjusted()] if self._cut(left_at, now) else []
+        events: list[Event] = []
+        if status in _CROWDED and self._cut(left_at, now):
+            events.append(self._adjusted())
         now_known, seconds = breaker.failed(
             self._breaker(origin), left_at=left_at, now=now, chance=self._random.random()
         )
@@ -223,16 +222,16 @@ class Limiter:
         """Take what the ledger answered: tokens, and what the upstream has told other daemons."""
         assert self.share is not None
         now, events = trio.current_time(), list[Event]()
-        refused = self.share.granted(ask, grant, asked_at=asked_at, came_at=now)
+        refused_since = self.share.granted(ask, grant, asked_at=asked_at, came_at=now)
         self._set_ceiling(self._ceiling)
         if grant.locked_seconds > 0:
             seconds = grant.locked_seconds
             self._gate.lock, news = lengthened(self._gate.lock, now=now, seconds=seconds)
             if news is not None:
                 events.append(LimitLocked(self.key, seconds, announced=True))
-        if refused:
-            rate_cut = self._gate.refused(left_at=now, now=now)
-            if self._cut(now, now) or rate_cut:
+        if refused_since is not None:
+            rate_cut = self._gate.refused(left_at=refused_since, now=now)
+            if self._cut(refused_since, now) or rate_cut:
                 events.append(self._adjusted())
         self._nearer.set()
         return events
@@ -315,16 +314,18 @@ class Limiter:
             if self._gate.lock.until > now or breaker.opens_at(broken) > now:
                 return None
             opens_at = self._gate.opens_at(sender.costs, now=now)
-            if self.share is not None and self._sharing is not None:
+            if self.share is not None:
                 self._costs = sender.costs
                 opens_at = max(opens_at, self.share.opens_at(sender.costs, now=now))
-                self._sharing.ask()
+                self._wants()
             if opens_at <= now:
                 self._set_breaker(sender.origin, breaker.leave(broken))
                 self._sent += 1
                 if self.share is not None:
                     self.share.leave(sender.costs, now=now)
-                return self._gate.leave(sender.costs, now=now)
+                ticket = self._gate.leave(sender.costs, now=now)
+                ticket.tries = broken.opened > 0
+                return ticket
             self._nearer = trio.Event()
             asked_seconds = self._gate.allows_at(sender.costs) - now
             if asked_seconds > 0:
@@ -352,8 +353,17 @@ class Limiter:
         if slots != self._slots.total_tokens:
             self._slots.total_tokens = slots
 
+    def _has_grown(self) -> bool:
+        """Say whether enough has changed for the better since it was last said."""
+        told = self._told
+        if self._ceiling.whole >= told.in_flight_max * _NEWS_FACTOR:
+            return True
+        rate, before = self._gate.rate, told.requests_per_second
+        return rate is not None and before is not None and rate >= before * _NEWS_FACTOR
+
     def _adjusted(self) -> LimitAdjusted:
-        return LimitAdjusted(self.key, self._ceiling.whole, self._gate.rate)
+        self._told = LimitAdjusted(self.key, self._ceiling.whole, self._gate.rate)
+        return self._told
 
     def _breaker(self, origin: str) -> Breaker:
         return self._breakers.get(origin, _CLOSED)
@@ -367,29 +377,3 @@ class Limiter:
 
 
 _CLOSED = Breaker()
-
-
-class Limiters:
-    """All limiters of a process, by quota key."""
-
-    def __init__(self, *, random: Random, sharing: Sharing | None = None) -> None:
-        self.sharing = sharing
-        self._random = random
-        self._limiters: dict[str, Limiter] = {}
-
-    def __iter__(self) -> Iterator[Limiter]:
-        return iter(list(self._limiters.values()))
-
-    def limiter(self, key: str, quota: Quota) -> Limiter:
-        """Return the limiter of a key, declared anew with `quota` (the last declaration counts)."""
-        limiter = self._limiters.get(key)
-        if limiter is None:
-            limiter = Limiter(key, quota, random=self._random, sharing=self.sharing)
-            self._limiters[key] = limiter
-        else:
-            limiter.declare(quota)
-        return limiter
-
-    def usages(self) -> list[Usage]:
-        """Return how all of them stand, by key."""
-        return [self._limiters[key].usage() for key in sorted(self._limiters)]

@@ -29,6 +29,7 @@ class Ticket:
     slips: tuple[tuple[Count, Slip], ...]
     arrived: bool = False  # the head of its answer is here
     ended: bool = False
+    tries: bool = False  # whether an origin that was left alone answers again
 
 
 class Gate:

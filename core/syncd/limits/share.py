@@ -67,7 +67,7 @@ class Share:
         self._locked_until = -math.inf  # which the ledger has not been told yet
         self._locked_told = -math.inf
         self._refusals = 0
-        self._refusals_known: int | None = None
+        self._refusals_known = 0
         self._heard_at = self._asked_at = self._retry_at = -math.inf
         self._counted = False  # among those who ask
         self._empty = True
@@ -114,7 +114,7 @@ class Share:
                 self._owed[unit] = self._owed.get(unit, 0) + count
 
     def _cost(self, lane: Lane, costs: Mapping[str, int]) -> int:
-        return costs[lane.unit] + self._owed.get(lane.unit, 0)
+        return costs.get(lane.unit, 1) + self._owed.get(lane.unit, 0)
 
     def _ready_at(self, lane: Lane, cost: int, now: float) -> float:
         self._expire(lane, now)
@@ -137,13 +137,10 @@ class Share:
 
     # -- asking --------------------------------------------------------------------------------
 
-    def locked(self, until: float) -> None:
-        """Note that the upstream asked everybody to wait: the others are to learn of it at once."""
-        self._locked_until = max(self._locked_until, until)
-
-    def refused(self) -> None:
-        """Note that the upstream refused a request."""
+    def refused(self, *, until: float) -> None:
+        """Note a refusal, with the lock that stands: the others are to learn of it at once."""
         self._refusals += 1
+        self._locked_until = max(self._locked_until, until)
 
     def asks_at(self, costs: Mapping[str, int], *, waiting: int, now: float) -> float:
         """Return when to ask the ledger; infinite while nothing is wanted."""
@@ -181,8 +178,8 @@ class Share:
             leaves=not demand,
         )
 
-    def granted(self, ask: Ask, grant: Grant, *, asked_at: float, came_at: float) -> int:
-        """Take what the ledger answered; return how many refusals others have met since."""
+    def granted(self, ask: Ask, grant: Grant, *, asked_at: float, came_at: float) -> float | None:
+        """Take what the ledger answered; return since when others were refused, if they were."""
         self._bearing.note(grant.at, asked_at=asked_at, came_at=came_at)
         floor_at = self._bearing.ours(grant.at)
         self._retry_at = -math.inf
@@ -201,14 +198,15 @@ class Share:
         if self._locked_until == self._locked_told:
             self._locked_until = -math.inf
         self._refusals -= ask.refusals
-        before = self._refusals_known
+        others = grant.refusals - ask.refusals
+        heard_at = self._heard_at if others > self._refusals_known else None
         self._refusals_known = grant.refusals
         self._heard_at, self._counted, self.sharers = asked_at, not ask.leaves, grant.sharers
         if self._is_near:
             self.unshared = False
         else:
             self.cut_off(daemons=ask.daemons, now=came_at)
-        return 0 if before is None else max(grant.refusals - before - ask.refusals, 0)
+        return heard_at if heard_at is not None and heard_at > -math.inf else None
 
     def cut_off(self, *, daemons: int, now: float) -> None:
         """Go by the fraction from now on: the ledger does not answer."""

@@ -6,7 +6,7 @@ import attrs
 
 from syncd.limits.gate import Gate
 from syncd.limits.windows import Count
-from syncd.model import FixedWindow, TokenBucket
+from syncd.model import FixedWindow, TokenBucket, Window
 
 
 @attrs.frozen
@@ -30,15 +30,11 @@ class Usage:
     ceiling: int
     adaptive: bool
     rate: float | None  # that is sought, in requests per second
-    locked_seconds: float  # still; 0 where it is not locked
+    locked_until: float  # by the clock of the caller; in the past where it is not locked
     waiting: int
     broken_origins: tuple[str, ...]
     sent: int  # since the process began
     refused: int
-
-    @property
-    def refused_share(self) -> float:
-        return self.refused / self.sent if self.sent else 0.0
 
 
 def usage_of(
@@ -60,7 +56,7 @@ def usage_of(
         ceiling=ceiling,
         adaptive=gate.quota.adaptive is not None,
         rate=gate.rate,
-        locked_seconds=max(gate.lock.until - now, 0.0),
+        locked_until=max(gate.lock.until, 0.0),
         waiting=waiting,
         broken_origins=broken,
         sent=sent,
@@ -68,9 +64,13 @@ def usage_of(
     )
 
 
+def form_of(window: Window) -> str:
+    """Name the form in which a window counts, as the configuration does."""
+    if isinstance(window, TokenBucket):
+        return "bucket"
+    return "fixed" if isinstance(window, FixedWindow) else "sliding"
+
+
 def _spent(count: Count, used: float) -> Spent:
     window = count.declared
-    form = "bucket" if isinstance(window, TokenBucket) else "sliding"
-    if isinstance(window, FixedWindow):
-        form = "fixed"
-    return Spent(form, window.most, window.per_seconds, window.unit, round(used, 3))
+    return Spent(form_of(window), window.most, window.per_seconds, window.unit, round(used, 3))
