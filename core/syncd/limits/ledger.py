@@ -62,19 +62,19 @@ class Lane:
     least: int = 1
 
 
-def lane_of(window: Window) -> Lane:
-    """Return how a window is shared."""
+def lane_of(window: Window, *, at_once: int = 1) -> Lane:
+    """Return how a window is shared by requests that take up to `at_once` of it."""
     name = f"{type(window).__name__} {window.unit} {window.per_seconds:g}"
     if isinstance(window, TokenBucket):
         interval = window.per_seconds / window.most
         delay = min(DELAY_SHARE * max(interval, 1.0), DELAY_MAX_SECONDS)
         burst_seconds = (window.burst - 1) * interval
-        guard = max(delay - burst_seconds, 0.0)
+        guard = max(delay + (at_once - 1) * interval - burst_seconds, 0.0)
         least = max(1, math.ceil(guard / (interval * DELAY_SHARE) - 1e-9))
         saved = max(burst_seconds - delay, 0.0)
         return Lane(name, window.unit, interval, saved, guard, delay * (1 - LATE_SHARE), least)
     delay = min(DELAY_SHARE * window.per_seconds, DELAY_MAX_SECONDS)
-    burst = max(1, int(window.most * BURST_SHARE))
+    burst = min(max(at_once, int(window.most * BURST_SHARE)), window.most)
     # Of tokens an interval apart, `burst` of them at once and all up to `delay` late, at most
     # `most` lie in one window.
     held_seconds = window.per_seconds + delay + min(GUARD_SECONDS, window.per_seconds / 1000)
@@ -89,7 +89,7 @@ class Want:
     lane: Lane
     count: int
     least: int
-    held: int = 0  # tokens that the asker has and has not used
+    held: int = 0  # tokens that the asker has and has not used; 0 where the next request lacks some
 
 
 @attrs.frozen
@@ -157,15 +157,17 @@ def reserve(book: Book, ask: Ask, *, now: float) -> tuple[Book, Grant]:
     # All lanes let the first request pass together: what one of them has before is lost by then.
     first = {w.lane.name: (w.least - 1) * w.lane.interval_seconds / part for w in ask.wants}
     starts_at = max((begins[name] + first[name] for name in begins), default=now)
+    is_near = max(begins.values(), default=now) <= now + HORIZON_SECONDS
     due, blocks = dict(book.due), {}
     for want in ask.wants:
         lane, interval = want.lane, want.lane.interval_seconds / part
-        begins_at = max(begins[lane.name], starts_at - first[lane.name])
-        count = 0
-        if starts_at <= now + HORIZON_SECONDS:
-            share = math.ceil(HORIZON_SECONDS / interval / sharers) - want.held
+        begins_at, count = begins[lane.name], 0
+        if is_near:
+            begins_at = max(begins_at, starts_at - first[lane.name])
+            share = max(math.floor(HORIZON_SECONDS / interval / sharers), 1) - want.held
             room = math.floor((now + HORIZON_SECONDS - begins_at) / interval) + 1
-            count = min(want.count, max(want.least, lane.least, min(share, room)))
+            least = 0 if want.held else max(want.least, lane.least)
+            count = min(want.count, max(least, min(share, room), 0))
         if count > 0:
             due[lane.name] = begins_at + lane.saved_seconds + count * interval + lane.guard_seconds
         blocks[lane.name] = Block(begins_at, count, interval)

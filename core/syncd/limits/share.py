@@ -16,7 +16,16 @@ from collections.abc import Mapping
 import attrs
 
 from syncd.limits.bearing import Bearing
-from syncd.limits.ledger import FRACTION, HORIZON_SECONDS, Ask, Grant, Lane, Want, lane_of
+from syncd.limits.ledger import (
+    ACTIVE_SECONDS,
+    FRACTION,
+    HORIZON_SECONDS,
+    Ask,
+    Grant,
+    Lane,
+    Want,
+    lane_of,
+)
 from syncd.model import Quota
 
 # Two questions a second for each key at most, but for news of a lock.
@@ -45,11 +54,12 @@ class Train:
     def moment(self, number: int) -> float:
         return max(self.begins_at + number * self.interval_seconds, self.floor_at)
 
-    def expire(self, now: float) -> None:
-        """Lose the tokens that nobody has used in time."""
+    def expire(self, now: float, cost: int) -> None:
+        """Lose the tokens that nobody has used in time; `cost` of them leave together."""
         if now <= self.floor_at + self.slack_seconds:
             return
-        gone = math.ceil((now - self.slack_seconds - self.begins_at) / self.interval_seconds)
+        passed_seconds = now - self.slack_seconds - self.begins_at
+        gone = math.ceil(passed_seconds / self.interval_seconds) - (cost - 1)
         self.used = min(max(self.used, gone), self.count)
 
 
@@ -77,6 +87,8 @@ class Share:
 
     def declare(self, quota: Quota) -> None:
         """Take a new declaration; tokens of windows that are no more are lost."""
+        self._windows = quota.windows
+        self._at_once: dict[str, int] = {}
         self._lanes = tuple(lane_of(window) for window in quota.windows)
         self._trains: dict[str, deque[Train]] = {lane.name: deque() for lane in self._lanes}
         if self.unshared:
@@ -86,6 +98,7 @@ class Share:
 
     def opens_at(self, costs: Mapping[str, int], *, now: float) -> float:
         """Return when such a request may leave; infinite until more is granted."""
+        self._widen(costs)
         if self.unshared:
             return max((self._next_at[lane.name] for lane in self._lanes), default=-math.inf)
         if not self._lanes:
@@ -113,11 +126,20 @@ class Share:
             if count > 0:
                 self._owed[unit] = self._owed.get(unit, 0) + count
 
+    def _widen(self, costs: Mapping[str, int]) -> None:
+        """Leave room for the dearest request that was met, which takes its tokens at once."""
+        if all(cost <= self._at_once.get(unit, 1) for unit, cost in costs.items()):
+            return
+        self._at_once = {u: max(cost, self._at_once.get(u, 1)) for u, cost in costs.items()}
+        self._lanes = tuple(
+            lane_of(window, at_once=self._at_once.get(window.unit, 1)) for window in self._windows
+        )
+
     def _cost(self, lane: Lane, costs: Mapping[str, int]) -> int:
         return costs.get(lane.unit, 1) + self._owed.get(lane.unit, 0)
 
     def _ready_at(self, lane: Lane, cost: int, now: float) -> float:
-        self._expire(lane, now)
+        self._expire(lane, cost, now)
         ready_at = -math.inf
         for train in self._trains[lane.name]:
             taken = min(cost, train.left)
@@ -128,10 +150,10 @@ class Share:
                 return ready_at
         return math.inf
 
-    def _expire(self, lane: Lane, now: float) -> None:
+    def _expire(self, lane: Lane, cost: int, now: float) -> None:
         trains = self._trains[lane.name]
         for train in trains:
-            train.expire(now)
+            train.expire(now, cost)
         while trains and not trains[0].left:
             trains.popleft()
 
@@ -163,10 +185,11 @@ class Share:
         demand = self._demand(waiting, now)
         wants = []
         for lane in self._lanes if demand else ():
-            cost, held = self._cost(lane, costs), self._held(lane, now)
+            cost = self._cost(lane, costs)
+            held = self._held(lane, cost, now)
             lacking = max(cost - held, 0)  # of the next request
             if (more := max(demand * cost - held, lacking)) > 0:
-                wants.append(Want(lane, more, max(lacking, 1), held))
+                wants.append(Want(lane, more, max(lacking, 1), 0 if lacking else held))
         return Ask(
             self.key,
             self.asker,
@@ -214,9 +237,11 @@ class Share:
         if self.unshared:
             return
         self.unshared = self._empty = True
+        # By then the others know that we are silent, and have used what they had reserved before.
+        left_to_us_at = self._heard_at + ACTIVE_SECONDS + HORIZON_SECONDS
         for lane in self._lanes:
             self._trains[lane.name].clear()
-            self._next_at[lane.name] = now + self._fraction_seconds(lane)
+            self._next_at[lane.name] = max(now + self._fraction_seconds(lane), left_to_us_at)
 
     @property
     def _is_near(self) -> bool:
@@ -234,11 +259,11 @@ class Share:
             left.popleft()
         return max(waiting, len(left))
 
-    def _held(self, lane: Lane, now: float) -> int:
-        self._expire(lane, now)
+    def _held(self, lane: Lane, cost: int, now: float) -> int:
+        self._expire(lane, cost, now)
         return sum(train.left for train in self._trains[lane.name])
 
     def _is_low(self, lane: Lane, costs: Mapping[str, int], demand: int, now: float) -> bool:
         cost = self._cost(lane, costs)
-        part = math.ceil(HORIZON_SECONDS / lane.interval_seconds / self.sharers)
-        return self._held(lane, now) < max(cost, min(demand * cost, part))
+        part = math.floor(HORIZON_SECONDS / lane.interval_seconds / self.sharers)
+        return self._held(lane, cost, now) < max(cost, min(demand * cost, part))

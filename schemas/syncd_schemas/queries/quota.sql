@@ -39,13 +39,16 @@ WITH q AS MATERIALIZED (
                                   %(least_blocks)s::bigint[], %(held)s::bigint[])
              AS l (name, interval_seconds, saved, guard, wanted, least, least_block, held)
     ), started AS (
-        SELECT max(begins_at + first) AS starts_at FROM lane
+        SELECT max(begins_at + first) AS starts_at, max(begins_at) AS near_at FROM lane
     ), aligned AS (
-        SELECT lane.*, starts_at, greatest(begins_at, starts_at - first) AS aligned_at FROM lane, started
+        SELECT lane.*, is_near,
+               CASE WHEN is_near THEN greatest(begins_at, starts_at - first) ELSE begins_at END AS aligned_at
+        FROM lane, (SELECT starts_at, near_at <= (SELECT at FROM moment) + %(horizon_seconds)s::float8 AS is_near
+                    FROM started) AS near
     ), counted AS (
-        SELECT *, CASE WHEN starts_at > at + %(horizon_seconds)s::float8 THEN 0 ELSE
-            least(wanted, greatest(least, least_block, least(
-                ceil(%(horizon_seconds)s::float8 / interval_seconds / sharers)::bigint - held,
+        SELECT *, CASE WHEN NOT is_near THEN 0 ELSE
+            least(wanted, greatest(CASE WHEN held > 0 THEN 0 ELSE greatest(least, least_block) END, least(
+                greatest(floor(%(horizon_seconds)s::float8 / interval_seconds / sharers)::bigint, 1) - held,
                 floor((at + %(horizon_seconds)s::float8 - aligned_at) / interval_seconds)::bigint + 1))) END AS count
         FROM aligned
     ), answer AS (
