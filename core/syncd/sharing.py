@@ -27,29 +27,38 @@ Ledger: TypeAlias = Callable[[Sequence[Ask]], Awaitable[Sequence[Grant]]]
 class Accountant:
     """Keeps the limiters of one process in tokens. `daemons`: how many live, as last seen."""
 
-    def __init__(
-        self, limiters: Limiters, ledger: Ledger, *, emit: Callable[[Event], None], daemons: int
-    ) -> None:
+    def __init__(self, limiters: Limiters, *, emit: Callable[[Event], None], daemons: int) -> None:
         assert limiters.sharing is not None
         self.daemons = daemons
         self._limiters = limiters
         self._sharing = limiters.sharing
-        self._ledger = ledger
+        self._ledger: Ledger | None = None
         self._emit = emit
         self._unshared_since: float | None = None
 
-    async def run(self) -> None:
+    async def run(self, ledger: Ledger) -> None:
         """Ask whenever something is wanted; runs until it is cancelled."""
+        self._ledger = ledger
         while True:
             now = trio.current_time()
             wanted = {limiter: limiter.asks_at(now) for limiter in self._limiters}
             if asking := [limiter for limiter, at in wanted.items() if at <= now]:
-                await self._ask(asking)
+                await self._ask(ledger, asking)
                 await trio.lowlevel.checkpoint()
             else:
                 await self._sharing.wanted_by(min(wanted.values(), default=math.inf))
 
-    async def _ask(self, asking: Sequence[Limiter]) -> None:
+    async def leave(self) -> None:
+        """Say good-bye: what we do not use is the others' at once.
+
+        Raises: `StoreError`.
+        """
+        asks = [limiter.share.leaving() for limiter in self._limiters if limiter.share]
+        known = [ask for ask in asks if ask is not None]
+        if known and self._ledger is not None:
+            await self._ledger(known)
+
+    async def _ask(self, ledger: Ledger, asking: Sequence[Limiter]) -> None:
         asks = [limiter.ask(daemons=self.daemons) for limiter in asking]
         asked_at = trio.current_time()
         error = f"no answer within {ANSWER_SECONDS:g} s"
@@ -57,7 +66,7 @@ class Accountant:
         async with trio.open_nursery() as waiting:
             waiting.start_soon(self._give_up, error)
             try:
-                grants = await self._ledger(asks)
+                grants = await ledger(asks)
             except StoreError as failure:
                 self._cut_off(str(failure))
             waiting.cancel_scope.cancel()

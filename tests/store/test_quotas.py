@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from random import Random
 
 import pytest
+import valkey_server
 from database import connect
+from valkey_server import Valkey
 
+from syncd import valkey
 from syncd.limits.ledger import Ask, Book, Grant, Want, lane_of, reserve
-from syncd.model import SlidingWindow, TokenBucket, Window
+from syncd.model import Secret, SlidingWindow, TokenBucket, Window
 from syncd.store import quotas
 from syncd.store.hops import Connection
 
@@ -23,6 +27,39 @@ WINDOWS: tuple[tuple[Window, ...], ...] = (
     (SlidingWindow(500, 60.0), SlidingWindow(200_000, 60.0, unit="tokens")),
     (),
 )
+
+
+Answers = Callable[[Ask, datetime], Awaitable[Grant]]
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Valkey]:
+    if valkey_server.program() is None:
+        pytest.skip(valkey_server.MISSING)
+    with valkey_server.serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["postgres", "redis"])
+async def answers(request: pytest.FixtureRequest) -> AsyncIterator[Answers]:
+    """One ledger after the other, empty."""
+    if request.param == "postgres":
+        connection: Connection = request.getfixturevalue("connection")
+
+        async def ask_postgres(ask: Ask, now: datetime) -> Grant:
+            return quotas.reserve(connection, [ask], now=now)[0]
+
+        yield ask_postgres
+        connection.rollback()
+        return
+    server: Valkey = request.getfixturevalue("redis")
+    server.forget()
+    async with valkey.opened(Secret(server.url)) as reserve_there:
+
+        async def ask_redis(ask: Ask, now: datetime) -> Grant:
+            return (await reserve_there([ask], now=now.timestamp()))[0]
+
+        yield ask_redis
 
 
 def any_ask(chance: Random, windows: tuple[Window, ...]) -> Ask:
@@ -45,8 +82,8 @@ def any_ask(chance: Random, windows: tuple[Window, ...]) -> Ask:
 
 
 @pytest.mark.parametrize("windows", WINDOWS)
-def test_the_update_answers_as_the_law_does(
-    connection: Connection, windows: tuple[Window, ...]
+async def test_every_ledger_answers_as_the_law_does(
+    answers: Answers, windows: tuple[Window, ...]
 ) -> None:
     chance = Random(11)
     book, now = Book(), datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -55,10 +92,7 @@ def test_the_update_answers_as_the_law_does(
         ask = any_ask(chance, windows)
         book, said = reserve(book, ask, now=now.timestamp())
 
-        (answered,) = quotas.reserve(connection, [ask], now=now)
-
-        assert_same(answered, said, number)
-    connection.rollback()
+        assert_same(await answers(ask, now), said, number)
 
 
 def assert_same(answered: Grant, said: Grant, number: int) -> None:

@@ -201,6 +201,10 @@ class Share:
             leaves=not demand,
         )
 
+    def leaving(self) -> Ask | None:
+        """Return what to say at the end of the process, where the ledger knows of it."""
+        return Ask(self.key, self.asker, leaves=True) if self._counted else None
+
     def granted(self, ask: Ask, grant: Grant, *, asked_at: float, came_at: float) -> float | None:
         """Take what the ledger answered; return since when others were refused, if they were."""
         self._bearing.note(grant.at, asked_at=asked_at, came_at=came_at)

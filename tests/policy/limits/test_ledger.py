@@ -1,4 +1,4 @@
-"""What daemons send by a ledger's tokens breaches nothing, however late each of them uses its own."""
+"""What daemons send by a ledger's tokens breaches nothing, however late they use it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ class World:
                 daemon.pending = None
                 daemon.share.granted(ask, grant, asked_at=asked_at, came_at=local)
         elif daemon.share.asks_at(ONE, waiting=daemon.waiting, now=local) <= local:
-            ask = daemon.share.ask(ONE, waiting=daemon.waiting, daemons=len(self.daemons), now=local)
+            ask = daemon.share.ask(
+                ONE, waiting=daemon.waiting, daemons=len(self.daemons), now=local
+            )
             self.asks += 1
             if self.lost:
                 daemon.share.cut_off(daemons=len(self.daemons), now=local)
@@ -92,20 +94,18 @@ class World:
         local = self.now + daemon.clock
         if daemon.share.opens_at(ONE, now=local) > local:
             return False
+        buckets = [w for w in self.quota.windows if isinstance(w, TokenBucket) and w.burst == 1]
         # A bucket without burst is kept inside one daemon by its own gate.
-        for window in self.quota.windows:
-            if isinstance(window, TokenBucket) and window.burst == 1:
-                if self.now < daemon.last_left + window.per_seconds / window.most:
-                    return False
+        if any(self.now < daemon.last_left + w.per_seconds / w.most for w in buckets):
+            return False
         daemon.share.leave(ONE, now=local)
         daemon.waiting -= 1
         daemon.last_left = self.now
         late_seconds = max(lane_of(w).slack_seconds for w in self.quota.windows)
         late_seconds *= LATE_SHARE / (1 - LATE_SHARE)
-        within = any(isinstance(w, TokenBucket) and w.burst == 1 for w in self.quota.windows)
         self.left.append(self.now)
         # On the way: as late as the lane foresees; of a bucket without burst the gate foresees it.
-        self.arrived.append(self.now + (0 if within else self.chance.choice([0.0, late_seconds])))
+        self.arrived.append(self.now + (0 if buckets else self.chance.choice([0.0, late_seconds])))
         return True
 
     def most_in(self, seconds: float) -> int:
