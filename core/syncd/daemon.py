@@ -209,28 +209,18 @@ class Root:
         limiters = Limiters(random=self._random, sharing=Sharing(str(self._identity.id)))
         accountant = Accountant(limiters, emit=self._emit, daemons=life.daemons)
         if shared.ledger == "postgres":
-            # Its outages are told as `limit.unshared`, beside what the other connections tell.
-            ledger_hops = Hops(
-                dsn,
-                pool_min=1,
-                pool_max=1,
-                timeouts=LEDGER_TIMEOUTS,
-                emit=lambda _: None,
-                random=self._random,
-                name="syncd-quota",
+            hops = await self._hops(
+                stack, root, dsn, sizes=(1, 1), timeouts=LEDGER_TIMEOUTS, emit=_say_nothing
             )
-            stack.push_async_callback(ledger_hops.aclose)
-            await ledger_hops.open()
-            keep = self._supervisor.keep
-            root.start_soon(keep, "watch over quotas", ledger_hops.watch)
 
             async def ask(asks: Sequence[Ask]) -> Sequence[Grant]:
-                return await ledger_hops.run(quotas.reserve, asks)
+                return await hops.run(quotas.reserve, asks)
 
             async def account() -> None:
                 await accountant.run(ask)
 
         else:
+            valkey.require(shared.shared)
 
             async def account() -> None:
                 async with valkey.opened(shared.shared) as ledger:
@@ -249,19 +239,27 @@ class Root:
         return Secret(server.conninfo), server.psql_command
 
     async def _hops(
-        self, stack: AsyncExitStack, root: trio.Nursery, dsn: Secret, *, sizes: tuple[int, int]
+        self,
+        stack: AsyncExitStack,
+        root: trio.Nursery,
+        dsn: Secret,
+        *,
+        sizes: tuple[int, int],
+        timeouts: Timeouts | None = None,
+        emit: Callable[[Event], None] | None = None,
     ) -> Hops:
         database = self._config.database
         hops = Hops(
             dsn,
             pool_min=sizes[0],
             pool_max=sizes[1],
-            timeouts=Timeouts(
+            timeouts=timeouts
+            or Timeouts(
                 statement_seconds=database.statement_timeout_seconds,
                 lock_seconds=database.lock_timeout_seconds,
                 connect_seconds=database.connect_timeout_seconds,
             ),
-            emit=self._emit,
+            emit=emit or self._emit,
             random=self._random,
         )
         stack.push_async_callback(hops.aclose)
@@ -281,6 +279,10 @@ class Root:
                 continue
             if accountant is not None:
                 accountant.daemons = life.daemons
+
+
+def _say_nothing(_: Event) -> None:
+    """Leave it at `limit.unshared`, where the ledger's connection fails like all others."""
 
 
 async def _say_good_bye(leave: Callable[[], Awaitable[object]]) -> None:

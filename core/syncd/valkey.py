@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 from syncd.errors import ConfigError, StoreUnavailable
 from syncd.limits import ledger
@@ -53,17 +53,8 @@ async def opened(url: Secret) -> AsyncIterator[Reserve]:
     Raises: `ConfigError` without the extra, or where the address is none.
     """
     coredis = _coredis()
-    script = resources.files("syncd_schemas").joinpath("queries", "quota.lua").read_text("utf-8")
-    try:
-        client = coredis.Redis.from_url(
-            url.reveal(),
-            stream_timeout=SILENCE_SECONDS,
-            connect_timeout=SILENCE_SECONDS,
-            retry_policy=coredis.retry.NoRetryPolicy(),
-        )
-    except (ValueError, coredis.exceptions.RedisError):
-        what, do = "is no address of a Redis", "write redis://USER:PASSWORD@HOST:PORT/NUMBER"
-        raise ConfigError("quota.shared", what, do) from None  # its text may repeat the password
+    script = resources.files("syncd_schemas").joinpath("scripts", "quota.lua").read_text("utf-8")
+    client = _client(coredis, url)
     async with client:
         registered = client.register_script(script)
 
@@ -74,11 +65,52 @@ async def opened(url: Secret) -> AsyncIterator[Reserve]:
                     for ask in asks
                 ]
             except (coredis.exceptions.RedisError, OSError) as error:
-                # Its text may name the place, and never what was sent there.
-                what = f"does not answer ({type(error).__name__})"
-                raise StoreUnavailable("ledger of quotas", what, "is Redis reachable?") from error
+                raise _unavailable(error) from error
 
         yield reserve
+
+
+def require(url: Secret) -> None:
+    """See that the server could be asked; nothing is connected yet.
+
+    Raises: as `opened`.
+    """
+    _client(_coredis(), url)
+
+
+async def ping(url: Secret) -> None:
+    """See that the server answers.
+
+    Raises: as `opened`, and `StoreUnavailable`.
+    """
+    coredis = _coredis()
+    async with _client(coredis, url) as client:
+        try:
+            await client.ping()
+        except (coredis.exceptions.RedisError, OSError) as error:
+            failure = _unavailable(error)
+        else:
+            return
+    raise failure  # behind the client's own tasks, which would wrap it
+
+
+def _client(coredis: ModuleType, url: Secret) -> Any:
+    try:
+        return coredis.Redis.from_url(
+            url.reveal(),
+            stream_timeout=SILENCE_SECONDS,
+            connect_timeout=SILENCE_SECONDS,
+            retry_policy=coredis.retry.NoRetryPolicy(),
+        )
+    except (ValueError, coredis.exceptions.RedisError):
+        what, do = "is no address of a Redis", "write redis://USER:PASSWORD@HOST:PORT/NUMBER"
+        raise ConfigError("quota.shared", what, do) from None  # its text may repeat the password
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    # Its kind, and not its text: that may repeat what was sent.
+    what = f"does not answer ({type(error).__name__})"
+    return StoreUnavailable("ledger of quotas", what, "is Redis reachable?")
 
 
 def _coredis() -> ModuleType:
