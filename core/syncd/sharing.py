@@ -20,6 +20,9 @@ from syncd.limits.ledger import FRACTION, Ask, Grant
 # Longer than a healthy ledger takes by far, and as long as tokens last.
 ANSWER_SECONDS = 1.0
 
+# Keys that would ask within this time ask together: one transaction for many accounts.
+TOGETHER_SECONDS = 0.1
+
 # Raises `StoreError`, whatever the ledger is.
 Ledger: TypeAlias = Callable[[Sequence[Ask]], Awaitable[Sequence[Grant]]]
 
@@ -42,11 +45,12 @@ class Accountant:
         while True:
             now = trio.current_time()
             wanted = {limiter: limiter.asks_at(now) for limiter in self._limiters}
-            if asking := [limiter for limiter, at in wanted.items() if at <= now]:
-                await self._ask(ledger, asking)
-                await trio.lowlevel.checkpoint()
-            else:
-                await self._sharing.wanted_by(min(wanted.values(), default=math.inf))
+            if (next_at := min(wanted.values(), default=math.inf)) > now:
+                await self._sharing.wanted_by(next_at)
+                continue
+            soon = now + TOGETHER_SECONDS
+            await self._ask(ledger, [limiter for limiter, at in wanted.items() if at <= soon])
+            await trio.lowlevel.checkpoint()
 
     async def leave(self) -> None:
         """Say good-bye: what we do not use is the others' at once.

@@ -78,7 +78,7 @@ def test_the_manual_and_the_schema_tell_the_default() -> None:
     ("shared", "daemons", "said"),
     [
         ("off", 1, "kept by each process by itself"),
-        ("off", 3, "kept by each process by itself, and 2 other processes may use as much; with"),
+        ("off", 3, "kept by each process by itself, and 2 more may use as much; with"),
         ("postgres", 3, "kept by all processes together, through postgres"),
         (ADDRESS, 1, "kept by all processes together, through redis"),
     ],

@@ -125,8 +125,7 @@ def sharing(config: Config, life: Life) -> Finding:
         return Finding("quotas", f"kept by all processes together, through {config.quota.ledger}")
     said = "kept by each process by itself"
     if others:
-        beside = wording.counted(others, "other process")
-        said += f', and {beside} may use as much; with [quota] shared = "postgres", together'
+        said += f', and {others} more may use as much; with [quota] shared = "postgres", together'
     return Finding("quotas", said)
 
 

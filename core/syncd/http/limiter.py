@@ -59,9 +59,9 @@ class Limiter:
         *,
         random: Random,
         share: Share | None = None,
-        wants: Callable[[], None] = lambda: None,
+        wants: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """Keep to a quota; with a `share` of what daemons share, say when it `wants` more."""
+        """Keep to a quota; with a `share` of what daemons share, say when it `wants` to ask."""
         self.key = key
         self.share = share
         self._wants = wants
@@ -155,7 +155,7 @@ class Limiter:
             events.append(self._adjusted())
         if self.share is not None:
             self.share.refused(until=self._gate.lock.until)
-            self._wants()
+            self._wants(now)
         return events
 
     def answered(self, *, left_at: float, origin: str = "") -> list[Event]:
@@ -317,7 +317,7 @@ class Limiter:
             if self.share is not None:
                 self._costs = sender.costs
                 opens_at = max(opens_at, self.share.opens_at(sender.costs, now=now))
-                self._wants()
+                self._wants(self.asks_at(now))
             if opens_at <= now:
                 self._set_breaker(sender.origin, breaker.leave(broken))
                 self._sent += 1

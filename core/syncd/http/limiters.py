@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from random import Random
 
@@ -20,16 +21,19 @@ class Sharing:
         self.asker = asker
         self.cut_off_among: int | None = None  # daemons, while the ledger does not answer
         self._wanted = trio.Event()
+        self._next_at = math.inf
 
-    def wants(self) -> None:
-        """Say that a limiter may want something."""
-        self._wanted.set()
+    def wants(self, at: float) -> None:
+        """Say that a limiter is to ask at that moment, if none does before."""
+        if at < self._next_at:
+            self._wanted.set()
 
     async def wanted_by(self, at: float) -> None:
-        """Wait until a limiter may want something, or for that moment."""
+        """Wait for that moment, or until a limiter is to ask before."""
+        self._next_at = at
         with trio.move_on_at(at):
             await self._wanted.wait()
-        self._wanted = trio.Event()
+        self._wanted, self._next_at = trio.Event(), math.inf
 
 
 class Limiters:
