@@ -32,6 +32,8 @@ _CROWDED = frozenset({None, 503, 504})
 # What adapts grows in small steps; only so much is news.
 _NEWS_FACTOR = 1.5
 
+_CLOSED = Breaker()
+
 # While one request tries a broken origin nobody knows for how long; this is when to ask again.
 _PROBE_SECONDS = breaker.OPEN_BASE_SECONDS
 
@@ -267,21 +269,23 @@ class Limiter:
     async def _sit_out(self, patience: Patience, origin: str) -> None:
         # Outside the line, each waiter for itself: they come back one by one, and each learns for
         # itself when its patience is at an end.
-        while True:
-            now, lock = trio.current_time(), self._gate.lock
-            broken = self._breaker(origin)
+        while not self._is_free(origin):
+            now, lock, broken = trio.current_time(), self._gate.lock, self._breaker(origin)
             if (asked_seconds := lock.until - now) > 0:
                 left_seconds = patience.require(asked_seconds)
                 back_at = returns_at(lock, chance=self._random.random())
                 with patience.spending():
                     await trio.sleep_until(min(back_at, now + left_seconds))
-            elif (opens_at := breaker.opens_at(broken)) > now:
-                seconds = _PROBE_SECONDS if broken.probing else opens_at - now
+            else:
+                seconds = _PROBE_SECONDS if broken.probing else broken.closed_until - now
                 patience.require(seconds, why=f"left alone after {broken.failures} failures")
                 with patience.spending(), trio.move_on_after(seconds):
                     await self._lifted.wait()
-            else:
-                return
+
+    def _is_free(self, origin: str) -> bool:
+        """Say whether neither a lock nor a breaker keeps everybody from asking an origin."""
+        now = trio.current_time()
+        return self._gate.lock.until <= now and breaker.opens_at(self._breaker(origin)) <= now
 
     async def _take_turn(self, sender: Sender) -> None:
         if not self._turn_taken:
@@ -309,29 +313,32 @@ class Limiter:
 
     async def _keep_pace(self, patience: Patience, sender: Sender) -> Ticket | None:
         """Wait until the gate opens; none where a lock or a breaker stands in the way by then."""
-        while True:
-            now, broken = trio.current_time(), self._breaker(sender.origin)
-            if self._gate.lock.until > now or breaker.opens_at(broken) > now:
-                return None
+        while self._is_free(sender.origin):
+            now = trio.current_time()
             opens_at = self._gate.opens_at(sender.costs, now=now)
             if self.share is not None:
                 self._costs = sender.costs
                 opens_at = max(opens_at, self.share.opens_at(sender.costs, now=now))
                 self._wants(self.asks_at(now))
             if opens_at <= now:
-                self._set_breaker(sender.origin, breaker.leave(broken))
-                self._sent += 1
-                if self.share is not None:
-                    self.share.leave(sender.costs, now=now)
-                ticket = self._gate.leave(sender.costs, now=now)
-                ticket.tries = broken.opened > 0
-                return ticket
+                return self._leave(sender, now)
             self._nearer = trio.Event()
             asked_seconds = self._gate.allows_at(sender.costs) - now
             if asked_seconds > 0:
                 patience.require(asked_seconds)
             with patience.spending(counts=asked_seconds > 0), trio.move_on_at(opens_at):
                 await self._nearer.wait()
+        return None
+
+    def _leave(self, sender: Sender, now: float) -> Ticket:
+        broken = self._breaker(sender.origin)
+        self._set_breaker(sender.origin, breaker.leave(broken))
+        self._sent += 1
+        if self.share is not None:
+            self.share.leave(sender.costs, now=now)
+        ticket = self._gate.leave(sender.costs, now=now)
+        ticket.tries = broken.opened > 0
+        return ticket
 
     # -- what adapts ---------------------------------------------------------------------------
 
@@ -374,6 +381,3 @@ class Limiter:
         self._breakers[origin] = now_is
         self._lifted.set()
         self._lifted = trio.Event()
-
-
-_CLOSED = Breaker()

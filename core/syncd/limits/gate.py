@@ -114,7 +114,7 @@ class Gate:
             opens_at = max(opens_at, seeking.opens_at(self._sought))
         late_seconds = self._transit.late_seconds if self._counts else 0.0
         for count in self._counts:
-            cost = costs[count.declared.unit]
+            cost = costs.get(count.declared.unit, 0)  # of a unit that was declared just now
             if isinstance(count, Pace):
                 opens_at = max(opens_at, count.opens_at(cost, late_seconds=late_seconds))
             else:
@@ -132,7 +132,7 @@ class Gate:
         for unit, cost in costs.items():
             self._costs_in_flight[unit] = self._costs_in_flight.get(unit, 0) + cost
         self.in_flight += 1
-        slips = tuple((c, c.leave(costs[c.declared.unit], now=now)) for c in self._counts)
+        slips = tuple((c, c.leave(costs.get(c.declared.unit, 0), now=now)) for c in self._counts)
         return Ticket(now, costs, slips)
 
     def arrived(self, ticket: Ticket, *, now: float) -> None:
