@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from random import Random
 
+import attrs
 import pytest
 import valkey_server
 from database import connect
@@ -107,26 +108,25 @@ def assert_same(answered: Grant, said: Grant, number: int) -> None:
         assert theirs.interval_seconds == pytest.approx(block.interval_seconds), number
 
 
-def test_reservers_who_contend_for_a_row_never_get_the_same_moment(dsn: str) -> None:
-    """Eight threads: their tokens are one train, each an interval after the one before."""
-    window = SlidingWindow(600, 60.0)
-    lane = lane_of(window)
-    moments: list[float] = []
-    grants: list[int] = []
-    with connect(dsn) as opened:
-        quotas.reserve(opened, [Ask("k", "first")])
+def test_reservers_who_contend_for_rows_never_get_the_same_moment(dsn: str) -> None:
+    """Eight threads, three keys: of each the tokens are one train, an interval apart."""
+    lane, keys = lane_of(SlidingWindow(600, 60.0)), ("a", "b", "c")
+    moments: dict[str, list[float]] = {key: [] for key in keys}
+    counts: list[int] = []
     ends_at = time.monotonic() + 2.0
 
     def hammer(name: str) -> None:
+        chance = Random(name)
         with connect(dsn) as opened:
             while time.monotonic() < ends_at:
-                ask = Ask("k", name, (Want(lane, 5, 1),), daemons=8)
-                (grant,) = quotas.reserve(opened, [ask])
+                some = chance.sample(keys, chance.randint(1, 3))  # in any order
+                asks = [Ask(key, name, (Want(lane, 5, 1),), daemons=8) for key in some]
+                grants = quotas.reserve(opened, asks)
                 opened.commit()
-                block = grant.blocks[lane.name]
-                first = block.begins_at
-                moments.extend(first + i * block.interval_seconds for i in range(block.count))
-                grants.append(block.count)
+                counts.append(len(grants))
+                for key, grant in zip(some, grants, strict=True):
+                    first, count, interval = attrs.astuple(grant.blocks[lane.name])
+                    moments[key] += [first + number * interval for number in range(count)]
 
     threads = [threading.Thread(target=hammer, args=(f"d{n}",)) for n in range(8)]
     for thread in threads:
@@ -134,9 +134,21 @@ def test_reservers_who_contend_for_a_row_never_get_the_same_moment(dsn: str) -> 
     for thread in threads:
         thread.join(30)
 
-    moments.sort()
-    gaps = [later - earlier for earlier, later in pairwise(moments)]
-    assert len(grants) > 50
-    assert len(moments) >= 10
-    assert min(gaps) >= lane.interval_seconds - 1e-4
-    print(f"{len(grants) / 2:.0f} transactions/s, {len(moments)} tokens")
+    assert len(counts) > 50
+    for tokens in moments.values():
+        tokens.sort()
+        assert len(tokens) >= 10
+        gaps = [later - earlier for earlier, later in pairwise(tokens)]
+        assert min(gaps) >= lane.interval_seconds - 1e-4
+
+
+def test_the_answers_stand_in_the_order_of_the_questions(connection: Connection) -> None:
+    lane = lane_of(SlidingWindow(600, 60.0))
+    asks = [Ask(key, "d", (Want(lane, want, 1),)) for key, want in (("z", 3), ("a", 1), ("m", 2))]
+
+    first = quotas.reserve(connection, asks)
+    again = quotas.reserve(connection, [*asks, Ask("new", "d", lock_seconds=9.0)])
+    connection.rollback()
+
+    assert [grant.blocks[lane.name].count for grant in first] == [3, 1, 2]
+    assert [grant.locked_seconds > 8 for grant in again] == [False, False, False, True]

@@ -1,4 +1,4 @@
-"""The ledger of shared quotas in PostgreSQL: each ask is one UPDATE of one row."""
+"""The ledger of shared quotas in PostgreSQL: all that a daemon asks at once is one UPDATE."""
 
 from __future__ import annotations
 
@@ -25,48 +25,46 @@ _LAW = {
 def reserve(
     connection: Connection, asks: Sequence[Ask], *, now: datetime | None = None
 ) -> list[Grant]:
-    """Answer what a daemon asks the ledger, in the order of the asks.
+    """Answer what one daemon asks the ledger of some keys, in the order of the asks.
 
     The one transaction that does not wait for its WAL: what a crash of the server forgets of it is
     a fraction of a second of tokens, and rows would wait for each other's disks.
     """
     connection.execute("SET LOCAL synchronous_commit = off")
-    grants: dict[str, Grant] = {}
-    for ask in sorted(asks, key=lambda each: each.key):  # everybody's order: no deadlocks
-        granted = _reserve(connection, ask, now)
-        if granted is None:
-            connection.execute(_SQL["known"], {"keys": [ask.key]})
-            granted = _reserve(connection, ask, now)
-            assert granted is not None
-        grants[ask.key] = granted
+    grants = _reserve(connection, asks, now)
+    if unknown := sorted({ask.key for ask in asks} - grants.keys()):
+        connection.execute(_SQL["known"], {"keys": unknown})
+        grants |= _reserve(connection, [ask for ask in asks if ask.key in unknown], now)
     return [grants[ask.key] for ask in asks]
 
 
-def _reserve(connection: Connection, ask: Ask, now: datetime | None) -> Grant | None:
-    lanes = [want.lane for want in ask.wants]
-    row = connection.execute(
+def _reserve(connection: Connection, asks: Sequence[Ask], now: datetime | None) -> dict[str, Grant]:
+    first = asks[0]  # all are one daemon's
+    lanes = [(ask.key, want, want.lane) for ask in asks for want in ask.wants]
+    rows = connection.execute(
         _SQL["reserve"],
         {
             **_LAW,
             "now": now,
-            "key": ask.key,
-            "asker": ask.asker,
-            "lock_seconds": ask.lock_seconds,
-            "refusals": ask.refusals,
-            "daemons": ask.daemons,
-            "empty": ask.empty,
-            "leaves": ask.leaves,
-            "names": [lane.name for lane in lanes],
-            "intervals": [lane.interval_seconds for lane in lanes],
-            "saved": [lane.saved_seconds for lane in lanes],
-            "guards": [lane.guard_seconds for lane in lanes],
-            "least_blocks": [lane.least for lane in lanes],
-            "wanted": [want.count for want in ask.wants],
-            "least": [want.least for want in ask.wants],
-            "held": [want.held for want in ask.wants],
+            "asker": first.asker,
+            "daemons": first.daemons,
+            "keys": [ask.key for ask in asks],
+            "lock_seconds": [ask.lock_seconds for ask in asks],
+            "refusals": [ask.refusals for ask in asks],
+            "empty": [ask.empty for ask in asks],
+            "leaves": [ask.leaves for ask in asks],
+            "lane_keys": [key for key, _, _ in lanes],
+            "names": [lane.name for _, _, lane in lanes],
+            "intervals": [lane.interval_seconds for _, _, lane in lanes],
+            "saved": [lane.saved_seconds for _, _, lane in lanes],
+            "guards": [lane.guard_seconds for _, _, lane in lanes],
+            "least_blocks": [lane.least for _, _, lane in lanes],
+            "wanted": [want.count for _, want, _ in lanes],
+            "least": [want.least for _, want, _ in lanes],
+            "held": [want.held for _, want, _ in lanes],
         },
-    ).fetchone()
-    return None if row is None else _grant(row)
+    )
+    return {row["key"]: _grant(row) for row in rows}
 
 
 def _grant(row: dict[str, Any]) -> Grant:
