@@ -17,7 +17,13 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from importlib.metadata import version
 from random import Random
@@ -39,7 +45,7 @@ from syncd.model import Secret
 from syncd.noting import note_usage
 from syncd.observe import Observer
 from syncd.plugins import Plugins
-from syncd.sharing import Accountant
+from syncd.sharing import Accountant, Ledger
 from syncd.store import migrations, quotas, registry
 from syncd.store.hops import Hops, Timeouts
 from syncd.store.keeper import LeaseKeeper
@@ -216,16 +222,13 @@ class Root:
             async def ask(asks: Sequence[Ask]) -> Sequence[Grant]:
                 return await hops.run(quotas.reserve, asks)
 
-            async def account() -> None:
-                await accountant.run(ask)
+            def open_ledger() -> AbstractAsyncContextManager[Ledger]:
+                return nullcontext(ask)
 
         else:
             valkey.require(shared.shared)
-
-            async def account() -> None:
-                async with valkey.opened(shared.shared) as ledger:
-                    await accountant.run(ledger)
-
+            open_ledger = partial(valkey.opened, shared.shared)
+        account = partial(accountant.serve, open_ledger)
         root.start_soon(self._supervisor.keep, "ledger of quotas", account)
         stack.push_async_callback(_say_good_bye, accountant.leave)
         return limiters, accountant

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
 import trio
 
+from syncd.border import said
 from syncd.errors import StoreError
 from syncd.events import Event, LimitShared, LimitUnshared
 from syncd.http import Limiter, Limiters
@@ -38,6 +40,18 @@ class Accountant:
         self._ledger: Ledger | None = None
         self._emit = emit
         self._unshared_since: float | None = None
+
+    async def serve(self, open_ledger: Callable[[], AbstractAsyncContextManager[Ledger]]) -> None:
+        """Open the ledger, and ask it until we are cancelled.
+
+        Raises: what the ledger's client raises; until this is begun anew, fractions hold.
+        """
+        try:
+            async with open_ledger() as ledger:
+                await self.run(ledger)
+        except Exception as error:  # whatever it is: who waits for tokens must not wait for us
+            self._cut_off(said(error))
+            raise
 
     async def run(self, ledger: Ledger) -> None:
         """Ask whenever something is wanted; runs until it is cancelled."""

@@ -23,11 +23,12 @@ from trio.testing import MockClock
 from syncd import valkey
 from syncd.daemon import LEDGER_TIMEOUTS
 from syncd.errors import StoreUnavailable
-from syncd.events import Event, LimitLocked, LimitShared, LimitUnshared
+from syncd.events import Event, LimitAdjusted, LimitLocked, LimitShared, LimitUnshared
 from syncd.http import Limiters, Sharing
 from syncd.http.patience import Patience
 from syncd.limits.ledger import FRACTION, Ask, Book, Grant, reserve
-from syncd.model import Quota, Secret, SlidingWindow
+from syncd.limits.seeking import CUTS
+from syncd.model import Adaptive, Quota, Secret, SlidingWindow
 from syncd.sharing import Accountant, Ledger
 from syncd.store import quotas
 from syncd.store.hops import Hops
@@ -189,6 +190,48 @@ async def test_a_limiter_that_is_made_while_the_ledger_is_away_goes_by_its_fract
     assert made.share.unshared
 
 
+async def test_a_refusal_that_one_met_slows_all_down(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Once, however many of them met it: it was one storm."""
+    quota, law, upstream = Quota("app", adaptive=Adaptive(rate_start=4.0)), Law(), Upstream()
+    daemons = [daemon(f"d{number}", among=2) for number in range(2)]
+    for each in daemons:
+        nursery.start_soon(each.accountant.run, law)
+        nursery.start_soon(upstream.fetch, each.limiters, quota)
+    await trio.sleep(5)
+    one, other = (each.limiters.limiter("app", quota) for each in daemons)
+    before = one.usage().rate, other.usage().rate
+    daemons[0].events += one.throttled(left_at=trio.current_time(), asked_seconds=None)
+    await trio.sleep(1.0)
+
+    for limiter, rate in zip((one, other), before, strict=True):
+        assert rate is not None
+        assert limiter.usage().rate == pytest.approx(rate * CUTS[0], rel=0.05)
+    assert [len(each.emitted(LimitAdjusted)) for each in daemons] == [1, 1]
+
+
+async def test_a_ledger_whose_client_breaks_leaves_each_its_fraction(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    one, upstream = daemon("d", among=2), Upstream()
+
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[Ledger]:
+        async def ask(asks: Sequence[Ask]) -> Sequence[Grant]:
+            raise RuntimeError("a bug of the client")
+
+        yield ask
+
+    nursery.start_soon(upstream.fetch, one.limiters, Quota("app", SlidingWindow(100, 5.0)))
+    with pytest.raises(ExceptionGroup):
+        await one.accountant.serve(broken)
+    await trio.sleep(10)
+
+    assert one.emitted(LimitUnshared)
+    assert 20 <= len(upstream.arrived) <= 10 * 20 / 2 * FRACTION
+
+
 async def test_requests_in_flight_are_divided_among_those_who_send(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -214,8 +257,7 @@ class Real:
     hindered: Callable[[], AbstractContextManager[None]]
 
     async def account(self, each: Daemon) -> None:
-        async with self.opened() as ledger:
-            await each.accountant.run(ledger)
+        await each.accountant.serve(self.opened)
 
 
 def in_postgres(dsn: str) -> Real:
@@ -304,7 +346,7 @@ async def test_daemons_share_a_quota_over_http_through_a_real_ledger(
         client = await bench.client(upstream.url, quotas=(Quota("app", window),))
         for _ in range(3):
             nursery.start_soon(ask_for_ever, client)
-    await trio.sleep(8)
+    await trio.sleep(6)
     began_at, ended_at = min(arrived) + 2.0, max(arrived)
     used = len([at for at in arrived if at >= began_at]) / (ended_at - began_at) / 60
     nursery.cancel_scope.cancel()
@@ -327,7 +369,7 @@ async def test_a_ledger_that_hangs_leaves_each_its_fraction_and_comes_back(
         with ledger.hindered():
             await until(lambda: all(each.emitted(LimitUnshared) for each in daemons))
             cut_at = trio.current_time()
-            await trio.sleep(5)
+            await trio.sleep(3)
             without = len([at for at in upstream.arrived if at >= cut_at])
             lasted_seconds = trio.current_time() - cut_at
         await until(lambda: all(each.emitted(LimitShared) for each in daemons))

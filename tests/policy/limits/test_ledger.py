@@ -125,7 +125,7 @@ def world(*windows: Window, seed: int = 1, daemons: int = 8, waiting: int = 10**
     return made
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     daemons=st.integers(1, 8),
@@ -148,7 +148,7 @@ def test_no_window_is_breached_by_any_interleaving_of_daemons(
     assert shared.most_in(window.per_seconds) <= window.most
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), daemons=st.integers(1, 6), burst=st.sampled_from([1, 4]))
 def test_no_bucket_is_breached_by_any_interleaving_of_daemons(
     seed: int, daemons: int, burst: int
