@@ -91,8 +91,8 @@ class Share:
         self._at_once: dict[str, int] = {}
         self._lanes = tuple(lane_of(window) for window in quota.windows)
         self._trains: dict[str, deque[Train]] = {lane.name: deque() for lane in self._lanes}
-        if self.unshared:
-            self._next_at = {lane.name: math.inf for lane in self._lanes} | self._next_at
+        latest = max(self._next_at.values(), default=-math.inf)
+        self._next_at = {lane.name: self._next_at.get(lane.name, latest) for lane in self._lanes}
 
     # -- leaving -------------------------------------------------------------------------------
 
@@ -221,19 +221,22 @@ class Share:
             slack_seconds = lane.slack_seconds - self._bearing.width_seconds
             train = Train(begins_at, block.interval_seconds, block.count, floor_at, slack_seconds)
             self._trains[lane.name].append(train)
-            self._empty = False
         if self._locked_until == self._locked_told:
             self._locked_until = -math.inf
         self._refusals -= ask.refusals
-        others = grant.refusals - ask.refusals
-        heard_at = self._heard_at if others > self._refusals_known else None
+        # What others met while we wanted nothing says nothing of how it is now.
+        has_news = grant.refusals - ask.refusals > self._refusals_known
+        heard_at = self._heard_at if has_news else -math.inf
         self._refusals_known = grant.refusals
         self._heard_at, self._counted, self.sharers = asked_at, not ask.leaves, grant.sharers
         if self._is_near:
             self.unshared = False
+            self._empty = self._empty and not any(self._trains.values())
         else:
             self.cut_off(daemons=ask.daemons, now=came_at)
-        return heard_at if heard_at is not None and heard_at > -math.inf else None
+            for trains in self._trains.values():
+                trains.clear()
+        return heard_at if heard_at > asked_at - ACTIVE_SECONDS else None
 
     def cut_off(self, *, daemons: int, now: float) -> None:
         """Go by the fraction from now on: the ledger does not answer."""

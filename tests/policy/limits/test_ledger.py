@@ -331,3 +331,35 @@ def test_whoever_wants_nothing_says_so_once_and_is_silent() -> None:
     before = shared.asks
     shared.play(5)
     assert shared.asks == before
+
+
+def test_a_ledger_that_answers_later_than_tokens_last_is_as_good_as_none() -> None:
+    """A bucket's tokens last 30 ms: by answers that take longer nobody knows when they are due."""
+    share, book, now = Share("k", Quota("k", TokenBucket(5, 1.0)), asker="a"), Book(), 1000.0
+    for seconds, unshared in ((0.2, True), (0.2, True), (0.002, False)):
+        ask = share.ask(ONE, waiting=3, daemons=2, now=now)
+        book, grant = reserve(book, ask, now=now + seconds / 2)
+        share.granted(ask, grant, asked_at=now, came_at=now + seconds)
+
+        assert ask.empty
+        assert share.unshared == unshared
+        assert share.opens_at(ONE, now=now + seconds) < math.inf
+        now += 2.0
+    assert not share.ask(ONE, waiting=3, daemons=2, now=now).empty
+
+
+def test_what_a_request_cost_beyond_its_word_is_paid_by_the_next() -> None:
+    quota = Quota("llm", SlidingWindow(6000, 60.0, unit="tokens"))
+    costs, share, book, now, left = {"tokens": 10}, Share("llm", quota, asker="a"), Book(), 0.0, []
+    while now < 30.0:
+        if share.asks_at(costs, waiting=5, now=now) <= now:
+            ask = share.ask(costs, waiting=5, daemons=1, now=now)
+            book, grant = reserve(book, ask, now=1000 + now)
+            share.granted(ask, grant, asked_at=now, came_at=now)
+        if share.opens_at(costs, now=now) <= now:
+            share.leave(costs, now=now)
+            share.cost({"tokens": 90})
+            left.append(now)
+        now += 0.01
+
+    assert 25 <= len(left) <= 31  # 100 of 100 tokens a second each, not 10
