@@ -79,6 +79,8 @@ class Share:
         self._refusals = 0
         self._refusals_known = 0
         self._heard_at = self._asked_at = self._retry_at = -math.inf
+        # Our last tokens on the ledger's train: where, how long, among how many.
+        self._turn_at, self._turn_seconds, self._turn_among = -math.inf, 0.0, 1
         self._counted = False  # among those who ask
         self._empty = True
         self._daemons = 1
@@ -175,7 +177,7 @@ class Share:
             return self._asked_at + NEWS_SECONDS
         polls_at = self._heard_at + POLL_SECONDS
         if any(self._is_low(lane, costs, demand, now) for lane in self._lanes):
-            polls_at = min(polls_at, self._retry_at)
+            polls_at = min(polls_at, max(self._retry_at, self._next_turn_at))
         return max(polls_at, self._asked_at + ASK_GAP_SECONDS)
 
     def ask(self, costs: Mapping[str, int], *, waiting: int, daemons: int, now: float) -> Ask:
@@ -184,7 +186,7 @@ class Share:
         self._locked_told = self._locked_until
         demand = self._demand(waiting, now)
         wants = []
-        for lane in self._lanes if demand else ():
+        for lane in self._lanes if demand and now >= self._next_turn_at else ():
             cost = self._cost(lane, costs)
             held = self._held(lane, cost, now)
             lacking = max(cost - held, 0)  # of the next request
@@ -221,6 +223,9 @@ class Share:
             slack_seconds = lane.slack_seconds - self._bearing.width_seconds
             train = Train(begins_at, block.interval_seconds, block.count, floor_at, slack_seconds)
             self._trains[lane.name].append(train)
+            self._turn_at = begins_at
+            self._turn_seconds = block.count * block.interval_seconds
+            self._turn_among = grant.sharers
         if self._locked_until == self._locked_told:
             self._locked_until = -math.inf
         self._refusals -= ask.refusals
@@ -249,6 +254,15 @@ class Share:
         for lane in self._lanes:
             self._trains[lane.name].clear()
             self._next_at[lane.name] = max(now + self._fraction_seconds(lane), left_to_us_at)
+
+    @property
+    def _next_turn_at(self) -> float:
+        """Return when to ask anew, such that the others have as much before us as we had.
+
+        Where the horizon has room for all it is in the past.
+        """
+        others = min(self.sharers, self._turn_among) - 1
+        return self._turn_at + self._turn_seconds * others - HORIZON_SECONDS
 
     @property
     def _is_near(self) -> bool:

@@ -197,6 +197,16 @@ def test_daemons_share_alike_and_one_that_is_alone_gets_nearly_all() -> None:
     assert len(shared.arrived) - before >= 0.9 * 100
 
 
+def test_where_there_is_not_a_token_a_second_for_each_they_take_turns() -> None:
+    shared = world(TokenBucket(1, 1.0), daemons=8)
+
+    shared.play(60)
+
+    shares = [10**6 - daemon.waiting for daemon in shared.daemons]
+    assert min(shares) >= 5, shares
+    assert sum(shares) >= 0.9 * 60
+
+
 def test_an_asker_costs_two_questions_a_second_at_most() -> None:
     shared = world(SlidingWindow(600, 60.0), daemons=8)
 
