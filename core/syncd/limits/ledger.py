@@ -6,8 +6,8 @@ moments, and each token may be used from its moment on until `slack_seconds` lat
 The intervals are long enough for a judge who sees every token used as late as it can be, and its
 request received `LATE_SHARE` of the lane's delay after that: a token counts at its latest use.
 
-`reserve` is the law. `queries/quota.sql` says it in SQL and `valkey.py` in Lua, so that one UPDATE
-or one script is all that daemons contend for; a test holds all three against each other.
+`reserve` is the law. `queries/quota.sql` says it in SQL, `scripts/quota.lua` in Lua: one UPDATE
+or one script is all that daemons contend for, and a test holds all three against each other.
 """
 
 from __future__ import annotations
