@@ -6,6 +6,7 @@ root nursery            a failure here ends the process
 |- hops' watchdogs      end transactions that outlive their deadline
 |- lease keeper         renews; cancels the scope of a run whose lease is lost
 |- heartbeat            tells the database, and says how the pool stands
+|- ledger of quotas     asks for what processes share of them, where they do
 |- notes of quotas      tell the database how each stands, while that changes
 `- main                 what the process is for (`jobs.run_job`)
 """
@@ -15,8 +16,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from importlib.metadata import version
 from random import Random
@@ -26,19 +33,21 @@ from uuid import uuid4
 import attrs
 import trio
 
-from syncd import closing, collector
+from syncd import closing, collector, valkey
 from syncd.clock import DatabaseClock
 from syncd.config import Config
 from syncd.drift import Novelties
 from syncd.embedded.serving import serving
 from syncd.errors import StoreError, SyncdError
 from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
-from syncd.http import Limiters, Wire
+from syncd.http import Limiters, Sharing, Wire
+from syncd.limits.ledger import Ask, Grant
 from syncd.model import Secret
 from syncd.noting import note_usage
 from syncd.observe import Observer
 from syncd.plugins import Plugins
-from syncd.store import migrations, registry
+from syncd.sharing import Accountant, Ledger
+from syncd.store import migrations, quotas, registry
 from syncd.store.hops import Hops, Timeouts
 from syncd.store.keeper import LeaseKeeper
 from syncd.supervision import Supervisor
@@ -49,6 +58,10 @@ T = TypeVar("T")
 
 LEAVE_SECONDS = 3.0
 BEAT_SECONDS = 20.0  # three beats within `registry.STALE_SECONDS`
+# Of the connection that asks for what processes share of quotas: a late answer is of no use.
+LEDGER_TIMEOUTS = Timeouts(
+    statement_seconds=1.0, lock_seconds=1.0, connect_seconds=2.0, patience_seconds=0.0
+)
 POOL_SHARE = 0.6  # of max_connections, for all our processes: others want some too
 
 
@@ -162,7 +175,8 @@ class Root:
         await reserved.run(migrations.migrate if psql_command else migrations.require)
         life = await reserved.run(registry.beat, self._identity)
         self._clock.observe(life.clock)
-        stack.push_async_callback(self._leave, reserved)
+        leave = partial(reserved.run, registry.leave, self._identity)
+        stack.push_async_callback(_say_good_bye, leave)
         wanted = self._config.database
         pool_max = pool_size(wanted.pool_max, life)
         hops = await self._hops(stack, root, dsn, sizes=(wanted.pool_min, pool_max))
@@ -176,8 +190,8 @@ class Root:
         )
         keep = self._supervisor.keep
         root.start_soon(keep, "lease keeper", keeper.run)
-        root.start_soon(keep, "heartbeat", lambda: self._beat(reserved, hops))
-        limiters = Limiters(random=self._random)
+        limiters, accountant = await self._limiters(stack, root, dsn, life)
+        root.start_soon(keep, "heartbeat", lambda: self._beat(reserved, hops, accountant))
         noting = partial(note_usage, limiters, hops, self._identity.id)
         root.start_soon(keep, "notes of quotas", noting)
         return Process(
@@ -197,6 +211,34 @@ class Root:
             psql_command=psql_command,
         )
 
+    async def _limiters(
+        self, stack: AsyncExitStack, root: trio.Nursery, dsn: Secret, life: registry.Life
+    ) -> tuple[Limiters, Accountant | None]:
+        """Return what keeps to the quotas, and who asks for what other processes leave of them."""
+        shared = self._config.quota
+        if shared.ledger == "off":
+            return Limiters(random=self._random), None
+        limiters = Limiters(random=self._random, sharing=Sharing(str(self._identity.id)))
+        accountant = Accountant(limiters, emit=self._emit, daemons=life.daemons)
+        if shared.ledger == "postgres":
+            hops = await self._hops(
+                stack, root, dsn, sizes=(1, 1), timeouts=LEDGER_TIMEOUTS, emit=_say_nothing
+            )
+
+            async def ask(asks: Sequence[Ask]) -> Sequence[Grant]:
+                return await hops.run(quotas.reserve, asks)
+
+            def open_ledger() -> AbstractAsyncContextManager[Ledger]:
+                return nullcontext(ask)
+
+        else:
+            valkey.require(shared.shared)
+            open_ledger = partial(valkey.opened, shared.shared)
+        account = partial(accountant.serve, open_ledger)
+        root.start_soon(self._supervisor.keep, "ledger of quotas", account)
+        stack.push_async_callback(_say_good_bye, accountant.leave)
+        return limiters, accountant
+
     async def _database(self, stack: AsyncExitStack) -> tuple[Secret, str | None]:
         """Return how to connect; without a configured url, to the embedded server."""
         if self._config.database.url is not None:
@@ -206,19 +248,27 @@ class Root:
         return Secret(server.conninfo), server.psql_command
 
     async def _hops(
-        self, stack: AsyncExitStack, root: trio.Nursery, dsn: Secret, *, sizes: tuple[int, int]
+        self,
+        stack: AsyncExitStack,
+        root: trio.Nursery,
+        dsn: Secret,
+        *,
+        sizes: tuple[int, int],
+        timeouts: Timeouts | None = None,
+        emit: Callable[[Event], None] | None = None,
     ) -> Hops:
         database = self._config.database
         hops = Hops(
             dsn,
             pool_min=sizes[0],
             pool_max=sizes[1],
-            timeouts=Timeouts(
+            timeouts=timeouts
+            or Timeouts(
                 statement_seconds=database.statement_timeout_seconds,
                 lock_seconds=database.lock_timeout_seconds,
                 connect_seconds=database.connect_timeout_seconds,
             ),
-            emit=self._emit,
+            emit=emit or self._emit,
             random=self._random,
         )
         stack.push_async_callback(hops.aclose)
@@ -226,22 +276,30 @@ class Root:
         root.start_soon(self._supervisor.keep, "watch over transactions", hops.watch)
         return hops
 
-    async def _leave(self, reserved: Hops) -> None:
-        with (
-            trio.CancelScope(shield=True, deadline=closing.deadline(LEAVE_SECONDS)),
-            suppress(StoreError),
-        ):
-            await reserved.run(registry.leave, self._identity)
-
-    async def _beat(self, reserved: Hops, hops: Hops) -> None:
+    async def _beat(self, reserved: Hops, hops: Hops, accountant: Accountant | None) -> None:
         """Say now and then that we live, to the database and to whoever reads our events."""
         while True:
             await trio.sleep(BEAT_SECONDS)
             self._emit(hops.statistics())
             try:
-                await reserved.run(registry.beat, self._identity)
+                life = await reserved.run(registry.beat, self._identity)
             except StoreError as error:
                 self._emit(DbUnavailable(str(error)))
+                continue
+            if accountant is not None:
+                accountant.daemons = life.daemons
+
+
+def _say_nothing(_: Event) -> None:
+    """Leave it at `limit.unshared`, where the ledger's connection fails like all others."""
+
+
+async def _say_good_bye(leave: Callable[[], Awaitable[object]]) -> None:
+    with (
+        trio.CancelScope(shield=True, deadline=closing.deadline(LEAVE_SECONDS)),
+        suppress(StoreError),
+    ):
+        await leave()
 
 
 def pool_size(wanted: int, life: registry.Life) -> int:

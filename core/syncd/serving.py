@@ -76,6 +76,7 @@ async def _renewed(
         ("[database]", process.config.database, config.database),
         ("[daemon]", process.config.daemon, config.daemon),
         ("[log]", process.config.log, config.log),
+        ("[quota]", process.config.quota, config.quota),
     ):
         if was != now:
             raise ConfigError(table, "it is different now", "restart syncd for that")

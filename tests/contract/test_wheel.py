@@ -47,7 +47,7 @@ def test_every_module_and_file_of_the_packages_is_in_the_wheel(names: set[str]) 
         str(file.relative_to(ROOT / folder))
         for folder in ("core", "plugins", "schemas")
         for file in (ROOT / folder).rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".md"
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix not in {".md", ".svg"}
     }
 
     assert {"syncd/py.typed", "syncd_schemas/events.schema.json"} <= sources

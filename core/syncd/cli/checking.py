@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from syncd import bulk
+from syncd import bulk, valkey
 from syncd.building import feeds_of
 from syncd.cli import findings, questions
 from syncd.cli.database import with_database
@@ -49,7 +49,18 @@ def check(invocation: Invocation) -> list[Finding]:
 
 
 async def _ask_all(loaded: Loaded) -> list[Finding]:
-    return [*await _ask_database(loaded), *await _ask_accounts(loaded)]
+    return [
+        *await _ask_database(loaded),
+        *await _or_failed("redis", _ask_redis(loaded)),
+        *await _ask_accounts(loaded),
+    ]
+
+
+async def _ask_redis(loaded: Loaded) -> list[Finding]:
+    if loaded.config.quota.ledger != "redis":
+        return []
+    await valkey.ping(loaded.config.quota.shared)
+    return [Finding("redis", "answers")]
 
 
 def _nobody_listens(_: Event) -> None:
@@ -87,7 +98,8 @@ async def _look_around(loaded: Loaded, hops: Hops) -> list[Finding]:
     result += missing
     tables_stand = await hops.run(migrations.applied) > 0
     if tables_stand:
-        result.append(findings.connections(config, await hops.run(questions.life)))
+        life = await hops.run(questions.life)
+        result += [findings.connections(config, life), findings.sharing(config, life)]
     for job in config.jobs.values():
         result += await _or_failed(
             f"job {job.name}",

@@ -123,6 +123,17 @@ def connections(config: Config, life: Life) -> Finding:
     return Finding("connections", said)
 
 
+def sharing(config: Config, life: Life) -> Finding:
+    """Say who keeps to the quotas together."""
+    others = life.daemons - 1
+    if config.quota.ledger != "off":
+        return Finding("quotas", f"kept by all processes together, through {config.quota.ledger}")
+    said = "kept by each process by itself"
+    if others:
+        said += f', and {others} more may use as much; with [quota] shared = "postgres", together'
+    return Finding("quotas", said)
+
+
 def data_table(name: str, statements: Sequence[str], *, may_create: bool) -> Finding:
     """Say what a run would do to a table before it begins."""
     what = f"table {name}"

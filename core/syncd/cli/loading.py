@@ -53,6 +53,9 @@ def secrets_of(config: Config) -> Iterator[Secret]:
     if config.database.url is not None:
         yield config.database.url
         yield from _passwords(config.database.url.reveal())
+    if config.quota.ledger == "redis":
+        yield config.quota.shared
+        yield from _passwords(config.quota.shared.reveal())
     for instance in config.instances.values():
         yield from _inside(instance.settings)
         for account in instance.accounts:

@@ -5,7 +5,7 @@
 
 from syncd.config.files import RawConfig, parse, read
 from syncd.config.manual import reference
-from syncd.config.settings import Config, Daemon, Database, Job, Log
+from syncd.config.settings import Config, Daemon, Database, Job, Log, Sharing
 from syncd.config.structuring import structure
 from syncd.config.values import (
     Duration,
@@ -30,6 +30,7 @@ __all__ = [
     "Log",
     "Range",
     "RawConfig",
+    "Sharing",
     "Size",
     "Unit",
     "Unwanted",

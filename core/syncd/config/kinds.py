@@ -249,6 +249,28 @@ class Named:
 
 
 @attrs.frozen
+class Words:
+    """Words that stand for themselves where a secret may stand (in `Annotated`)."""
+
+    words: tuple[str, ...]
+
+
+@attrs.frozen
+class WordOrHidden(Hidden):
+    """One of a few words, or a secret."""
+
+    words: tuple[str, ...] = ()
+
+    def read(self, value: Any, key: str, reading: Reading) -> Secret | Invalid:
+        if isinstance(value, str) and value in self.words:
+            return Secret(value)  # and none is made of it: messages may hold that word
+        return super().read(value, key, reading)
+
+    def write(self, value: Secret) -> str:
+        return value.reveal()  # only a default is written, and that is a word
+
+
+@attrs.frozen
 class Many:
     """An array of one kind."""
 

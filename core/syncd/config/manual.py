@@ -8,7 +8,15 @@ from typing import Any, Final
 
 from syncd.config.kinds import Many, Named
 from syncd.config.quotas import QuotaTable
-from syncd.config.settings import AccountTable, ConnectorTable, Daemon, Database, Job, Log
+from syncd.config.settings import (
+    AccountTable,
+    ConnectorTable,
+    Daemon,
+    Database,
+    Job,
+    Log,
+    Sharing,
+)
 from syncd.config.tables import Setting, Table, first_sentence, settings_of
 from syncd.model import Connector
 
@@ -24,6 +32,7 @@ def reference(connectors: Mapping[str, Connector] = _NONE) -> str:
         ("[database]", Database),
         ("[daemon]", Daemon),
         ("[log]", Log),
+        ("[quota]", Sharing),
         ("[connectors.NAME]", ConnectorTable),
         ("[[connectors.NAME.accounts]]", AccountTable),
         ("[connectors.NAME.quotas.KEY]", QuotaTable),

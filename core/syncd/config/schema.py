@@ -10,7 +10,15 @@ from typing import Any, Final
 
 from syncd.config.instances import INSTANCE_NAME, NAME, RESERVED_NAME
 from syncd.config.kinds import DEFINITIONS
-from syncd.config.settings import AccountTable, ConnectorTable, Daemon, Database, Job, Log
+from syncd.config.settings import (
+    AccountTable,
+    ConnectorTable,
+    Daemon,
+    Database,
+    Job,
+    Log,
+    Sharing,
+)
 from syncd.config.tables import Table, settings_of
 from syncd.model import Connector
 
@@ -32,6 +40,7 @@ def generate(connectors: Mapping[str, Connector] = _NONE) -> dict[str, Any]:
             "database": Table(Database).schema(),
             "daemon": Table(Daemon).schema(),
             "log": Table(Log).schema(),
+            "quota": Table(Sharing).schema(),
             "connectors": _connectors(connectors),
             "jobs": {
                 "type": "object",

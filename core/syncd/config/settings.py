@@ -6,11 +6,12 @@ import zoneinfo
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import attrs
 from cronsim import CronSim, CronSimError
 
+from syncd.config.kinds import Words
 from syncd.config.quotas import QuotaTable
 from syncd.config.values import (
     Duration,
@@ -131,6 +132,35 @@ class Log:
     format: Literal["auto", "json", "text"] = attrs.field(
         default="auto", metadata=about("auto: JSON, unless the destination is a terminal")
     )
+
+
+_LEDGERS = ("off", "postgres")
+
+
+def _ledger(_instance: object, _attribute: object, value: Secret) -> None:
+    text = value.reveal()
+    if text not in _LEDGERS and not text.startswith(("redis://", "rediss://", "unix://")):
+        raise Unwanted('wanted "off", "postgres", or redis://USER:PASSWORD@HOST:PORT/NUMBER')
+
+
+@attrs.frozen
+class Sharing:
+    """What quotas are to several processes on one database."""
+
+    shared: Annotated[Secret, Words(_LEDGERS)] = attrs.field(
+        default=Secret("off"),
+        validator=_ledger,
+        metadata=about(
+            "off: each process keeps to every quota by itself; postgres: all processes together, "
+            "through the database; redis://, rediss:// (TLS) or unix://: through Redis or Valkey, "
+            "with `pip install 'syncd[redis]'`"
+        ),
+    )
+
+    @property
+    def ledger(self) -> Literal["off", "postgres", "redis"]:
+        text = self.shared.reveal()
+        return "off" if text == "off" else "postgres" if text == "postgres" else "redis"
 
 
 @attrs.frozen
@@ -304,6 +334,7 @@ class Config:
     database: Database
     daemon: Daemon
     log: Log
+    quota: Sharing
     # Settings of plugins are not shown: a variable may have put anything into their texts.
     instances: Mapping[str, Instance[Any]] = attrs.field(repr=_names)
     jobs: Mapping[str, Job] = attrs.field(repr=_names)

@@ -12,13 +12,13 @@ from syncd.config.files import RawConfig
 from syncd.config.instances import read_instances
 from syncd.config.jobs import read_jobs
 from syncd.config.reading import INVALID, Reading
-from syncd.config.settings import Config, Daemon, Database, Log
+from syncd.config.settings import Config, Daemon, Database, Log, Sharing
 from syncd.config.tables import Table, refuse_unknown
 from syncd.config.variables import concurrencies, with_pool
 from syncd.errors import InvalidConfig
 from syncd.model import Connector
 
-SECTIONS: Final = ("database", "daemon", "log", "connectors", "jobs")
+SECTIONS: Final = ("database", "daemon", "log", "quota", "connectors", "jobs")
 
 
 def structure(
@@ -41,6 +41,7 @@ def structure(
     database = with_pool(_section(Database, raw, reading), reading)
     daemon = _section(Daemon, raw, reading)
     log = _section(Log, raw, reading)
+    quota = Table(Sharing).read(raw.values.get("quota", {}), "quota", reading)
     declared = read_instances(
         _tables("connectors", raw, reading), connectors, installed=installed, reading=reading
     )
@@ -50,12 +51,15 @@ def structure(
         concurrencies=concurrencies(connectors.values(), reading),
         reading=reading,
     )
-    if reading.problems or database is INVALID or daemon is INVALID or log is INVALID:
+    if quota is INVALID or reading.problems:
+        raise InvalidConfig(raw.file, reading.problems)
+    if database is INVALID or daemon is INVALID or log is INVALID:
         raise InvalidConfig(raw.file, reading.problems)
     return Config(
         database=database,
         daemon=attrs.evolve(daemon, data_dir=raw.folder / daemon.data_dir),
         log=log,
+        quota=quota,
         instances=MappingProxyType({n: d.instance for n, d in declared.items() if d.instance}),
         jobs=MappingProxyType(jobs),
         file=raw.file,

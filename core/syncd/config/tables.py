@@ -24,6 +24,8 @@ from syncd.config.kinds import (
     Named,
     Plain,
     Text,
+    WordOrHidden,
+    Words,
 )
 from syncd.config.reading import INVALID, Invalid, Reading
 from syncd.config.values import Range, Unit, dotted, nearest, shown
@@ -246,7 +248,8 @@ def kind_of(hint: Any) -> Kind | None:
     if unit is not None:
         return _BY_UNIT[unit.of]
     if origin is typing.Annotated:
-        return kind_of(arguments[0])
+        words = next((extra for extra in bare.__metadata__ if isinstance(extra, Words)), None)
+        return WordOrHidden(words=words.words) if words else kind_of(arguments[0])
     if origin is typing.Literal:
         return Choice(arguments)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:

@@ -120,6 +120,25 @@ class LimitAdjusted(Event):
 
 
 @attrs.frozen
+class LimitUnshared(Event):
+    """What daemons share of limits cannot be asked for: each goes by its part of `fraction`."""
+
+    name = "limit.unshared"
+    level = "warning"
+    daemons: int  # that were seen to live
+    fraction: float
+    error: str
+
+
+@attrs.frozen
+class LimitShared(Event):
+    """What daemons share of limits can be asked for again."""
+
+    name = "limit.shared"
+    seconds: float  # that it could not
+
+
+@attrs.frozen
 class BreakerOpened(Event):
     """An origin failed again and again: nobody asks it for a while, then one tries."""
 

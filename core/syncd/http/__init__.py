@@ -3,7 +3,8 @@
 from syncd.http.client import Client
 from syncd.http.decoding import decode
 from syncd.http.fetching import FetchHttp, NotModified
-from syncd.http.limiter import Limiter, Limiters
+from syncd.http.limiter import Limiter
+from syncd.http.limiters import Limiters, Sharing
 from syncd.http.statistics import Statistics
 from syncd.http.wire import Wire
 
@@ -13,6 +14,7 @@ __all__ = [
     "Limiter",
     "Limiters",
     "NotModified",
+    "Sharing",
     "Statistics",
     "Wire",
     "decode",

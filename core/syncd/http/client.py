@@ -44,7 +44,8 @@ from syncd.http.asked import Asked
 from syncd.http.call import Again, Call
 from syncd.http.fetching import FetchHttp
 from syncd.http.headers import is_sendable, request_fields
-from syncd.http.limiter import Limiters, Sender
+from syncd.http.limiter import Sender
+from syncd.http.limiters import Limiters
 from syncd.http.masking import longest_first, masked, secrets_in, secrets_of
 from syncd.http.origin import REDIRECTS_MAX, Origins, origin_of, path_of, query_of, where
 from syncd.http.patience import Patience
@@ -305,7 +306,10 @@ class Client:
                 self._say(limiter.throttled(left_at=left_at, asked_seconds=asked_seconds))
             self._say(limiter.reached(left_at=left_at, origin=origin, refused=True))
         elif isinstance(outcome, Failure) and outcome.reason == "unavailable":
-            self._say(limiter.failed(left_at=left_at, origin=origin, status=outcome.status))
+            status, account = outcome.status, call.sender.account
+            self._say(
+                limiter.failed(left_at=left_at, origin=origin, status=status, account=account)
+            )
 
     def _say(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -5,7 +5,8 @@ One limiter per quota key, shared by everything that spends that quota: feeds, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -19,7 +20,9 @@ from syncd.limits.announced import Announced
 from syncd.limits.breaker import Breaker
 from syncd.limits.ceiling import Ceiling
 from syncd.limits.fair import FairQueue, Traffic
-from syncd.limits.lock import returns_at
+from syncd.limits.ledger import Ask, Grant
+from syncd.limits.lock import lengthened, returns_at
+from syncd.limits.share import Share
 from syncd.limits.usage import Usage, usage_of
 from syncd.model import Quota
 
@@ -51,13 +54,26 @@ _ANYBODY = Sender()
 class Limiter:
     """What keeps to one quota: its gate, a number of requests in flight, whose turn it is."""
 
-    def __init__(self, key: str, quota: Quota, *, random: Random) -> None:
+    def __init__(
+        self,
+        key: str,
+        quota: Quota,
+        *,
+        random: Random,
+        share: Share | None = None,
+        wants: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Keep to a quota; with a `share` of what daemons share, say when it `wants` to ask."""
         self.key = key
+        self.share = share
+        self._wants = wants
+        self._costs = ONE_REQUEST  # of whoever was first in line last
         self._random = random
         self._gate = Gate(quota)
         self._slots = trio.CapacityLimiter(quota.concurrency)
         self._ceiling = Ceiling(float(quota.concurrency))
         self._breakers: dict[str, Breaker] = {}
+        self._accounts: set[str] = set()  # that have asked for a turn
         self._waiting: FairQueue[trio.Event] = FairQueue()
         self._turn_taken = False
         self._nearer = trio.Event()  # the first in line may be nearer to leaving than it thought
@@ -77,6 +93,8 @@ class Limiter:
         if quota.concurrency != self._gate.quota.concurrency or quota.adaptive is None:
             self._set_ceiling(Ceiling(float(quota.concurrency)))
         self._gate.declare(quota)
+        if self.share is not None:
+            self.share.declare(quota)
         self._nearer.set()
 
     def refuses(self, costs: Mapping[str, int]) -> str | None:
@@ -97,6 +115,7 @@ class Limiter:
         Raises: `Throttled` where the upstream asked for a longer wait than `patience` has left, or
         its origin is left alone for longer.
         """
+        self._accounts.add(sender.account)
         while (ticket := await self._pass(patience, sender)) is None:
             pass
         try:
@@ -122,6 +141,8 @@ class Limiter:
 
     def cost(self, ticket: Ticket, costs: Mapping[str, int]) -> None:
         """Note what a request has really cost."""
+        if self.share is not None:
+            self.share.cost({u: costs[u] - ticket.costs[u] for u in costs if u in ticket.costs})
         self._gate.cost(ticket, costs)
         self._nearer.set()
 
@@ -138,6 +159,9 @@ class Limiter:
         rate_cut = self._gate.refused(left_at=left_at, now=now)
         if self._cut(left_at, now) or rate_cut:
             events.append(self._adjusted())
+        if self.share is not None:
+            self.share.refused(until=self._gate.lock.until)
+            self._wants(now)
         return events
 
     def answered(self, *, left_at: float, origin: str = "") -> list[Event]:
@@ -159,14 +183,21 @@ class Limiter:
         self._set_breaker(origin, now_known)
         return [BreakerClosed(self.key, origin)] if closed else []
 
-    def failed(self, *, left_at: float, origin: str, status: int | None) -> list[Event]:
+    def failed(
+        self, *, left_at: float, origin: str, status: int | None, account: str = ""
+    ) -> list[Event]:
         """Note that a request was not answered (no status), or with a server error."""
         now = trio.current_time()
         events: list[Event] = []
         if status in _CROWDED and self._cut(left_at, now):
             events.append(self._adjusted())
         now_known, seconds = breaker.failed(
-            self._breaker(origin), left_at=left_at, now=now, chance=self._random.random()
+            self._breaker(origin),
+            left_at=left_at,
+            now=now,
+            chance=self._random.random(),
+            account=account,
+            accounts=len(self._accounts),
         )
         self._set_breaker(origin, now_known)
         if seconds is not None:
@@ -180,13 +211,55 @@ class Limiter:
             self._gate,
             now=trio.current_time(),
             ceiling=int(self._slots.total_tokens),
-            waiting=len(self._waiting) + self._turn_taken,
+            waiting=self._in_line,
             broken=tuple(sorted(o for o, each in self._breakers.items() if each.opened)),
             sent=self._sent,
             refused=self._refused,
         )
 
+    # -- what is shared with other daemons -----------------------------------------------------
+
+    def asks_at(self, now: float) -> float:
+        """Return when to ask the ledger for this key; infinite where nothing is wanted."""
+        if self.share is None:
+            return math.inf
+        return self.share.asks_at(self._costs, waiting=self._in_line, now=now)
+
+    def ask(self, *, daemons: int) -> Ask:
+        """Return what to ask the ledger, now."""
+        assert self.share is not None  # it was said when to ask
+        now = trio.current_time()
+        return self.share.ask(self._costs, waiting=self._in_line, daemons=daemons, now=now)
+
+    def granted(self, ask: Ask, grant: Grant, *, asked_at: float) -> list[Event]:
+        """Take what the ledger answered: tokens, and what the upstream has told other daemons."""
+        assert self.share is not None
+        now, events = trio.current_time(), list[Event]()
+        refused_since = self.share.granted(ask, grant, asked_at=asked_at, came_at=now)
+        self._set_ceiling(self._ceiling)
+        if grant.locked_seconds > 0:
+            seconds = grant.locked_seconds
+            self._gate.lock, news = lengthened(self._gate.lock, now=now, seconds=seconds)
+            if news is not None:
+                events.append(LimitLocked(self.key, seconds, announced=True))
+        if refused_since is not None:
+            rate_cut = self._gate.refused(left_at=refused_since, now=now)
+            if self._cut(refused_since, now) or rate_cut:
+                events.append(self._adjusted())
+        self._nearer.set()
+        return events
+
+    def cut_off(self, *, daemons: int) -> None:
+        """Go by a fraction: the ledger cannot be asked."""
+        if self.share is not None:
+            self.share.cut_off(daemons=daemons, now=trio.current_time())
+            self._nearer.set()
+
     # -- passing -------------------------------------------------------------------------------
+
+    @property
+    def _in_line(self) -> int:
+        return len(self._waiting) + self._turn_taken
 
     async def _pass(self, patience: Patience, sender: Sender) -> Ticket | None:
         """Wait for the lock's end, the turn, a slot and the gate; none if a lock came between."""
@@ -254,6 +327,10 @@ class Limiter:
         while self._is_free(sender.origin):
             now = trio.current_time()
             opens_at = self._gate.opens_at(sender.costs, now=now)
+            if self.share is not None:
+                self._costs = sender.costs
+                opens_at = max(opens_at, self.share.opens_at(sender.costs, now=now))
+                self._wants(self.asks_at(now))
             if opens_at <= now:
                 return self._leave(sender, now)
             self._nearer = trio.Event()
@@ -268,6 +345,8 @@ class Limiter:
         broken = self._breaker(sender.origin)
         self._set_breaker(sender.origin, breaker.leave(broken))
         self._sent += 1
+        if self.share is not None:
+            self.share.leave(sender.costs, now=now)
         ticket = self._gate.leave(sender.costs, now=now)
         ticket.tries = broken.opened > 0
         return ticket
@@ -285,9 +364,12 @@ class Limiter:
         return self._ceiling.whole != before.whole
 
     def _set_ceiling(self, now_is: Ceiling) -> None:
+        """Let so many be in flight; with other daemons, an even part, and one at least."""
         self._ceiling = now_is
-        if now_is.whole != self._slots.total_tokens:
-            self._slots.total_tokens = now_is.whole
+        sharers = 1 if self.share is None else self.share.sharers
+        slots = max(now_is.whole // sharers, 1)
+        if slots != self._slots.total_tokens:
+            self._slots.total_tokens = slots
 
     def _has_grown(self) -> bool:
         """Say whether enough has changed for the better since it was last said."""
@@ -310,24 +392,3 @@ class Limiter:
         self._breakers[origin] = now_is
         self._lifted.set()
         self._lifted = trio.Event()
-
-
-class Limiters:
-    """All limiters of a process, by quota key."""
-
-    def __init__(self, *, random: Random) -> None:
-        self._random = random
-        self._limiters: dict[str, Limiter] = {}
-
-    def limiter(self, key: str, quota: Quota) -> Limiter:
-        """Return the limiter of a key, declared anew with `quota` (the last declaration counts)."""
-        limiter = self._limiters.get(key)
-        if limiter is None:
-            limiter = self._limiters[key] = Limiter(key, quota, random=self._random)
-        else:
-            limiter.declare(quota)
-        return limiter
-
-    def usages(self) -> list[Usage]:
-        """Return how all of them stand, by key."""
-        return [self._limiters[key].usage() for key in sorted(self._limiters)]

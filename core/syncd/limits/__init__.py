@@ -9,6 +9,8 @@ Nothing here waits, looks at a clock or rolls dice; `http.limiter` does, and is 
     seeking      the rate where nobody announces one; `ceiling`: how many may be in flight
     breaker      an origin that fails again and again is left alone
     fair         who is next: classes by weight, accounts in turn
+    ledger       what daemons that share a quota may send together: the law of one UPDATE
+    share        one daemon's part of that; `bearing`: where the ledger's clock stands
     gate         the first five of these together, for one quota key
 """
 

@@ -83,6 +83,22 @@ def test_failures_of_those_in_flight_when_it_opened_say_nothing_new() -> None:
     assert breaker.answered(known, left_at=0.0) == (known, False)
 
 
+@pytest.mark.parametrize(
+    ("failing", "accounts", "opens"),
+    [(1, 1, True), (1, 2, True), (1, 20, False), (4, 20, False), (10, 20, True), (10, 300, True)],
+)
+def test_a_few_of_many_accounts_break_no_origin(
+    failing: int, accounts: int, *, opens: bool
+) -> None:
+    known = Breaker()
+    for n in range(5 * FAILURES_MAX):
+        known, _ = breaker.failed(
+            known, left_at=n, now=n, chance=0.0, account=f"a{n % failing}", accounts=accounts
+        )
+
+    assert bool(known.opened) is opens
+
+
 @given(st.lists(st.booleans(), max_size=60))
 def test_an_answer_in_between_keeps_it_closed(steps: list[bool]) -> None:
     known, row = Breaker(), 0
