@@ -32,8 +32,8 @@ LEASE_SECONDS = float(os.environ.get("SYNCD_CHAOS_LEASE_SECONDS", "2"))
 STRIKES_EVERY_SECONDS = 2.0
 STOPPED_SECONDS = 2 * LEASE_SECONDS  # others take over
 CUT_OFF_SECONDS = 3.0
-# Until everything is as it should be: leases and backoffs pass, and two rounds of all stores.
 LOOK_SECONDS = 1.0
+# Until everything is as it should be: leases and backoffs pass, and two rounds of all stores.
 QUIET_SECONDS = 120.0 + 0.5 * STORES
 
 # A commit of a run that history knows as lost would be that of a zombie.
@@ -191,8 +191,9 @@ async def test_after_every_blow_the_tables_are_what_the_upstream_is(
                 await trio.sleep(STRIKES_EVERY_SECONDS)  # the pace of the attack
 
         with trio.move_on_after(QUIET_SECONDS):
-            while await trio.to_thread.run_sync(stored, dsn) != mall.true_rows():
-                await trio.sleep(LOOK_SECONDS)  # the upstream and the proxy live in this process
+            # Seldom, and in a thread: the upstream and the proxy live in this process.
+            while await trio.to_thread.run_sync(stored, dsn) != mall.true_rows():  # noqa: ASYNC110
+                await trio.sleep(LOOK_SECONDS)
         assert stored(dsn) == mall.true_rows(), arena.said()
         for daemon in arena.alive:
             daemon.send(signal.SIGTERM)

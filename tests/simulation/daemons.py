@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from uuid import UUID
 
@@ -16,11 +16,13 @@ from syncd.config import Config
 from syncd.daemon import BEAT_SECONDS, Process
 from syncd.errors import StoreError
 from syncd.events import DrainStarted, Event
-from syncd.http import Limiters
+from syncd.http import Limiters, Sharing
+from syncd.limits.ledger import Ask, Grant
 from syncd.plugins import Plugins
 from syncd.scheduler import Scheduler
 from syncd.serving import generation
-from syncd.store import registry
+from syncd.sharing import Accountant
+from syncd.store import quotas, registry
 from syncd.store.keeper import LeaseKeeper
 from syncd.supervision import Supervisor
 
@@ -42,6 +44,7 @@ class Means:
     latency_seconds: float = LATENCY_SECONDS
     chance: float = 0.0  # of a transaction to meet trouble
     beats: bool = True
+    shared_among: int = 0  # so many daemons share their quotas through PostgreSQL
 
 
 class Daemon:
@@ -63,6 +66,8 @@ class Daemon:
         clock.observe(now())
         self.hops = self._hops("hops", seed, dies_at=dies_at, at_once=means.hops_at_once)
         self.reserved = self._hops("reserved", seed, dies_at=None, at_once=1)
+        self.ledger = self._hops("ledger", seed, dies_at=None, at_once=1)
+        sharing = Sharing(f"daemon {number}") if means.shared_among else None
         self.process = Process(
             config=config,
             plugins=means.plugins,
@@ -72,7 +77,7 @@ class Daemon:
                 self.reserved, lease_seconds=means.lease_seconds, clock=clock, emit=self._emit
             ),
             clock=clock,
-            limiters=Limiters(random=random),
+            limiters=Limiters(random=random, sharing=sharing),
             threads=InlineThreads(),
             random=random,
             draining=self._draining,
@@ -113,6 +118,8 @@ class Daemon:
                     root.start_soon(keep, "lease keeper", self.process.keeper.run)
                     if self.means.beats:
                         root.start_soon(keep, "heartbeat", self._beat)
+                    if self.means.shared_among:
+                        root.start_soon(keep, "ledger of quotas", self._account)
                     async with trio.open_nursery() as self._generations:
                         self._current = await self._open(self.process)
                         self._ready.set()
@@ -121,12 +128,22 @@ class Daemon:
             self.alive = False
             self.hops.close()
             self.reserved.close()
+            self.ledger.close()
 
     async def _open(self, process: Process) -> Scheduler:
         opened: Scheduler = await self._generations.start(
             generation, process, self.means.look_seconds
         )
         return opened
+
+    async def _account(self) -> None:
+        limiters, among = self.process.limiters, self.means.shared_among
+        accountant = Accountant(limiters, emit=self._emit, daemons=among)
+
+        async def ask(asks: Sequence[Ask]) -> Sequence[Grant]:
+            return await self.ledger.run(quotas.reserve, asks)
+
+        await accountant.run(ask)
 
     async def _beat(self) -> None:
         while True:
@@ -152,6 +169,7 @@ class Daemon:
         self.alive = False
         self.hops.die()
         self.reserved.die()
+        self.ledger.die()
         self._life.cancel()
 
     def stop_keeper(self, until: float) -> None:

@@ -65,10 +65,6 @@ def _cells(scenario: Scenario, reached: Reached) -> tuple[str, ...]:
     )
 
 
-def _skipped(scenario: Scenario) -> tuple[str, ...]:
-    return (scenario.name, "-", "-", "-", "-", "-", scenario.reach, "skipped")
-
-
 def table(rows: Iterable[tuple[str, ...]]) -> str:
     """Write rows as Markdown."""
     lines = [HEAD, tuple("---" for _ in HEAD), *rows]
@@ -85,30 +81,23 @@ def _draw(scenario: Scenario, row: Row) -> str:
 
 
 def main() -> int:
-    """Print the table, why rows are missing, and the rates over time."""
+    """Print the table, what was missed, and the rates over time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="as make test plays them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     began = time.monotonic()
-    places = [place for place, scenario in enumerate(SCENARIOS) if scenario.build]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, mp_context=context, initializer=begin) as pool:
-        playing = {place: pool.submit(played, place, small=given.small) for place in places}
-        rows = {place: each.result() for place, each in playing.items()}
-    cells = [
-        rows[place].cells if place in rows else _skipped(scenario)
-        for place, scenario in enumerate(SCENARIOS)
-    ]
-    print(table(cells))
-    for place, scenario in enumerate(SCENARIOS):
-        if scenario.lacks:
-            print(f"skipped: {scenario.name}: {scenario.lacks}")
-        elif rows[place].misses:
-            print(f"missed: {scenario.name}: {'; '.join(rows[place].misses)}")
-    print(*(_draw(SCENARIOS[place], row) for place, row in rows.items()), sep="\n")
+        playing = [pool.submit(played, place, small=given.small) for place in range(len(SCENARIOS))]
+        rows = [each.result() for each in playing]
+    print(table([row.cells for row in rows]))
+    for scenario, row in zip(SCENARIOS, rows, strict=True):
+        if row.misses:
+            print(f"missed: {scenario.name}: {'; '.join(row.misses)}")
+    print(*(_draw(each, row) for each, row in zip(SCENARIOS, rows, strict=True)), sep="\n")
     print(f"{time.monotonic() - began:.0f} s; plots: {PLOTS}")
-    return 1 if any(row.misses for row in rows.values()) else 0
+    return 1 if any(row.misses for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -10,12 +10,7 @@ from scenarios import SCENARIOS, Scenario, play
 
 @pytest.mark.parametrize(
     "scenario",
-    [
-        pytest.param(
-            each, id=each.name, marks=pytest.mark.skipif(not each.build, reason=each.lacks)
-        )
-        for each in SCENARIOS
-    ],
+    [pytest.param(each, id=each.name) for each in SCENARIOS],
 )
 def test_what_a_limit_allows_is_used(scenario: Scenario, worlds: str) -> None:
     reached = play(scenario, worlds, small=True)
