@@ -43,6 +43,35 @@ def there(dsn: str, table: str) -> bool:
     return bool(row[0])
 
 
+# --- limits ---------------------------------------------------------------------------------------
+
+
+async def test_how_a_run_keeps_to_its_quota_is_told_by_any_process(
+    dsn: str, tmp_path: Path
+) -> None:
+    async with serving(ENDLESS) as upstream:
+        file = configured(upstream, tmp_path, dsn)
+        async with running("-c", file, "run", "cars", folder=tmp_path) as program:
+            await seen("a note of it", lambda: there(dsn, "cars.cars") and noted(dsn))
+            as_json = await syncd("-c", file, "limits", "--json", folder=tmp_path)
+            table = await syncd("-c", file, "limits", folder=tmp_path)
+            program.process.send_signal(signal.SIGTERM)
+            await program.ended()
+        after = await syncd("-c", file, "limits", folder=tmp_path)
+
+    (row,) = as_json.json()
+    (window,) = row["windows"]
+    assert (row["key"], row["refused"], row["stale"]) == ("cars:account", 0, False)
+    assert window["most"] / window["per_seconds"] == ENDLESS.requests_per_second
+    assert 0 < row["sent"] < ENDLESS.cars / ENDLESS.per_page
+    assert "cars:account" in table.out
+    assert "no process" in after.out, "who ends takes its notes along"
+
+
+def noted(dsn: str) -> bool:
+    return bool(count(dsn, "syncd.quota_usage"))
+
+
 # --- run ------------------------------------------------------------------------------------------
 
 
