@@ -98,12 +98,12 @@ types: $(EQUIPPED)  ## check the types of everything, tests included
 	$(PY) -m mypy core plugins schemas tests
 
 tests: $(EQUIPPED)
-	$(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
+	$(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal --quiet \
 	    --junitxml=$(RESULTS)/tests.xml
 
 # Watching every line takes a third of the time again.
 coverage: $(EQUIPPED)  ## run the tests and say which lines none of them reaches
-	$(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet --cov
+	$(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal --quiet --cov
 
 # What depends on the server's release: every statement, locks and plans. The embedded server has its
 # own tests, and what runs over any server alike has run by then.
@@ -113,7 +113,7 @@ SERVED := tests/store $(patsubst %,tests/runs/test_%.py,absent_rows chains_and_a
 
 over-server: $(EQUIPPED)
 	$(PY) tests/servers/over_server.py --missing $(RESULTS)/missing.txt -- \
-	    $(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --quiet \
+	    $(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal --quiet \
 	    --junitxml=$(RESULTS)/over-server.xml -m 'not own_server' \
 	    --ignore=tests/store/test_embedded.py $(SERVED)
 

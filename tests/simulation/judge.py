@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import attrs
@@ -58,7 +59,8 @@ class Judge:
     _tokens: float = 0.0
     _filled_at: float = 0.0
     _locked_until: float = 0.0
-    _told: dict[int, float] = attrs.field(factory=dict)  # by sender: when it heard of the lock
+    # By sender: when it heard of locks, and until when each was to last by what it heard.
+    _told: dict[int, list[tuple[float, float]]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         if self.allowed is not None:
@@ -90,8 +92,8 @@ class Judge:
     def arrives(self, at: float, *, sender: int, left_at: float) -> bool:
         """Let a request arrive; whether it is within the limit."""
         if at < self._locked_until:
-            told_at = self._told.get(sender)
-            self.calls_while_locked += told_at is not None and left_at > told_at
+            told = self._told.get(sender, ())
+            self.calls_while_locked += any(left_at > heard and at < end for heard, end in told)
             admitted = False
         else:
             admitted = self.allowed is None or self._within(self.allowed, at)
@@ -113,10 +115,10 @@ class Judge:
         if at >= self._locked_until:
             self._told.clear()
         self._locked_until = max(self._locked_until, until)
-        return self._hears
+        return partial(self._hears, until)
 
-    def _hears(self, sender: int, at: float) -> None:
-        self._told.setdefault(sender, at)
+    def _hears(self, until: float, sender: int, at: float) -> None:
+        self._told.setdefault(sender, []).append((at, until))
 
     def _within(self, allowed: Allowed, at: float) -> bool:
         if allowed.form == "bucket":

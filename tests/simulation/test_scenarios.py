@@ -46,6 +46,18 @@ def test_a_call_counts_as_made_while_locked_if_its_sender_knew() -> None:
     assert (judge.refusals, judge.locked_seconds) == (3, 10.0)
 
 
+def test_who_heard_of_a_shorter_lock_keeps_to_that_one() -> None:
+    judge = Judge("all", None)
+    judge.lock(10.0, 20.0)(1, 10.5)
+    judge.lock(10.2, 12.0)(2, 10.7)
+
+    judge.arrives(13.0, sender=2, left_at=12.9)
+    assert judge.calls_while_locked == 0
+    judge.arrives(11.0, sender=2, left_at=10.9)
+    judge.arrives(13.0, sender=1, left_at=12.9)
+    assert judge.calls_while_locked == 2
+
+
 def test_a_plot_shows_what_came_and_what_was_allowed() -> None:
     judge = Judge("all", Allowed("sliding", 60, 60.0))
     for second in range(100):

@@ -152,4 +152,4 @@ def test_mutant_that_takes_an_empty_page_for_the_end_is_caught(dsn: str) -> None
         made.takes_an_empty_page_for_the_end = True
         return made
 
-    assert goes_red(world, tries=3, seconds=10)
+    assert goes_red(world, tries=9, seconds=10)

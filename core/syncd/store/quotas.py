@@ -31,10 +31,12 @@ def reserve(
     a fraction of a second of tokens, and rows would wait for each other's disks.
     """
     connection.execute("SET LOCAL synchronous_commit = off")
+    keys = sorted({ask.key for ask in asks})
+    # Before any row is locked: two that made keys known while they held others would deadlock.
+    rows = connection.execute(_SQL["unknown"], {"keys": keys}).fetchall()
+    if rows:
+        connection.execute(_SQL["known"], {"keys": [row["key"] for row in rows]})
     grants = _reserve(connection, asks, now)
-    if unknown := sorted({ask.key for ask in asks} - grants.keys()):
-        connection.execute(_SQL["known"], {"keys": unknown})
-        grants |= _reserve(connection, [ask for ask in asks if ask.key in unknown], now)
     return [grants[ask.key] for ask in asks]
 
 

@@ -1,3 +1,9 @@
+-- name: unknown
+-- Which of these keys have no row yet, in order.
+SELECT k.key FROM unnest(%(keys)s::text[]) AS k (key)
+WHERE NOT EXISTS (SELECT FROM syncd.quota q WHERE q.key = k.key)
+ORDER BY k.key;
+
 -- name: known
 -- Make keys known to the ledger.
 INSERT INTO syncd.quota (key) SELECT key FROM unnest(%(keys)s::text[]) AS key ORDER BY key ON CONFLICT DO NOTHING;
