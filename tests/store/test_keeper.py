@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from random import Random
 from uuid import uuid4
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -88,6 +89,22 @@ async def test_a_lost_lease_ends_its_run_and_says_so(dsn: str) -> None:
 
     assert tenure.lost.is_set()
     assert not reached_the_end
+    assert events == [LeaseLost("i.f", 1)]
+
+
+async def test_a_run_whose_partition_its_own_process_claims_anew_is_cut(dsn: str) -> None:
+    """Nobody would renew it any more, nor tell it."""
+    lease = leased(dsn)
+    events: list[Event] = []
+    async with keeping(dsn, events) as keeper:
+        with trio.fail_after(20), keeper.holding(lease, trio.current_time()) as first:
+            again = attrs.evolve(lease, epoch=lease.epoch + 1, token=uuid4())
+            with keeper.holding(again, trio.current_time()) as second:
+                assert first.lost.is_set()
+                assert first.scope.cancel_called
+                assert not second.lost.is_set()
+            await trio.sleep_forever()
+
     assert events == [LeaseLost("i.f", 1)]
 
 
