@@ -51,6 +51,8 @@ MEMORY_NOISE_BYTES = 16 << 20
 MEMORY_PER_PAGE_BYTES = 64
 # Connections of the two pools and of the client, and the threads that use them, come and go.
 COUNT_NOISE = 6.0
+# A run has a dozen tasks, and a short soak may begin between two runs and end amid both jobs'.
+TASK_NOISE = 24.0
 # Control tables but for history, which a run adds a row to: what is deleted is used again after
 # autovacuum has been there, which comes once a minute and lets a fifth of a table be dead.
 TABLE_NOISE_BYTES = 8 << 20
@@ -138,6 +140,8 @@ def allowed(
             if seconds < VACUUMED_SECONDS:
                 return float("inf")
             return DEAD_NOISE + DEAD_SHARE * max(_values(samples, f"live {table}"))
+        case "tasks" if seconds < VACUUMED_SECONDS:
+            return TASK_NOISE
         case "live":
             return float("inf")  # what is kept on purpose: its size is what counts
         case _:
