@@ -10,7 +10,6 @@ import attrs
 
 from syncd import events
 from syncd.events import Event
-from syncd.limits.usage import form_of
 from syncd.model import Quota
 
 
@@ -219,9 +218,7 @@ def _of_the_database(
 
 def quota(kept: Quota) -> str:
     """Say what a quota allows: ``600 requests in any 60 s, 8 at once``."""
-    windows = [
-        window(form_of(each), each.most, each.per_seconds, each.unit) for each in kept.windows
-    ]
+    windows = [window(each.form, each.most, each.per_seconds, each.unit) for each in kept.windows]
     adaptive = ["as far as refusals let it"] if kept.adaptive else []
     return ", ".join([*windows, f"{count(kept.concurrency)} at once", *adaptive])
 

@@ -86,7 +86,7 @@ class QuotaTable:
         declared = next((each for each in quota.windows if each.unit == unit), None)
         declared_seconds = declared.per_seconds if declared else 1.0  # refused where it is missing
         per_seconds = self.per_seconds or declared_seconds
-        form = self.form or _FORMS[type(declared or SlidingWindow(1, 1.0))]
+        form = self.form or (declared.form if declared else SlidingWindow.form)
         if form == "bucket":
             burst = self.burst or (declared.burst if isinstance(declared, TokenBucket) else 1)
             return TokenBucket(most, per_seconds, burst=burst, unit=unit)
@@ -94,13 +94,6 @@ class QuotaTable:
             phase = declared.phase if isinstance(declared, FixedWindow) else "unknown"
             return FixedWindow(most, per_seconds, phase=phase, unit=unit)
         return SlidingWindow(most, per_seconds, unit=unit)
-
-
-_FORMS: Final[Mapping[type[Window], Literal["sliding", "fixed", "bucket"]]] = {
-    SlidingWindow: "sliding",
-    FixedWindow: "fixed",
-    TokenBucket: "bucket",
-}
 
 
 def read_quotas(

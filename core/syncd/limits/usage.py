@@ -6,7 +6,6 @@ import attrs
 
 from syncd.limits.gate import Gate
 from syncd.limits.windows import Count
-from syncd.model import FixedWindow, TokenBucket, Window
 
 
 @attrs.frozen
@@ -64,13 +63,6 @@ def usage_of(
     )
 
 
-def form_of(window: Window) -> str:
-    """Name the form in which a window counts, as the configuration does."""
-    if isinstance(window, TokenBucket):
-        return "bucket"
-    return "fixed" if isinstance(window, FixedWindow) else "sliding"
-
-
 def _spent(count: Count, used: float) -> Spent:
     window = count.declared
-    return Spent(form_of(window), window.most, window.per_seconds, window.unit, round(used, 3))
+    return Spent(window.form, window.most, window.per_seconds, window.unit, round(used, 3))

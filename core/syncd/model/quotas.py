@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
 REQUESTS = "requests"
+
+# How the configuration and `syncd limits` name what a window is.
+Form: TypeAlias = Literal["sliding", "fixed", "bucket"]
 
 _at_least_one = attrs.validators.ge(1)
 _above_zero = attrs.validators.gt(0.0)
@@ -19,6 +22,8 @@ class TokenBucket:
     "1 a second": ``TokenBucket(1, per_seconds=1)``. At most `burst + most` pass in any
     `per_seconds`: where an upstream counts N in a window, declare the window instead.
     """
+
+    form: ClassVar[Form] = "bucket"
 
     most: int = attrs.field(validator=_at_least_one)
     per_seconds: float = attrs.field(validator=_above_zero)
@@ -33,6 +38,8 @@ class SlidingWindow:
     "600 a minute sliding": ``SlidingWindow(600, per_seconds=60)``.
     """
 
+    form: ClassVar[Form] = "sliding"
+
     most: int = attrs.field(validator=_at_least_one)
     per_seconds: float = attrs.field(validator=_above_zero)
     unit: str = REQUESTS
@@ -46,6 +53,8 @@ class FixedWindow:
     knows: then it is kept as a sliding window, which no fixed one of that length ever counts more
     of. "150 in 30 s": ``FixedWindow(150, per_seconds=30)``.
     """
+
+    form: ClassVar[Form] = "fixed"
 
     most: int = attrs.field(validator=_at_least_one)
     per_seconds: float = attrs.field(validator=_above_zero)
