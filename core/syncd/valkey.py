@@ -25,15 +25,6 @@ KEEP_SECONDS = 32 * 86400
 # The accountant has given up by then; a connection that fell silent is not kept.
 SILENCE_SECONDS = 2.0
 
-_LAW = {
-    "forget_seconds": ledger.FORGET_SECONDS,
-    "active_seconds": ledger.ACTIVE_SECONDS,
-    "horizon_seconds": ledger.HORIZON_SECONDS,
-    "fraction": ledger.FRACTION,
-    "least_part": ledger.LEAST_PART,
-    "keep_seconds": KEEP_SECONDS,
-}
-
 
 class Reserve(Protocol):
     """Asks the server.
@@ -127,7 +118,7 @@ def words_of(ask: Ask, now: float | None = None) -> str:
     """Say an ask as the script reads it."""
     return json.dumps(
         {
-            "law": _LAW,
+            "law": {**ledger.LAW, "keep_seconds": KEEP_SECONDS},
             "now": now,
             "asker": ask.asker,
             "lock_seconds": ask.lock_seconds,

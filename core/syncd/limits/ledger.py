@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 import attrs
 
@@ -43,6 +44,15 @@ LATE_SHARE = 0.4  # of the delay, on the way; the rest is for whoever uses the t
 
 BURST_SHARE = 0.01  # of a window, which may leave at once; it costs as much of the pace
 GUARD_SECONDS = 0.001  # clocks round, as in `windows`
+
+# What the same law takes by name where it is kept in SQL and in Lua.
+LAW: Final[Mapping[str, float]] = {
+    "forget_seconds": FORGET_SECONDS,
+    "active_seconds": ACTIVE_SECONDS,
+    "horizon_seconds": HORIZON_SECONDS,
+    "fraction": FRACTION,
+    "least_part": LEAST_PART,
+}
 
 
 @attrs.frozen

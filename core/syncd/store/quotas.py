@@ -13,14 +13,6 @@ from syncd.store.statements import load
 
 _SQL = load("quota")
 
-_LAW = {
-    "forget_seconds": ledger.FORGET_SECONDS,
-    "active_seconds": ledger.ACTIVE_SECONDS,
-    "horizon_seconds": ledger.HORIZON_SECONDS,
-    "fraction": ledger.FRACTION,
-    "least_part": ledger.LEAST_PART,
-}
-
 
 def reserve(
     connection: Connection, asks: Sequence[Ask], *, now: datetime | None = None
@@ -46,7 +38,7 @@ def _reserve(connection: Connection, asks: Sequence[Ask], now: datetime | None) 
     rows = connection.execute(
         _SQL["reserve"],
         {
-            **_LAW,
+            **ledger.LAW,
             "now": now,
             "asker": first.asker,
             "daemons": first.daemons,
