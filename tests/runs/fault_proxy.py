@@ -77,11 +77,14 @@ class FaultProxy:
                     stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 stream.socket.close()
 
-    async def half_close(self) -> None:
-        """Send clients the end of what the server sends; what they send still arrives."""
+    def half_close(self) -> None:
+        """Send clients the end of what the server sends; what they send still arrives.
+
+        Of the socket: a stream sends no end while another task is sending through it.
+        """
         for link in list(self._links):
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await link.client.send_eof()
+            with suppress(OSError):  # it is gone already
+                link.client.socket.shutdown(socket.SHUT_WR)
 
     @property
     def links(self) -> int:

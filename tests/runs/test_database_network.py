@@ -139,8 +139,8 @@ async def test_a_server_that_refuses_for_a_while_is_waited_for(dsn: str, tmp_pat
 
 
 async def test_connections_that_are_closed_by_half_are_replaced(dsn: str, tmp_path: Path) -> None:
-    async with faulty(dsn) as proxy, serving(SHAPE) as upstream, trio.open_nursery() as nursery:
-        walk = Walk(proxy, upstream, lambda: nursery.start_soon(proxy.half_close))
+    async with faulty(dsn) as proxy, serving(SHAPE) as upstream:
+        walk = Walk(proxy, upstream, proxy.half_close)
         await walk.go(tmp_path)
 
         assert walk.result is not None
