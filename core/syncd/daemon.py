@@ -33,7 +33,7 @@ from uuid import uuid4
 import attrs
 import trio
 
-from syncd import closing, collector, valkey
+from syncd import closing, collector, valkey, vault
 from syncd.clock import DatabaseClock
 from syncd.config import Config
 from syncd.drift import Novelties
@@ -52,6 +52,7 @@ from syncd.store.hops import Hops, Timeouts
 from syncd.store.keeper import LeaseKeeper
 from syncd.supervision import Supervisor
 from syncd.threads import Threads
+from syncd.vault import Vault
 from syncd.watchdog import Watchdog, watching
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class Process:
     supervisor: Supervisor
     identity: registry.Process
     psql_command: str | None  # of the embedded server
+    vault: Vault
     novelties: Novelties = attrs.field(factory=Novelties)
     wire: Callable[[], Wire] | None = None  # what clients exchange over, in a simulation
 
@@ -209,6 +211,7 @@ class Root:
             supervisor=self._supervisor,
             identity=self._identity,
             psql_command=psql_command,
+            vault=vault.opened(self._config),
         )
 
     async def _limiters(

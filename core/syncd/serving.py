@@ -77,6 +77,7 @@ async def _renewed(
         ("[daemon]", process.config.daemon, config.daemon),
         ("[log]", process.config.log, config.log),
         ("[quota]", process.config.quota, config.quota),
+        ("[vault]", process.config.vault, config.vault),
     ):
         if was != now:
             raise ConfigError(table, "it is different now", "restart syncd for that")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from sources import ROOT
 
-PACKAGES = ("syncd", "syncd_cars", "syncd_schemas")
+BUNDLED = sorted(each.parent.name for each in ROOT.glob("plugins/*/__init__.py"))
+PACKAGES = ("syncd", "syncd_schemas", *BUNDLED)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +67,9 @@ def test_the_wheel_registers_its_program_and_its_plugins(wheel: zipfile.ZipFile)
     (file,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     points = configparser.ConfigParser()
     points.read_string(wheel.read(file).decode())
-    bundled = {folder.name for folder in (ROOT / "plugins").iterdir() if folder.is_dir()}
 
     assert dict(points["console_scripts"]) == {"syncd": "syncd.cli:main"}
-    assert set(dict(points["syncd.plugins"]).values()) == {f"{name}.plugin" for name in bundled}
+    assert set(dict(points["syncd.plugins"]).values()) == {f"{name}.plugin" for name in BUNDLED}
 
 
 def test_the_wheel_runs_without_the_sources(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

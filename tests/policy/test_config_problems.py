@@ -104,7 +104,11 @@ def problems(text: str, environment: Mapping[str, str] | None = None) -> tuple[P
     [
         # keys that nobody reads
         ("databse = 1", "databse", "unknown key (did you mean 'database'?)"),
-        ("zzz = 1", "zzz", "unknown key (known: database, daemon, log, quota, connectors, jobs)"),
+        (
+            "zzz = 1",
+            "zzz",
+            "unknown key (known: database, daemon, log, quota, vault, connectors, jobs)",
+        ),
         ("[log]\nlvl = 1", "log.lvl", "unknown key (did you mean 'level'?)"),
         ('"\\u001b[2Jx" = 1', '"\\u001b[2Jx"', "unknown key"),
         ("[daemon]\nlease_seconds = 1", "daemon.lease_seconds", "did you mean 'lease'?"),

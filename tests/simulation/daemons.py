@@ -25,6 +25,7 @@ from syncd.sharing import Accountant
 from syncd.store import quotas, registry
 from syncd.store.keeper import LeaseKeeper
 from syncd.supervision import Supervisor
+from syncd.vault import Vault
 
 FOREVER = 10**9
 LATENCY_SECONDS = 0.004  # of a transaction
@@ -85,6 +86,7 @@ class Daemon:
             supervisor=Supervisor(emit=self._emit, random=random),
             identity=registry.Process(UUID(int=number), "simulated", number, "0"),
             psql_command=None,
+            vault=Vault(),
             wire=lambda: means.wire(number),
         )
 

@@ -44,6 +44,7 @@ from syncd.scheduler import Scheduler
 from syncd.store import registry
 from syncd.store.keeper import LeaseKeeper
 from syncd.supervision import Supervisor
+from syncd.vault import Vault
 
 LEASE_SECONDS = 900.0  # its keeper wakes each third of it, through all the months
 
@@ -185,6 +186,7 @@ class World:
             supervisor=Supervisor(emit=emit, random=Random(number)),
             identity=registry.Process(UUID(int=number), "simulated", number, "0"),
             psql_command=None,
+            vault=Vault(),
         )
 
     def _hops(self, name: str, number: int, stack: AsyncExitStack) -> InlineHops:

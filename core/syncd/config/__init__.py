@@ -3,9 +3,9 @@
 `read` the file, import the plugins it enables, then `structure` it with their connectors.
 """
 
-from syncd.config.files import RawConfig, parse, read
+from syncd.config.files import RawConfig, content, parse, read
 from syncd.config.manual import reference
-from syncd.config.settings import Config, Daemon, Database, Job, Log, Sharing
+from syncd.config.settings import Config, Daemon, Database, Job, Log, Sharing, VaultKeys
 from syncd.config.structuring import structure
 from syncd.config.values import (
     Duration,
@@ -34,7 +34,9 @@ __all__ = [
     "Size",
     "Unit",
     "Unwanted",
+    "VaultKeys",
     "between",
+    "content",
     "duration_seconds",
     "duration_text",
     "lasting",

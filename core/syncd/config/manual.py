@@ -16,6 +16,7 @@ from syncd.config.settings import (
     Job,
     Log,
     Sharing,
+    VaultKeys,
 )
 from syncd.config.tables import Setting, Table, first_sentence, settings_of
 from syncd.model import Connector
@@ -33,6 +34,7 @@ def reference(connectors: Mapping[str, Connector] = _NONE) -> str:
         ("[daemon]", Daemon),
         ("[log]", Log),
         ("[quota]", Sharing),
+        ("[vault]", VaultKeys),
         ("[connectors.NAME]", ConnectorTable),
         ("[[connectors.NAME.accounts]]", AccountTable),
         ("[connectors.NAME.quotas.KEY]", QuotaTable),

@@ -18,6 +18,7 @@ from syncd.config.settings import (
     Job,
     Log,
     Sharing,
+    VaultKeys,
 )
 from syncd.config.tables import Table, settings_of
 from syncd.model import Connector
@@ -41,6 +42,7 @@ def generate(connectors: Mapping[str, Connector] = _NONE) -> dict[str, Any]:
             "daemon": Table(Daemon).schema(),
             "log": Table(Log).schema(),
             "quota": Table(Sharing).schema(),
+            "vault": Table(VaultKeys).schema(),
             "connectors": _connectors(connectors),
             "jobs": {
                 "type": "object",

@@ -164,6 +164,19 @@ class Sharing:
 
 
 @attrs.frozen
+class VaultKeys:
+    """What secrets are sealed with before they are kept in the database."""
+
+    keys: tuple[Secret, ...] = attrs.field(
+        default=(),
+        metadata=about(
+            "keys as `syncd credentials new-key` prints them, the newest first: that one seals, "
+            "each opens; without any, the embedded PostgreSQL's data_dir holds one"
+        ),
+    )
+
+
+@attrs.frozen
 class AccountTable:
     """One tenant of a connector; beside these keys, those that the connector defines."""
 
@@ -335,6 +348,7 @@ class Config:
     daemon: Daemon
     log: Log
     quota: Sharing
+    vault: VaultKeys
     # Settings of plugins are not shown: a variable may have put anything into their texts.
     instances: Mapping[str, Instance[Any]] = attrs.field(repr=_names)
     jobs: Mapping[str, Job] = attrs.field(repr=_names)

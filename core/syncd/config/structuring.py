@@ -12,13 +12,13 @@ from syncd.config.files import RawConfig
 from syncd.config.instances import read_instances
 from syncd.config.jobs import read_jobs
 from syncd.config.reading import INVALID, Reading
-from syncd.config.settings import Config, Daemon, Database, Log, Sharing
+from syncd.config.settings import Config, Daemon, Database, Log, Sharing, VaultKeys
 from syncd.config.tables import Table, refuse_unknown
 from syncd.config.variables import concurrencies, with_pool
 from syncd.errors import InvalidConfig
 from syncd.model import Connector
 
-SECTIONS: Final = ("database", "daemon", "log", "quota", "connectors", "jobs")
+SECTIONS: Final = ("database", "daemon", "log", "quota", "vault", "connectors", "jobs")
 
 
 def structure(
@@ -42,6 +42,7 @@ def structure(
     daemon = _section(Daemon, raw, reading)
     log = _section(Log, raw, reading)
     quota = Table(Sharing).read(raw.values.get("quota", {}), "quota", reading)
+    vault = Table(VaultKeys).read(raw.values.get("vault", {}), "vault", reading)
     declared = read_instances(
         _tables("connectors", raw, reading), connectors, installed=installed, reading=reading
     )
@@ -53,13 +54,14 @@ def structure(
     )
     if quota is INVALID or reading.problems:
         raise InvalidConfig(raw.file, reading.problems)
-    if database is INVALID or daemon is INVALID or log is INVALID:
+    if database is INVALID or daemon is INVALID or log is INVALID or vault is INVALID:
         raise InvalidConfig(raw.file, reading.problems)
     return Config(
         database=database,
         daemon=attrs.evolve(daemon, data_dir=raw.folder / daemon.data_dir),
         log=log,
         quota=quota,
+        vault=vault,
         instances=MappingProxyType({n: d.instance for n, d in declared.items() if d.instance}),
         jobs=MappingProxyType(jobs),
         file=raw.file,

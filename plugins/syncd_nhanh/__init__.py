@@ -1,0 +1,1 @@
+"""The connector for Nhanh.vn: customers of its stores."""

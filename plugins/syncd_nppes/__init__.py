@@ -1,0 +1,1 @@
+"""The connector for the NPPES NPI registry: providers, and leads of them."""
