@@ -20,7 +20,7 @@ from processes import DEADLINE_SECONDS, seen
 from syncd import demo
 from syncd.config import parse
 from syncd.embedded import unprivileged
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, Unavailable
 
 SYNCD = str(Path(sys.executable).with_name("syncd"))
 ENVIRONMENT = {
@@ -69,7 +69,8 @@ def nobody_serves(data_dir: Path) -> bool:
 def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
     done = syncd("demo", "--cars", str(CARS), "--data-dir", data_dir, "--json")
 
-    first, second = msgspec.json.decode(done.stdout)["passes"]
+    told = msgspec.json.decode(done.stdout)["passes"]
+    first, second = (each["jobs"]["cars"] for each in told)
     assert (done.returncode, first["status"], second["status"]) == (0, "complete", "complete")
     assert (first["updated"], first["unchanged"]) == (0, 0)
     assert first["inserted"] == int(
@@ -81,6 +82,12 @@ def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
     assert CARS / 200 < second["updated"] < CARS / 25  # 1 % of the cars, and lots of theirs
     assert second["updated"] + second["unchanged"] == first["inserted"]
     assert first["requests"] >= CARS / 1000
+    assert all(
+        each["status"] == "complete" and each["records"]
+        for act in told
+        for each in act["jobs"].values()
+    )
+    assert f"simulated upstreams: {', '.join(demo.simulators())}" in done.stderr
     assert f"{CARS:,} cars" in done.stderr
     assert "requests/s allowed (the real feed allows about 1 request/s)" in done.stderr
     assert nobody_serves(data_dir)
@@ -102,11 +109,9 @@ async def test_a_second_demo_begins_anew_and_keeps_its_server_up(data_dir: Path)
             await program.wait()
         text, told = (os.pread(each.fileno(), 100_000, 0).decode() for each in (out, err))
 
-    rows = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert (program.returncode, kept) == (0, "1500")
     assert "what an earlier demo left there is dropped" in told
-    assert rows["inserted"][2] == "0"
-    assert rows["status"][1:] == ["complete", "complete"]
+    assert text.index("first full pass") < text.index("second full pass")
     assert f"psql --data-dir {data_dir}" in text
     assert nobody_serves(data_dir)
 
@@ -161,24 +166,32 @@ def test_psql_says_where_there_is_no_database(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["/a b/c", "/quo'te\"s", "/${HOME}/x", "/a\\b", "/ü"])
 def test_the_demo_s_configuration_survives_any_directory(folder: str, tmp_path: Path) -> None:
-    text = demo.config_text(
-        base_url="http://127.0.0.1:1",
-        api_key="k",
-        data_dir=Path(folder),
-        requests_per_second=2.5,
-        log_format="text",
-    )
+    text = demo.config_text([], data_dir=Path(folder), log_format="text")
 
     raw = parse(text, file="demo", folder=tmp_path)
 
     written = raw.values["daemon"]["data_dir"]
     assert written.replace("$${", "${") == folder
-    assert raw.values["connectors"]["cars"]["requests_per_second"] == 2.5
 
 
-async def test_a_missing_simulator_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SIMULATOR", "syncd_of_nobody.simulator")
+def test_without_a_simulator_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "SIMULATORS", "syncd.simulators.of.nobody")
 
-    with pytest.raises(ConfigError, match=r"syncd_of_nobody\.simulator is not"):
-        async with demo.simulator(cars=1, requests_per_second=1.0, weight="demo"):
+    with pytest.raises(ConfigError, match="no simulator is installed"):
+        demo.simulators()
+
+
+async def test_a_simulator_that_cannot_start_says_why() -> None:
+    with pytest.raises(Unavailable, match=r"the simulator of x: does not listen: .*No module"):
+        async with demo.simulator("x", "syncd_of_nobody.simulator", []):
             pass
+
+
+async def test_a_simulator_that_is_gone_does_not_change() -> None:
+    async with demo.simulator("cars", "syncd_cars.simulator", ["--cars", "300"]) as upstream:
+        assert await upstream.change(0.01) == 3
+        upstream._process.kill()
+        await upstream._process.wait()
+
+        with pytest.raises(Unavailable, match="does not change"):
+            await upstream.change(0.01)
