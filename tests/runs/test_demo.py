@@ -59,11 +59,11 @@ def asked(data_dir: Path, query: str) -> Any:
     return done.stdout.strip()
 
 
-def nobody_serves(data_dir: Path) -> bool:
-    """Whether the embedded server has ended, and the simulator with it."""
+def nobody_serves(data_dir: Path, cars: int) -> bool:
+    """Whether the embedded server has ended, and the simulator of so many cars with it."""
     sockets = (data_dir / "postgresql" / "socket").glob(".s.PGSQL.*")
     commands = (each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline"))
-    return not any(sockets) and not any(f"--cars\0{CARS}\0".encode() in each for each in commands)
+    return not any(sockets) and not any(f"--cars\0{cars}\0".encode() in each for each in commands)
 
 
 def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
     assert f"simulated upstreams: {', '.join(demo.simulators())}" in done.stderr
     assert f"{CARS:,} cars" in done.stderr
     assert "requests/s allowed (the real feed allows about 1 request/s)" in done.stderr
-    assert nobody_serves(data_dir)
+    assert nobody_serves(data_dir, CARS)
 
 
 async def test_a_second_demo_begins_anew_and_keeps_its_server_up(data_dir: Path) -> None:
@@ -113,13 +113,13 @@ async def test_a_second_demo_begins_anew_and_keeps_its_server_up(data_dir: Path)
     assert "what an earlier demo left there is dropped" in told
     assert text.index("first full pass") < text.index("second full pass")
     assert f"psql --data-dir {data_dir}" in text
-    assert nobody_serves(data_dir)
+    assert nobody_serves(data_dir, 1500)
 
 
 async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path) -> None:
     with tempfile.TemporaryFile() as err:
         program = await trio.lowlevel.open_process(
-            [SYNCD, "demo", "--cars", str(CARS), "--rate", "0.5", "--data-dir", str(data_dir)],
+            [SYNCD, "demo", "--cars", str(CARS + 1), "--rate", "0.5", "--data-dir", str(data_dir)],
             stdout=subprocess.DEVNULL,
             stderr=err,
             env=ENVIRONMENT,
@@ -130,7 +130,7 @@ async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path)
             return words in os.pread(err.fileno(), 100_000, 0)
 
         await seen("the first pass", lambda: said(b"begins full pass 1"))
-        assert not nobody_serves(data_dir)
+        assert not nobody_serves(data_dir, CARS + 1)
         refused = await trio.to_thread.run_sync(syncd, "demo", "--data-dir", data_dir)
         os.killpg(program.pid, signal.SIGINT)  # as a terminal does it: to all at once
         with trio.fail_after(DEADLINE_SECONDS):
@@ -143,7 +143,7 @@ async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path)
     assert refused.returncode == 69
     assert refused.stderr.startswith(f"syncd: syncd demo: another demo is running in {data_dir}; ")
     assert len(refused.stderr.splitlines()) == 1
-    await seen("the end of the servers", lambda: nobody_serves(data_dir))
+    await seen("the end of the servers", lambda: nobody_serves(data_dir, CARS + 1))
 
 
 def test_a_database_that_no_demo_made_is_never_emptied(tmp_path: Path) -> None:
