@@ -108,6 +108,22 @@ class Stream:
 
 
 @attrs.frozen
+class Derivation:
+    """What a derived stream is made of: one SELECT over other streams of the same instance.
+
+    `select` is one statement of PostgreSQL whose columns are named like fields of the stream's row;
+    ``{providers}`` in it stands for the quoted table of the stream `providers`, which `reads` must
+    name. Values travel as `parameters` only, ``%(name)s`` in the statement; a percent sign of its
+    own is written ``%%``. What the core makes of it is one ``INSERT ... SELECT ... ON CONFLICT``
+    by the stream's mode: see `syncd.derived`.
+    """
+
+    select: str
+    reads: tuple[str, ...]  # names of streams of the same connector
+    parameters: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
 class Feed:
     """What is paged: it has the fetch, the quota, the partitions and the passes.
 
@@ -124,6 +140,10 @@ class Feed:
     stands in a header). Full passes then send the validators of the one before, and an unchanged
     page of one plain request is neither sent nor decoded. `lasting_cursors`: chain cursors mean the
     same in every pass (an offset, no token); without it no validator is kept where there are any.
+
+    `derived`: its one stream is made from other streams' tables, by what `derive` answers. Such a
+    feed has no `begin`, `fetch` and `transform`, asks nothing of the upstream, and takes its turn
+    when a pass of a stream it reads has ended, or by its job.
     """
 
     name: str
@@ -136,6 +156,7 @@ class Feed:
     safety_lag_seconds: float = 60.0
     conditional: bool = False
     lasting_cursors: bool = False
+    derived: bool = False
 
     @property
     def shifts(self) -> bool:
