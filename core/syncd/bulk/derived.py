@@ -15,7 +15,8 @@
   analysed, the planner expects few rows, and looks each of a hundred thousand up by itself. What
   that costs has no bound; a hash join costs what it reads. For one use, compiling takes longer than
   running: jit off.
-- The select stands in a subquery. PostgreSQL takes nothing that writes there.
+- The select stands in a subquery, where PostgreSQL takes nothing that writes; and asked for binary
+  values, it takes one statement at a time.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def derive(conn: psycopg.Connection[Any], derived: Derived, *, account: str) -> 
     conn.execute(_PLAN)
     try:
         with conn.cursor(row_factory=tuple_row) as cursor:
-            cursor.execute(derived.statement.encode(), derived.named(account))
+            cursor.execute(derived.statement.encode(), derived.named(account), binary=True)
             row = cursor.fetchone()
     except psycopg.Error as error:
         said = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
@@ -211,7 +212,7 @@ def check(conn: psycopg.Connection[Any], derived: Derived) -> None:
     query = SQL("SELECT * FROM (\n{}\n) AS d LIMIT 0").format(typed(derived.select))
     try:
         with conn.cursor() as cursor:
-            cursor.execute(query, derived.named(""))
+            cursor.execute(query, derived.named(""), binary=True)
             given = {each.name: each.type_code for each in cursor.description or ()}
             count = len(cursor.description or ())
     except psycopg.Error as error:
@@ -260,4 +261,4 @@ def sample(
         listed(derived.values), typed(derived.select), most
     )
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, derived.named(account)).fetchall()
+        return cursor.execute(query, derived.named(account), binary=True).fetchall()
