@@ -191,7 +191,7 @@ class Clinic:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def list(self, state: str, *numbers: int, account: str = "default") -> None:
+    def enlist(self, state: str, *numbers: int, account: str = "default") -> None:
         """Let these be the surgeons of a state; every tenth is a dentist."""
         self.listed[account, state] = [
             Doctor(n, state, "surgeon" if n % 10 else "dentist") for n in numbers

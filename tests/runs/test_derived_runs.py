@@ -56,8 +56,8 @@ async def test_what_is_derived_comes_after_what_it_is_made_of_and_asks_for_nothi
     dsn: str,
 ) -> None:
     async with open_clinic(dsn) as there:
-        there.list("CA", 1, 2, 10)
-        there.list("TX", 3, 4)
+        there.enlist("CA", 1, 2, 10)
+        there.enlist("TX", 3, 4)
         results = await there.run(ALL)
 
         assert {each.verdict for each in results.values()} == {"complete"}
@@ -70,7 +70,7 @@ async def test_what_is_derived_comes_after_what_it_is_made_of_and_asks_for_nothi
         assert there.asked.total() == 3
 
         facts.execute(dsn, "UPDATE clinic.leads SET status = 'called' WHERE npi = 1")
-        there.list("NY", 5)
+        there.enlist("NY", 5)
         await there.run(ALL)
 
     assert leads(dsn) == {1: "called"} | dict.fromkeys([2, 3, 4, 5], "new")
@@ -105,7 +105,7 @@ async def test_a_derived_stream_of_another_job_joins_whoever_walks_what_it_reads
         assert {name: each.verdict for name, each in first.items()} == {"leads": "complete"}
         assert leads(dsn) == {}
         assert there.asked.total() == 0
-        there.list("CA", 1, 2)
+        there.enlist("CA", 1, 2)
 
         await there.run(jobs)
 
@@ -117,8 +117,8 @@ async def test_a_derived_stream_of_another_job_joins_whoever_walks_what_it_reads
 
 async def test_what_is_made_for_all_accounts_has_one_partition_and_else_one_each(dsn: str) -> None:
     async with open_clinic(dsn) as there:
-        there.list("CA", 1, 2, account="north")
-        there.list("CA", 2, 3, account="south")
+        there.enlist("CA", 1, 2, account="north")
+        there.enlist("CA", 2, 3, account="south")
         there.closed = {"TX"}
         results = await there.run(ALL, accounts=["north", "south"])
 
@@ -136,7 +136,7 @@ async def test_a_backfill_makes_what_is_made_of_what_it_brings(dsn: str) -> None
     bounds = Bounds(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
     async with open_clinic(dsn) as there:
         await there.run(job("all", more=more), plugin=plugin, mode="incremental")
-        there.list("CA", 1)
+        there.enlist("CA", 1)
         jobs = job("all", more=more)
         results = await there.run(jobs, plugin=plugin, mode="backfill", bounds=bounds)
 
@@ -227,7 +227,7 @@ async def test_what_cannot_be_written_fails_its_run_and_is_tried_again(dsn: str)
     divides = 'leads = "SELECT npi, state, (1 / (npi - 5))::text AS status FROM {doctors}"'
     sleeps = 'leads = "SELECT npi, state, pg_sleep(9)::text AS status FROM {doctors}"'
     async with open_clinic(dsn) as there:
-        there.list("CA", 4, 5, 6)
+        there.enlist("CA", 4, 5, 6)
         results = await there.run(ALL, settings=divides)
 
         assert {n: r.verdict for n, r in results.items() if r.verdict != "complete"} == {
@@ -257,8 +257,8 @@ async def test_daemons_derive_once_a_round_after_the_last_and_catch_up_between_r
     monkeypatch.setattr(scheduler, "SETTLE_SECONDS", 0.2)
     jobs = job("all", "doctors", "leads", "calls", more='mode = "full"\nevery = "1h"')
     async with open_clinic(dsn) as there:
-        there.list("CA", 1, 2)
-        there.list("TX", 3)
+        there.enlist("CA", 1, 2)
+        there.enlist("TX", 3)
         there.closed = {"TX"}
         config = there.config(jobs)
 
