@@ -196,9 +196,26 @@ async def _walk(
     )
     if work.pipeline.derivation is not None:
         ended = await derive(work, order, tenure, active, wanted=wanted, tally=tally)
-        await _forget(work, lease, active, ended)
-        return ended
-    collecting = absences.collecting(active.mode)
+    else:
+        ended = await _walk_pages(
+            work, order, tenure, active, wanted, absences=absences, tally=tally
+        )
+    await _forget(work, lease, active, ended, judged=absences.tables)
+    return ended
+
+
+async def _walk_pages(
+    work: Work,
+    order: Order,
+    tenure: Tenure,
+    active: ActivePass,
+    wanted: Wanted,
+    *,
+    absences: Absences,
+    tally: Tally,
+) -> Ended:
+    """Walk what is fetched, and judge by it what is gone."""
+    lease, collecting = tenure.lease, absences.collecting(active.mode)
     asks = not order.verify and not collecting  # a page that is not sent names nobody
     conditional = await _conditional(work, order, lease, active=active, wanted=wanted, asks=asks)
     committer = Committer(
@@ -226,9 +243,7 @@ async def _walk(
         conditional=conditional,
         tally=tally,
     )
-    ended = await absences.judge(await walker.go(), active.mode)
-    await _forget(work, lease, active, ended, judged=absences.tables)
-    return ended
+    return await absences.judge(await walker.go(), active.mode)
 
 
 async def _conditional(
