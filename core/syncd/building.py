@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
 
-from syncd import asking, bulk, derivations
-from syncd.bulk import derived
+from syncd import asking
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import SyncdError, Unauthorized
 from syncd.events import PartitionParked, TableChanged
+from syncd.feeding import after_of, derived_of, make_fit, sources_of, walked_by
 from syncd.http import Client
 from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Quota, Request, Slice
-from syncd.plugins import Pipeline, Plugins
+from syncd.plugins import Pipeline
 from syncd.progress import Bounds
 from syncd.store import leases, registry
 from syncd.work import Order, Work
@@ -88,7 +88,7 @@ async def outfitted(
             client = clients.get(account.name) or next(iter(clients.values()))
             work = _work(process, pipeline, account, client)
             work = attrs.evolve(work, session=session, patience_seconds=patience_seconds)
-            after = _after(pipeline, [other for other, _ in walked])
+            after = after_of(pipeline, [other for other, _ in walked])
             places[whole.account, whole.feed] = Place(whole, work, target, after)
         yield Outfit(job, instance, places, parked)
 
@@ -105,16 +105,6 @@ def _by_account(
         if pipeline.feed.of_instance and instance.accounts:
             (account,) = instance.accounts_of(pipeline.feed)
             yield account, pipeline, target
-
-
-def _after(pipeline: Pipeline, walked: Sequence[Pipeline]) -> frozenset[str]:
-    """Return the feeds among those walked that a derived feed is made of."""
-    reads = set(pipeline.derivation.reads) if pipeline.derivation else set()
-    return frozenset(
-        other.feed.name
-        for other in walked
-        if not reads.isdisjoint(stream.name for stream in other.feed.streams)
-    )
 
 
 async def expand(process: Process, place: Place) -> list[Partition]:
@@ -155,65 +145,22 @@ def client_of(process: Process, instance: Instance[Any], account: Account[Any]) 
     )
 
 
-def feeds_of(instance: Instance[Any], job: Job) -> Iterator[tuple[Feed, frozenset[str]]]:
-    """Yield the feeds a job walks, each with the streams it wants of it."""
-    for feed in instance.connector.feeds:
-        names = {stream.name for stream in feed.streams}
-        wanted = names & set(job.streams) if job.streams else names
-        if wanted:
-            yield feed, frozenset(wanted)
-
-
-def walked_by(
-    plugins: Plugins, instance: Instance[Any], job: Job, jobs: Iterable[Job]
-) -> list[tuple[Feed, frozenset[str]]]:
-    """Return the feeds that a job's rounds walk, each with the streams that are wanted of it.
-
-    These are the job's own, and the derived ones that join it (see `derivations.joining`): of
-    those that one of `jobs`, this one among them, names.
-
-    Raises: `HookError`.
-    """
-    own = list(feeds_of(instance, job))
-    theirs = [feeds_of(instance, other) for other in jobs if other.connector == job.connector]
-    named = {name for feeds in theirs for _, names in feeds for name in names}
-    walked = {name for _, names in own for name in names}
-    joined = derivations.joining(plugins.derived(instance), walked=walked, wanted=named)
-    found = ((instance.connector.feed_of(name), frozenset({name})) for name in joined)
-    return own + [(feed, names) for feed, names in found if feed is not None]
-
-
 async def _walked(
     process: Process, instance: Instance[Any], feed: Feed, streams: frozenset[str]
 ) -> tuple[Pipeline, Target]:
-    """Bind a feed's pipeline, and make its tables fit; what is derived must fit those, too."""
+    """Bind a feed's pipeline, and make its tables fit."""
     pipeline = process.plugins.pipeline(instance, feed)
     target = Target.of(instance, pipeline, streams)
-    tables = [*target.tables.values(), *sources_of(process.plugins, pipeline)]
     changed = await process.hops.run(
-        bulk.apply,
-        tables,
+        make_fit,
+        target,
+        sources_of(process.plugins, pipeline),
+        derived_of(pipeline, target),
         lock_timeout_seconds=process.config.database.lock_timeout_seconds,
     )
     for table, statements in changed.items():
         process.emit(TableChanged(table, statements))
-    if pipeline.derivation is not None:
-        (table_of_rows,) = target.tables.values()
-        made = derived.Derived.of(table_of_rows, pipeline.derivation, plugin=pipeline.plugin)
-        await process.hops.run(derived.check, made)
     return pipeline, target
-
-
-def sources_of(plugins: Plugins, pipeline: Pipeline) -> list[bulk.Table]:
-    """Return the tables that a derived feed reads, as the feeds that fill them have them."""
-    instance, reads = pipeline.instance, pipeline.derivation.reads if pipeline.derivation else ()
-    tables: list[bulk.Table] = []
-    for name in reads:
-        feed = instance.connector.feed_of(name)
-        if feed is not None:
-            target = Target.of(instance, plugins.pipeline(instance, feed), frozenset({name}))
-            tables += target.tables.values()
-    return tables
 
 
 def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: Client) -> Work:

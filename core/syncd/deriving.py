@@ -23,6 +23,7 @@ from syncd.commit import close_cursors
 from syncd.derivations import CURSOR
 from syncd.errors import CommitUnknown, StoreError
 from syncd.events import BatchCommitted, CommitLost
+from syncd.feeding import derived_of
 from syncd.model import Page, Written
 from syncd.nodes import Node, Walked
 from syncd.progress import Drained, Ended, Wanted
@@ -50,7 +51,8 @@ async def derive(
     if work.draining.is_set():
         return Drained()
     lease, where = tenure.lease, str(tenure.lease.partition)
-    derived = derived_of(work, order)
+    derived = derived_of(work.pipeline, order.target)
+    assert derived is not None, "only derived feeds are walked so"
     started = trio.current_time()
     try:
         made = await work.hops.run(commit, lease, active.id, derived)
@@ -66,14 +68,6 @@ async def derive(
         raise StoreError(where, "its pass has open cursors beside its own", "report this")
     work.emit(ending.event(where))
     return ending.ended
-
-
-def derived_of(work: Work, order: Order) -> Derived:
-    """Bind what a partition's one stream is made of to its table."""
-    pipeline = work.pipeline
-    assert pipeline.derivation is not None, "only derived feeds are walked so"
-    (table,) = order.target.tables.values()
-    return Derived.of(table, pipeline.derivation, plugin=pipeline.plugin)
 
 
 def commit(

@@ -11,8 +11,6 @@ import attrs
 import trio
 
 from syncd import bulk, valkey
-from syncd.building import sources_of, walked_by
-from syncd.bulk.derived import Derived
 from syncd.bulk.derived import check as check_derived
 from syncd.cli import findings, questions
 from syncd.cli.database import with_database
@@ -24,6 +22,7 @@ from syncd.commit import Target
 from syncd.config import Job
 from syncd.errors import PluginError, SyncdError, Unavailable
 from syncd.events import Event
+from syncd.feeding import derived_of, sources_of, walked_by
 from syncd.http import Limiters
 from syncd.model import Account, Check, Feed, Instance, Partition, Request, Slice
 from syncd.plugins import Pipeline, found
@@ -127,9 +126,8 @@ async def _look_at_job(
         for table in target.tables.values():
             statements = [each.as_string() for each in await hops.run(bulk.plan, table)]
             result.append(findings.data_table(str(table), statements, may_create=server.may_create))
-        if pipeline.derivation is not None:
-            what = f"select of {instance.name}.{feed.streams[0].name}"
-            result += await _or_failed(what, _look_at_select(loaded, hops, pipeline, target, what))
+        what = f"select of {instance.name}.{feed.streams[0].name}"
+        result += await _or_failed(what, _look_at_select(loaded, hops, pipeline, target, what))
         result += await _foresee(loaded, hops, job, feed, target, has_history=has_history)
     return result
 
@@ -138,14 +136,14 @@ async def _look_at_select(
     loaded: Loaded, hops: Hops, pipeline: Pipeline, target: Target, what: str
 ) -> list[Finding]:
     """Have PostgreSQL look at what a derived stream is made with; it is not run."""
-    assert pipeline.derivation is not None, "its caller looked"
+    derived = derived_of(pipeline, target)
+    if derived is None or pipeline.derivation is None:
+        return []
     for table in sources_of(loaded.plugins, pipeline):
         if await hops.run(bulk.plan, table):
             said = f"is looked at by the next run, which makes {table} fit first"
             return [Finding(what, said)]
-    (table,) = target.tables.values()
-    made = Derived.of(table, pipeline.derivation, plugin=pipeline.plugin)
-    await hops.run(check_derived, made)
+    await hops.run(check_derived, derived)
     return [Finding(what, f"fits; it reads {', '.join(pipeline.derivation.reads)}")]
 
 

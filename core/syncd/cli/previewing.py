@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from syncd.asking import sliced
-from syncd.bulk.derived import Derived, sample
+from syncd.bulk.derived import sample
 from syncd.cli import columns, ending, wording
 from syncd.cli.database import with_database
 from syncd.cli.loading import Loaded
@@ -25,6 +25,7 @@ from syncd.cli.upstreams import Reach, reached
 from syncd.commit import Target
 from syncd.errors import ConfigError, Rejected, SyncdError
 from syncd.events import Event
+from syncd.feeding import derived_of
 from syncd.model import Account, Feed, Instance, Partition, Request, Slice
 from syncd.preview import Preview, Previewer
 from syncd.store.hops import Hops
@@ -109,10 +110,9 @@ async def _derived(loaded: Loaded, asked: Wanted, emit: Callable[[Event], None])
         said = "is made of rows in a database, and there is none yet"
         raise ConfigError(f"{asked.instance.name}.{asked.stream}", said, "run what it reads first")
     pipeline = loaded.plugins.pipeline(asked.instance, asked.feed)
-    assert pipeline.derivation is not None, "its feed is derived"
     target = Target.of(asked.instance, pipeline, frozenset({asked.stream}))
-    table = target.tables[asked.stream]
-    made = Derived.of(table, pipeline.derivation, plugin=pipeline.plugin)
+    table, made = target.tables[asked.stream], derived_of(pipeline, target)
+    assert made is not None, "its feed is derived"
     most, account = asked.records_max, asked.account.name
 
     async def look(hops: Hops) -> list[dict[str, Any]]:
