@@ -11,6 +11,7 @@ from syncd.model.configured import (
 )
 from syncd.model.declared import (
     Connector,
+    Derivation,
     Feed,
     OnAbsent,
     Paging,
@@ -63,6 +64,7 @@ __all__ = [
     "Context",
     "Cursor",
     "CursorKind",
+    "Derivation",
     "Feed",
     "Fetch",
     "FixedWindow",
