@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from syncd import closing
-from syncd.building import expand, note_hindrance, outfitted, parked_message
+from syncd.accounts import none_message
+from syncd.building import Outfit, expand, note_hindrance, outfitted, parked_message
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import (
@@ -62,7 +63,7 @@ async def run_job(
     """
     async with outfitted(process, job, patience_seconds=wait_seconds) as outfit:
         shares: list[Share] = []
-        hindered: dict[str, Result] = {}  # by account: one word for each
+        hindered = _invalid(outfit)  # by account: one word for each
         for (account, _), place in outfit.places.items():
             if account in hindered or (bounds and not place.work.pipeline.feed.incremental):
                 continue
@@ -84,6 +85,20 @@ async def run_job(
         trigger: Trigger = "backfill" if bounds else "run"
         partitions = _Partitions(process, job, dict(zip(ids, shares, strict=True)), wait_seconds)
         return await _round(process, job, partitions, [*hindered.values()], trigger)
+
+
+def _invalid(outfit: Outfit) -> dict[str, Result]:
+    """Return the word for each account of the control tables that cannot be worked on.
+
+    Raises: `ConfigError` where there is no account at all.
+    """
+    effective = outfit.effective
+    if not outfit.instance.accounts and not effective.refused:
+        raise none_message(outfit.instance)
+    return {
+        name: Result(str(Partition(outfit.instance.name, name, "*")), "failed", error, None)
+        for name, error in effective.refused.items()
+    }
 
 
 async def _round(

@@ -20,7 +20,7 @@ from syncd.cli.board import Board, folded
 from syncd.config import Config, Log
 from syncd.events import Event, LeaseWaiting, Level, RecordsQuarantined, RunProgress
 from syncd.model import Secret
-from syncd.observe import Observer, SecretMask, stream_of
+from syncd.observe import Observer, stream_of
 from syncd.sink import Sink
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def attend(config: Config, secrets: Sequence[Secret], *, only_json: bool = False
         destination_is_terminal=stream.isatty(),
     )
     sink = Sink(stream)
-    screen = Screen(how, redact=SecretMask(secrets).text, stream=sink)
     observer = Observer(stream=sink if how.json else None, level=log.level, secrets=secrets)
+    screen = Screen(how, redact=observer.redact, stream=sink)
     observer.listen(screen.listen)
     return Attendance(observer, screen)
