@@ -13,7 +13,8 @@ from syncd.config.instances import read_account
 from syncd.config.kinds import FLAG, Choice, FilePath, Hidden, Kind, Many, Named, Text
 from syncd.config.quotas import refuse_unfit
 from syncd.config.reading import INVALID, Reading
-from syncd.config.tables import Table, settings_of
+from syncd.config.settings import AccountTable
+from syncd.config.tables import Setting, Table, settings_of
 from syncd.config.values import dotted
 from syncd.errors import Problem
 from syncd.model import Account, Instance, Secret
@@ -30,21 +31,21 @@ class Reader:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Return the keys of an account's settings, in their order."""
-        return tuple(setting.key for setting in settings_of(self._cls))
+        """Return the keys of an account beside its name, the connector's first."""
+        return tuple(setting.key for setting in self._settings)
 
     @property
     def required(self) -> tuple[str, ...]:
-        return tuple(setting.key for setting in settings_of(self._cls) if setting.required)
+        return tuple(setting.key for setting in self._settings if setting.required)
 
     @property
     def secret(self) -> frozenset[str]:
         """Return the keys whose values are, or hold, secrets."""
-        return frozenset(s.key for s in settings_of(self._cls) if _holds_a_secret(s.kind))
+        return frozenset(s.key for s in self._settings if _holds_a_secret(s.kind))
 
     def values(self, texts: Mapping[str, str]) -> dict[str, Any]:
         """Turn what was typed into what would stand in the file; what does not fit is left."""
-        kinds = {setting.key: setting.kind for setting in settings_of(self._cls)}
+        kinds = {setting.key: setting.kind for setting in self._settings}
         return {key: _value(kinds.get(key), text) for key, text in texts.items()}
 
     def read(self, name: str, values: Mapping[str, Any]) -> Account[Any] | list[Problem]:
@@ -65,6 +66,11 @@ class Reader:
     def within(self, name: str, problem: Problem) -> tuple[str, str]:
         """Return the key of a setting, empty for the whole account, and what is wrong with it."""
         return problem.key.removeprefix(self.key(name)).removeprefix("."), problem.what
+
+    @property
+    def _settings(self) -> tuple[Setting, ...]:
+        common = (each for each in settings_of(AccountTable) if each.key != NAME_KEY)
+        return (*settings_of(self._cls), *common)
 
     @property
     def _cls(self) -> type[Any]:

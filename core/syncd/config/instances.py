@@ -196,9 +196,11 @@ def _default_account(
 def read_account(
     cls: type[Any], item: Mapping[str, Any], key: str, reading: Reading
 ) -> Account[Any] | Invalid:
-    """Read one account: its name, and what the connector defines."""
-    name, settings = _account(cls, item, key, reading)
-    return INVALID if name is INVALID or settings is INVALID else Account(name, settings)
+    """Read one account: what every account has, and what the connector defines."""
+    named, settings = _account(cls, item, key, reading)
+    if named is INVALID or settings is INVALID:
+        return INVALID
+    return Account(named.name, settings, named.weight)
 
 
 def _account(

@@ -71,6 +71,13 @@ def _kept(row: dict[str, Any]) -> Kept:
     )
 
 
+@repeatable
+def parked(connection: Connection, instance: str) -> dict[str, str]:
+    """Return why accounts are parked, wherever they come from."""
+    rows = connection.execute(_SQL["parked"], {"instance": instance})
+    return {row["name"]: row["parked_reason"] for row in rows}
+
+
 def put(
     connection: Connection, instance: str, rows: Sequence[Sealed], *, now: datetime | None = None
 ) -> None:

@@ -54,3 +54,7 @@ WHERE instance = %(instance)s AND account = ANY (%(names)s::text[]) AND job IS N
 -- name: changed
 -- Tell every daemon, once this transaction is committed.
 UPDATE syncd.instance SET accounts_revision = accounts_revision + 1 WHERE name = %(instance)s;
+
+-- name: parked
+-- The accounts of an instance that are parked, wherever they come from.
+SELECT name, parked_reason FROM syncd.account WHERE instance = %(instance)s AND state = 'parked';
