@@ -130,7 +130,12 @@ class Books:
             return False
 
     def _owner(self, name: str) -> str:
-        return f"account {self.instance.name}/{name}"
+        return owner_of(self.instance.name, name)
+
+
+def owner_of(instance: str, account: str) -> str:
+    """Return what an account's secrets are sealed for."""
+    return f"account {instance}/{account}"
 
 
 @repeatable
@@ -169,6 +174,20 @@ def take(connection: Connection, books: Books, rows: Iterable[Sealed]) -> Taken:
         unchanged=sorted(unchanged),
         disabled=sorted(n for n in given if n in there and not there[n].enabled),
     )
+
+
+def seal_anew(connection: Connection, vault: Vault) -> int:
+    """Seal the secrets of all accounts with the vault's first key; answer with how many there are.
+
+    Raises: `ConfigError` where no key opens one; then nothing has changed.
+    """
+    rows = stored.sealed(connection)
+    anew = [
+        attrs.evolve(row, secrets=vault.seal_anew(row.secrets, owner=owner_of(*row.whose)))
+        for row in rows
+    ]
+    stored.replace(connection, anew)
+    return len(rows)
 
 
 def _refuse_twins(instance: str, given: Iterable[str], there: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from syncd import accounts, vault
 from syncd.accounts import Books, Effective, Taken
 from syncd.cli import columns, wording
 from syncd.cli.database import ask_database
+from syncd.cli.invocation import Invocation
 from syncd.cli.loading import Loaded
 from syncd.cli.options import refuse_unknown
 from syncd.cli.sheets import Bad, Line, Sheet
@@ -25,6 +26,7 @@ from syncd.config.files import FILE_MAX_BYTES, SECRET_MAX_BYTES
 from syncd.config.values import did_you_mean
 from syncd.errors import ConfigError
 from syncd.model import Instance
+from syncd.observe import SecretMask
 from syncd.store import accounts as stored
 from syncd.store.accounts import Kin, Sealed
 from syncd.store.hops import Connection, Hops
@@ -361,7 +363,7 @@ def joined(loaded: Loaded, known: Mapping[str, Effective]) -> Loaded:
     )
 
 
-def for_account(loaded: Loaded, name: str, account: str | None) -> Loaded:
+def for_account(invocation: Invocation, loaded: Loaded, name: str, account: str | None) -> Loaded:
     """Add an instance's accounts of the table, where what is asked for is not in the configuration.
 
     Raises: as `ask_database`; `ConfigError` where there is no account at all.
@@ -377,7 +379,13 @@ def for_account(loaded: Loaded, name: str, account: str | None) -> Loaded:
     found = books.effective(kin)
     if not found.instance.accounts:
         raise accounts.none_message(instance)
-    return joined(loaded, {name: found})
+    return hidden(invocation, joined(loaded, {name: found}))
+
+
+def hidden(invocation: Invocation, loaded: Loaded) -> Loaded:
+    """Have no secret of what was loaded printed."""
+    invocation.redact = SecretMask(loaded.secrets).text
+    return loaded
 
 
 def _instances(loaded: Loaded) -> Iterable[tuple[str, Instance[Any]]]:

@@ -44,14 +44,14 @@ def check(invocation: Invocation) -> list[Finding]:
     return [
         *findings.configuration(loaded.config),
         *findings.plugins(found(), [i.connector.name for i in loaded.config.instances.values()]),
-        *trio.run(_ask_all, loaded),
+        *trio.run(_ask_all, invocation, loaded),
     ]
 
 
-async def _ask_all(loaded: Loaded) -> list[Finding]:
+async def _ask_all(invocation: Invocation, loaded: Loaded) -> list[Finding]:
     known: dict[str, Effective] = {}  # where the control tables could be read
     database = await _ask_database(loaded, known)
-    loaded = accounts.joined(loaded, known)
+    loaded = accounts.hidden(invocation, accounts.joined(loaded, known))
     return [
         *findings.quotas(loaded.config),
         *database,

@@ -102,7 +102,7 @@ def preview(
     from syncd.cli import accounts, previewing
     from syncd.cli.loading import load
 
-    loaded = accounts.for_account(load(invocation), stream.rpartition(".")[0], account)
+    loaded = accounts.for_account(invocation, load(invocation), stream.rpartition(".")[0], account)
     asked = previewing.wanted(
         loaded, stream, account=account, slice=slice, records_max=limit, pages_max=pages
     )
