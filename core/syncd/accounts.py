@@ -166,8 +166,7 @@ def take(connection: Connection, books: Books, rows: Iterable[Sealed]) -> Taken:
     _refuse_twins(name, given, there)
     unchanged = [n for n, r in given.items() if n in there and books.same(r, there[n].sealed)]
     fresh = {n: row for n, row in given.items() if n not in unchanged}
-    if fresh:
-        stored.put(connection, name, list(fresh.values()))
+    stored.put(connection, name, list(fresh.values()))
     return Taken(
         added=sorted(fresh.keys() - there.keys()),
         changed=sorted(fresh.keys() & there.keys()),

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from syncd import accounts, asking, bulk
+from syncd import accounts, asking, bulk, closing
 from syncd.accounts import Books, Effective
 from syncd.commit import Target
 from syncd.config import Job
@@ -23,6 +23,8 @@ from syncd.plugins import Pipeline
 from syncd.progress import Bounds
 from syncd.store import leases, registry
 from syncd.work import Draining, Order, Work
+
+CLOSE_SECONDS = 3.0  # for the connections that nobody uses any more
 
 
 @attrs.define(eq=False)
@@ -42,7 +44,8 @@ class Tenant:
             yield
         finally:
             self._users -= 1
-            await self._close_where_idle()
+            with trio.CancelScope(shield=True, deadline=closing.deadline(CLOSE_SECONDS)):
+                await self._close_where_idle()
 
     async def leave(self) -> None:
         """Have its runs end as in a drain: what they have fetched is committed."""

@@ -82,6 +82,8 @@ def put(
     connection: Connection, instance: str, rows: Sequence[Sealed], *, now: datetime | None = None
 ) -> None:
     """Add accounts, or change them, in one statement whatever their number."""
+    if not rows:
+        return
     given = {
         "instance": instance,
         "names": [row.name for row in rows],
