@@ -323,7 +323,8 @@ def _settings(row: Listed) -> str:
 def known_names(config: Config, instance: Instance[Any], glob: str | None) -> list[str]:
     """Return an instance's accounts, those of the table too where no other fits."""
     names = [each.name for each in instance.accounts]
-    if glob is None or any(fnmatchcase(name, glob) for name in names):
+    has_more = instance.connector.account_settings is not None
+    if glob is None or not has_more or any(fnmatchcase(name, glob) for name in names):
         return names
     kin = ask_database(config, stored.kept, instance.name)
     return [*names, *(each.sealed.name for each in kin.accounts)]

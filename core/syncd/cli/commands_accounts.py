@@ -49,7 +49,8 @@ Examples:
   syncd accounts list stores --json | jq '.[] | select(.state != "ready")'
 
 \b
-Exit codes: 0 fine; 1 an account of the table is invalid; """
+Exit codes: 0 fine; 1 an account of the table is invalid;
+"""
     + _CODES
     + ".",
 )
@@ -90,7 +91,8 @@ Examples:
   pass show hanoi | syncd accounts add stores hanoi-3 business_id=77 token=-
 
 \b
-Exit codes: 0 added, changed, or as it was; {_CODES} (also: no key of the vault).""",
+Exit codes: 0 added, changed, or as it was;
+{_CODES}, or no key of the vault.""",
 )
 @click.argument("connector")
 @click.argument("name")
@@ -135,7 +137,7 @@ Examples:
 
 \b
 Exit codes: 0 imported; 1 lines are bad, and nothing was imported; 3 the others were (--skip-bad);
-{_CODES} (also: no key of the vault).""",
+{_CODES}, or no key of the vault.""",
 )
 @click.argument("connector")
 @click.argument("file", metavar="FILE.csv", type=click.Path(path_type=Path))
@@ -187,7 +189,8 @@ Example:
   syncd accounts disable stores hanoi-3 hanoi-4
 
 \b
-Exit codes: 0 done, or they were; {_CODES}.""",
+Exit codes: 0 done, or they were;
+{_CODES}.""",
 )
 @click.argument("connector")
 @_names
@@ -214,7 +217,8 @@ Example:
   syncd accounts enable stores hanoi-3
 
 \b
-Exit codes: 0 done, or they were; {_CODES}.""",
+Exit codes: 0 done, or they were;
+{_CODES}.""",
 )
 @click.argument("connector")
 @_names
@@ -235,7 +239,8 @@ Example:
   syncd accounts remove stores hanoi-3 --yes
 
 \b
-Exit codes: 0 done; {_CODES}.""",
+Exit codes: 0 done;
+{_CODES}.""",
 )
 @click.argument("connector")
 @_names
