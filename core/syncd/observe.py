@@ -61,6 +61,10 @@ class Observer:
         """Redact these, too: a configuration that was read anew."""
         self._redact.add(secrets)
 
+    def redact(self, text: str) -> str:
+        """Take what is protected out of a text."""
+        return self._redact.text(text)
+
     def emit(self, event: Event) -> None:
         """Say that something happened."""
         self.tell(event)

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from syncd.cli import ending
+from syncd.cli.commands_accounts import accounts
 from syncd.cli.commands_asking import after_restore, preview, schema, status
 from syncd.cli.commands_cursors import cursors
 from syncd.cli.commands_daemon import cancel, pause, serve, trigger, unpause
@@ -215,6 +216,7 @@ for command in (
     state,
     cursors,
     quarantine,
+    accounts,
     park,
     resume,
     schema,

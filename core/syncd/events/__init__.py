@@ -60,8 +60,10 @@ from syncd.events.process import (
     ThreadAbandoned,
 )
 from syncd.events.runs import (
+    AccountInvalid,
     AccountRefused,
     AccountResumed,
+    AccountsChanged,
     LeaseLost,
     LeaseWaiting,
     PartitionParked,
@@ -74,8 +76,10 @@ from syncd.events.runs import (
 
 __all__ = [
     "AbsenceRefused",
+    "AccountInvalid",
     "AccountRefused",
     "AccountResumed",
+    "AccountsChanged",
     "BatchCommitted",
     "BatchHalved",
     "BreakerClosed",
