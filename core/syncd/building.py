@@ -11,14 +11,27 @@ import attrs
 from syncd import asking, bulk
 from syncd.commit import Target
 from syncd.config import Job
+from syncd.credentials import Trade
 from syncd.daemon import Process
 from syncd.errors import SyncdError, Unauthorized
 from syncd.events import PartitionParked, TableChanged
 from syncd.http import Client
-from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
+from syncd.model import (
+    Account,
+    Context,
+    Credential,
+    Feed,
+    Instance,
+    Mode,
+    Partition,
+    Refresh,
+    Request,
+    Slice,
+)
 from syncd.plugins import Pipeline
 from syncd.progress import Bounds
 from syncd.store import leases, registry
+from syncd.store.credentials import Owner
 from syncd.work import Order, Work
 
 
@@ -71,7 +84,8 @@ async def outfitted(
         walked = [await _walked(process, instance, *each) for each in feeds_of(instance, job)]
         places: dict[tuple[str, str], Place] = {}
         for account in instance.accounts:
-            client = await stack.enter_async_context(client_of(process, instance, account))
+            opened = client_of(process, instance, account, session=session)
+            client = await stack.enter_async_context(opened)
             for pipeline, target in walked:
                 whole = Partition(instance.name, account.name, pipeline.feed.name)
                 work = _work(process, pipeline, account, client)
@@ -101,12 +115,19 @@ def parked_message(instance: str, reason: str) -> str:
     return f"parked: {reason}; then run `syncd resume {instance}`"
 
 
-def client_of(process: Process, instance: Instance[Any], account: Account[Any]) -> Client:
+def client_of(
+    process: Process, instance: Instance[Any], account: Account[Any], *, session: object = None
+) -> Client:
     """Return the HTTP client for one account; accounts share quotas of the same key."""
     name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
-    return Client(
+    upstream = instance.upstream(account)
+    bearer = None
+    if upstream.authorize is not None:
+        owner = Owner(instance.name, account.name)
+        bearer = process.credentials.bearer(owner, upstream.authorize)
+    client = Client(
         name,
-        instance.upstream(account),
+        upstream,
         limiters=process.limiters,
         emit=process.emit,
         clock=process.clock.now,
@@ -114,7 +135,40 @@ def client_of(process: Process, instance: Instance[Any], account: Account[Any]) 
         scope=instance.name,
         private_network=instance.private_network,
         wire=process.wire() if process.wire else None,
+        authority=bearer,
     )
+    refresh = process.plugins.refresh(instance) if bearer is not None else None
+    if bearer is not None and refresh is not None:
+        bearer.trade = _trading(
+            process, instance, account, refresh=refresh, client=client, session=session
+        )
+    return client
+
+
+def _trading(
+    process: Process,
+    instance: Instance[Any],
+    account: Account[Any],
+    *,
+    refresh: Refresh,
+    client: Client,
+    session: object,
+) -> Trade:
+    """Return how an account's credential is renewed: by its own client, without a credential."""
+    feed = instance.connector.feeds[0].name
+
+    async def trade(old: Credential) -> Credential:
+        context: Context[Any, Any] = Context(
+            http=client.for_fetch(authorized=False),
+            account=account,
+            settings=instance.settings,
+            session=session,
+            partition=Partition(instance.name, account.name, feed),
+            request=Request("full", None, process.clock.now()),
+        )
+        return await asking.refreshed(refresh, context, old)
+
+    return trade
 
 
 def feeds_of(instance: Instance[Any], job: Job) -> Iterator[tuple[Feed, frozenset[str]]]:
