@@ -9,29 +9,17 @@ from typing import Any
 import attrs
 
 from syncd import asking, bulk
+from syncd.admitting import bearer_of, let_renew
 from syncd.commit import Target
 from syncd.config import Job
-from syncd.credentials import Trade
 from syncd.daemon import Process
 from syncd.errors import SyncdError, Unauthorized
 from syncd.events import PartitionParked, TableChanged
 from syncd.http import Client
-from syncd.model import (
-    Account,
-    Context,
-    Credential,
-    Feed,
-    Instance,
-    Mode,
-    Partition,
-    Refresh,
-    Request,
-    Slice,
-)
+from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
 from syncd.plugins import Pipeline
 from syncd.progress import Bounds
 from syncd.store import leases, registry
-from syncd.store.credentials import Owner
 from syncd.work import Order, Work
 
 
@@ -121,10 +109,7 @@ def client_of(
     """Return the HTTP client for one account; accounts share quotas of the same key."""
     name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
     upstream = instance.upstream(account)
-    bearer = None
-    if upstream.authorize is not None:
-        owner = Owner(instance.name, account.name)
-        bearer = process.credentials.bearer(owner, upstream.authorize)
+    bearer = bearer_of(process, instance, account, upstream)
     client = Client(
         name,
         upstream,
@@ -134,41 +119,12 @@ def client_of(
         random=process.random,
         scope=instance.name,
         private_network=instance.private_network,
+        weight=account.weight,
         wire=process.wire() if process.wire else None,
         authority=bearer,
     )
-    refresh = process.plugins.refresh(instance) if bearer is not None else None
-    if bearer is not None and refresh is not None:
-        bearer.trade = _trading(
-            process, instance, account, refresh=refresh, client=client, session=session
-        )
+    let_renew(process, instance, account, bearer=bearer, client=client, session=session)
     return client
-
-
-def _trading(
-    process: Process,
-    instance: Instance[Any],
-    account: Account[Any],
-    *,
-    refresh: Refresh,
-    client: Client,
-    session: object,
-) -> Trade:
-    """Return how an account's credential is renewed: by its own client, without a credential."""
-    feed = instance.connector.feeds[0].name
-
-    async def trade(old: Credential) -> Credential:
-        context: Context[Any, Any] = Context(
-            http=client.for_fetch(authorized=False),
-            account=account,
-            settings=instance.settings,
-            session=session,
-            partition=Partition(instance.name, account.name, feed),
-            request=Request("full", None, process.clock.now()),
-        )
-        return await asking.refreshed(refresh, context, old)
-
-    return trade
 
 
 def feeds_of(instance: Instance[Any], job: Job) -> Iterator[tuple[Feed, frozenset[str]]]:

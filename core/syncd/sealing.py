@@ -18,6 +18,7 @@ from syncd.vault import Vault
 MARGIN_SECONDS = 600.0
 MARGIN_PART = 0.1
 
+KIND = "credential"  # of sealed rows
 REAUTH = "reauth_required"  # in the state, and in why an account is parked
 
 
@@ -109,7 +110,7 @@ def renew_at(credential: Credential, stored_at: datetime) -> datetime | None:
 
 def row_name(owner: Owner) -> str:
     """Name the row that a sealed credential belongs to."""
-    return f"credential:{owner.instance}/{owner.account}"
+    return f"{KIND} {owner.instance}/{owner.account}"
 
 
 def _opened(vault: Vault, owner: Owner, blob: bytes) -> Credential:
