@@ -75,7 +75,7 @@ class _Held:
             raise Unavailable(self.where, what, "run one of its jobs")
         return Badge.of(self.where, kept.version, self.authorize(kept.credential), *kept.secrets)
 
-    async def newer(self, refused: Badge) -> Badge | None:
+    async def newer(self, refused: Badge) -> Badge | None:  # noqa: ARG002  # the protocol's
         return None
 
     async def accepted(self, badge: Badge) -> None:
