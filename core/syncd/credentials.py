@@ -112,7 +112,7 @@ class Bearer:
         self._all = credentials
         self._entry = entry
         self._authorize = authorize
-        self._where = f"{entry.owner.instance}[{entry.owner.account}]"
+        self._where = str(entry.owner)
         self._badge: Badge | None = None
         self.trade: Trade | None = None  # set where the connector can renew
 

@@ -19,6 +19,7 @@ from syncd.events import CredentialPostponed, CredentialRefused, CredentialRenew
 from syncd.http import Badge
 from syncd.model import Credential
 from syncd.store import credentials as store
+from syncd.store import resealing
 from syncd.store.credentials import Expiry, Owner
 from syncd.vault import Vault, new_key
 
@@ -390,3 +391,42 @@ def test_an_expiry_is_told_once_a_day_by_one_daemon(office: Office) -> None:
         assert told(now + timedelta(hours=23)) == []
         assert told(now + timedelta(hours=25)) == both
         assert store.expiring(connection, "none", [], within_seconds=1.0, now=now) == []
+
+
+def test_all_that_is_sealed_is_sealed_anew_in_batches_but_what_no_key_opens(
+    office: Office,
+) -> None:
+    key, count = new_key(), 2 * resealing.ROWS_AT_ONCE + 1
+    names = [f"shop-{number:05}" for number in range(count - 1)]
+    new = {
+        name: sealing.sealed(office.vault, Owner("office", name), office.provider.credential())
+        for name in names
+    }
+    new["north"] = sealing.sealed(Vault([new_key()]), OWNER, office.provider.credential())
+    with connect(office.dsn) as connection:
+        connection.execute(
+            "INSERT INTO syncd.account (instance, name) SELECT 'office', unnest(%s::text[])",
+            (names,),
+        )
+        assert store.bring(connection, INSTANCE, new) == []
+        (where,) = resealing.SEALED
+        after: tuple[str, str] | None = ("", "")
+        steps = []
+        while after is not None:
+            step = resealing.reseal(
+                connection,
+                where,
+                after,
+                lambda sealed, row: Vault([key]).seal(
+                    office.vault.reveal(sealed, owner=row).reveal(), owner=row
+                ),
+            )
+            after = step.last
+            steps.append(step)
+        found = store.every(connection)
+
+    assert [step.rows for step in steps] == [499, 500, 1, 0]
+    assert [name for step in steps for name in step.unreadable] == ["credential office/north"]
+    opened = [sealing.opened(Vault([key]), o, row) for o, row in found.items() if o != OWNER]
+    assert len(opened) == count - 1
+    assert {each.version for each in opened} == {1}
