@@ -8,15 +8,16 @@ from typing import Any
 
 import attrs
 
-from syncd import asking, bulk
+from syncd import asking
 from syncd.admitting import bearer_of, let_renew
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import SyncdError, Unauthorized
 from syncd.events import PartitionParked, TableChanged
+from syncd.feeding import after_of, derived_of, make_fit, sources_of, walked_by
 from syncd.http import Client
-from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
+from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Quota, Request, Slice
 from syncd.plugins import Pipeline
 from syncd.progress import Bounds
 from syncd.store import leases, registry
@@ -25,11 +26,12 @@ from syncd.work import Order, Work
 
 @attrs.frozen
 class Place:
-    """One account's feed, as a job walks it."""
+    """One account's feed, as a job walks it; `after` are feeds of the job that it is made of."""
 
     whole: Partition
     work: Work
     target: Target
+    after: frozenset[str] = frozenset()
 
     def order(
         self, job: Job, *, mode: Mode, verify: bool = False, bounds: Bounds | None = None
@@ -41,7 +43,7 @@ class Place:
             mode if incremental else "full",
             self.target,
             verify,
-            bounds,
+            bounds if incremental else None,
             failed_items_max=job.failed_items_max,
         )
 
@@ -54,6 +56,11 @@ class Outfit:
     instance: Instance[Any]
     places: Mapping[tuple[str, str], Place]  # by account and feed
     parked: Mapping[str, str | None]  # by account, why
+
+    @property
+    def later(self) -> list[Place]:
+        """Return the places whose turn comes after those of others, each after what it reads."""
+        return [place for place in self.places.values() if place.after]
 
 
 @asynccontextmanager
@@ -69,17 +76,37 @@ async def outfitted(
         lifespan = process.plugins.lifespan(instance)
         session = await stack.enter_async_context(asking.session(instance.name, lifespan))
         parked = await process.hops.run(registry.register_instance, instance)
-        walked = [await _walked(process, instance, *each) for each in feeds_of(instance, job)]
+        feeds = walked_by(process.plugins, instance, job, process.config.jobs.values())
+        walked = [await _walked(process, instance, *each) for each in feeds]
+        opened = {
+            account.name: client_of(process, instance, account, session=session)
+            for account in instance.accounts
+        }
+        clients = {name: await stack.enter_async_context(client) for name, client in opened.items()}
         places: dict[tuple[str, str], Place] = {}
-        for account in instance.accounts:
-            opened = client_of(process, instance, account, session=session)
-            client = await stack.enter_async_context(opened)
-            for pipeline, target in walked:
-                whole = Partition(instance.name, account.name, pipeline.feed.name)
-                work = _work(process, pipeline, account, client)
-                work = attrs.evolve(work, session=session, patience_seconds=patience_seconds)
-                places[whole.account, whole.feed] = Place(whole, work, target)
+        for account, pipeline, target in _by_account(instance, walked):
+            whole = Partition(instance.name, account.name, pipeline.feed.name)
+            # Whatever is nobody's own asks for nothing: any client does for its secrets' masks.
+            client = clients.get(account.name) or next(iter(clients.values()))
+            work = _work(process, pipeline, account, client)
+            work = attrs.evolve(work, session=session, patience_seconds=patience_seconds)
+            after = after_of(pipeline, [other for other, _ in walked])
+            places[whole.account, whole.feed] = Place(whole, work, target, after)
         yield Outfit(job, instance, places, parked)
+
+
+def _by_account(
+    instance: Instance[Any], walked: Sequence[tuple[Pipeline, Target]]
+) -> Iterator[tuple[Account[Any], Pipeline, Target]]:
+    """Yield account by account what is walked of each; at the end what is no single one's."""
+    for account in instance.accounts:
+        for pipeline, target in walked:
+            if not pipeline.feed.of_instance:
+                yield account, pipeline, target
+    for pipeline, target in walked:
+        if pipeline.feed.of_instance and instance.accounts:
+            (account,) = instance.accounts_of(pipeline.feed)
+            yield account, pipeline, target
 
 
 async def expand(process: Process, place: Place) -> list[Partition]:
@@ -127,15 +154,6 @@ def client_of(
     return client
 
 
-def feeds_of(instance: Instance[Any], job: Job) -> Iterator[tuple[Feed, frozenset[str]]]:
-    """Yield the feeds a job walks, each with the streams it wants of it."""
-    for feed in instance.connector.feeds:
-        names = {stream.name for stream in feed.streams}
-        wanted = names & set(job.streams) if job.streams else names
-        if wanted:
-            yield feed, frozenset(wanted)
-
-
 async def _walked(
     process: Process, instance: Instance[Any], feed: Feed, streams: frozenset[str]
 ) -> tuple[Pipeline, Target]:
@@ -143,8 +161,10 @@ async def _walked(
     pipeline = process.plugins.pipeline(instance, feed)
     target = Target.of(instance, pipeline, streams)
     changed = await process.hops.run(
-        bulk.apply,
-        list(target.tables.values()),
+        make_fit,
+        target,
+        sources_of(process.plugins, pipeline),
+        derived_of(pipeline, target),
         lock_timeout_seconds=process.config.database.lock_timeout_seconds,
     )
     for table, statements in changed.items():
@@ -153,13 +173,11 @@ async def _walked(
 
 
 def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: Client) -> Work:
-    instance = pipeline.instance
-    upstream = instance.upstream(account)
     return Work(
         pipeline=pipeline,
         account=account,
         client=client,
-        quota=next(each for each in upstream.quotas if each.key == pipeline.feed.quota),
+        quota=_quota(pipeline, account),
         hops=process.hops,
         clock=process.clock,
         random=process.random,
@@ -168,6 +186,15 @@ def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: C
         threads=process.threads,
         novelties=process.novelties,
     )
+
+
+def _quota(pipeline: Pipeline, account: Account[Any]) -> Quota:
+    """Return the quota of a feed; one that asks for nothing needs none."""
+    key = pipeline.feed.quota
+    if pipeline.feed.derived:
+        return Quota(key)
+    upstream = pipeline.instance.upstream(account)
+    return next(each for each in upstream.quotas if each.key == key)
 
 
 async def _slices(process: Process, place: Place) -> Sequence[Slice]:

@@ -10,13 +10,13 @@
 
 Then `walk` (the fetchers, the batcher, the writers), `frontier` (which cursor is next), `progress`
 (which pass, and where the end leads), `commit` (the transaction), and `hookspecs` with one small
-plugin.
+plugin. `deriving` walks a pass that has one cursor and no page.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
@@ -31,6 +31,7 @@ from syncd.asking import begun
 from syncd.clock import DatabaseClock
 from syncd.commit import Committer
 from syncd.conditional import Conditional
+from syncd.deriving import derive
 from syncd.errors import CommitUnknown, CursorExpired, LeaseLost, StoreError, SyncdError
 from syncd.events import CommitLost, Event, PartitionParked, PassSuperseded, RunFinished, RunStarted
 from syncd.events import LeaseLost as LeaseLostEvent
@@ -55,6 +56,7 @@ from syncd.progress import (
     does_for,
 )
 from syncd.store import leases, passes, validators
+from syncd.store.forgetting import Told, forget
 from syncd.store.hops import Hops
 from syncd.store.keeper import LeaseKeeper, Tenure
 from syncd.store.leases import Lease
@@ -192,7 +194,28 @@ async def _walk(
             epoch=lease.epoch,
         )
     )
-    collecting = absences.collecting(active.mode)
+    if work.pipeline.derivation is not None:
+        ended = await derive(work, order, tenure, active, wanted=wanted, tally=tally)
+    else:
+        ended = await _walk_pages(
+            work, order, tenure, active, wanted, absences=absences, tally=tally
+        )
+    await _forget(work, lease, active, ended, judged=absences.tables)
+    return ended
+
+
+async def _walk_pages(
+    work: Work,
+    order: Order,
+    tenure: Tenure,
+    active: ActivePass,
+    wanted: Wanted,
+    *,
+    absences: Absences,
+    tally: Tally,
+) -> Ended:
+    """Walk what is fetched, and judge by it what is gone."""
+    lease, collecting = tenure.lease, absences.collecting(active.mode)
     asks = not order.verify and not collecting  # a page that is not sent names nobody
     conditional = await _conditional(work, order, lease, active=active, wanted=wanted, asks=asks)
     committer = Committer(
@@ -220,9 +243,7 @@ async def _walk(
         conditional=conditional,
         tally=tally,
     )
-    ended = await absences.judge(await walker.go(), active.mode)
-    await _forget(work, lease, active, ended)
-    return ended
+    return await absences.judge(await walker.go(), active.mode)
 
 
 async def _conditional(
@@ -240,16 +261,17 @@ async def _conditional(
     return Conditional(work.client, feed, work.hops, under, asks=asks, traffic=traffic)
 
 
-async def _forget(work: Work, lease: Lease, active: ActivePass, ended: Ended) -> None:
+async def _forget(
+    work: Work, lease: Lease, active: ActivePass, ended: Ended, *, judged: Collection[str]
+) -> None:
     """Delete what no pass needs any more, some rows at a time."""
     if isinstance(ended, Broke) and isinstance(ended.error, CursorExpired):
         await work.hops.run(passes.supersede, lease)
-    while await work.hops.run(passes.forget, lease) == passes.FORGET_AT_ONCE:
+    told = None
+    if active.mode == "full" and isinstance(ended, PassEnded):
+        told = Told(sorted(judged), active.id if ended.status != "failed" else None)
+    while await work.hops.run(forget, lease, told):
         pass
-    if active.mode == "full" and isinstance(ended, PassEnded) and ended.status != "failed":
-        forget, most = validators.forget, validators.FORGET_AT_ONCE
-        while await work.hops.run(forget, lease, active.id) == most:
-            pass
 
 
 def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:
