@@ -11,6 +11,7 @@ import trio
 
 from syncd import accounts, asking, closing
 from syncd.accounts import Books, Effective
+from syncd.admitting import bearer_of, let_renew
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.config.accounts import secrets_in, unfit_quotas
@@ -143,7 +144,7 @@ class Outfit:
             if (tenant := self.tenants.get(each.name)) and tenant.account == each
         }
         coming = {
-            each.name: Tenant(each, client_of(process, instance, each))
+            each.name: Tenant(each, client_of(process, instance, each, session=self.session))
             for each in instance.accounts
             if each.name not in staying
         }
@@ -250,12 +251,16 @@ def parked_message(instance: str, reason: str) -> str:
     return f"parked: {reason}; then run `syncd resume {instance}`"
 
 
-def client_of(process: Process, instance: Instance[Any], account: Account[Any]) -> Client:
+def client_of(
+    process: Process, instance: Instance[Any], account: Account[Any], *, session: object = None
+) -> Client:
     """Return the HTTP client for one account; accounts share quotas of the same key."""
     name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
-    return Client(
+    upstream = instance.upstream(account)
+    bearer = bearer_of(process, instance, account, upstream)
+    client = Client(
         name,
-        instance.upstream(account),
+        upstream,
         limiters=process.limiters,
         emit=process.emit,
         clock=process.clock.now,
@@ -264,7 +269,10 @@ def client_of(process: Process, instance: Instance[Any], account: Account[Any]) 
         private_network=instance.private_network,
         weight=account.weight,
         wire=process.wire() if process.wire else None,
+        authority=bearer,
     )
+    let_renew(process, instance, account, bearer=bearer, client=client, session=session)
+    return client
 
 
 def _walked(process: Process, instance: Instance[Any], job: Job) -> list[tuple[Pipeline, Target]]:

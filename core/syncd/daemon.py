@@ -36,6 +36,7 @@ import trio
 from syncd import closing, collector, valkey, vault
 from syncd.clock import DatabaseClock
 from syncd.config import Config
+from syncd.credentials import Credentials
 from syncd.drift import Novelties
 from syncd.embedded.serving import serving
 from syncd.errors import StoreError, SyncdError
@@ -96,6 +97,19 @@ class Process:
     novelties: Novelties = attrs.field(factory=Novelties)
     protect: Callable[[Iterable[Secret]], None] = _keep_to_itself  # they never show from then on
     wire: Callable[[], Wire] | None = None  # what clients exchange over, in a simulation
+    keep_out: Callable[[str, Sequence[Secret]], None] = lambda _, __: None  # of the log: tokens
+    credentials: Credentials = attrs.field()
+
+    @credentials.default
+    def _credentials(self) -> Credentials:
+        return Credentials(
+            self.hops,
+            self.vault,
+            clock=self.clock.now,
+            emit=self.emit,
+            holder=self.identity.id,
+            protect=self.keep_out,
+        )
 
 
 class Root:
@@ -218,6 +232,7 @@ class Root:
             psql_command=psql_command,
             vault=vault.opened(self._config),
             protect=self._observer.protect,
+            keep_out=self._observer.keep_out,
         )
 
     async def _limiters(

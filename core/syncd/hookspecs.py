@@ -23,6 +23,7 @@ from syncd.model import (
     Fetch,
     Instance,
     Partitions,
+    Refresh,
     Stream,
     Transform,
     Write,
@@ -134,4 +135,24 @@ def check(instance: Instance[Any]) -> Check | None:
         `async (ctx) -> str`: one line for the operator; raise a `SourceError` where it fails.
 
     Answers: one or none.
+    """
+
+
+@hookspec
+def refresh(instance: Instance[Any]) -> Refresh | None:
+    """Return the function that trades an account's credential for the next one.
+
+    Returns:
+        `async (ctx, credential) -> Credential`, called when the access token is about to expire or
+        was refused; `credential.refresh_token` may be `None`. `ctx.http` sends no credential;
+        nobody else renews this account's meanwhile. Ask by ``ctx.http.post(url, form={...})``,
+        which is never sent twice once it may have been heard. What is answered is stored before it
+        is used.
+
+    Raises (from the returned function): `Unauthorized` where the refresh token is dead
+        (`invalid_grant`): the account waits for a person. A token endpoint that answers 401 to an
+        unknown client says nothing of the account: name such statuses in `also`, read the error,
+        and raise `Unintelligible`. Anything but `Unauthorized` fails the request that needed it.
+
+    Answers: one or none. Needed where the upstream has `authorize` and its tokens expire.
     """

@@ -21,7 +21,7 @@ from syncd.cli.loading import Loaded
 from syncd.cli.options import refuse_unknown
 from syncd.cli.quarantine import readable
 from syncd.cli.screen import attend
-from syncd.cli.upstreams import Reach, reached
+from syncd.cli.upstreams import Reach, held, reached
 from syncd.commit import Target
 from syncd.errors import ConfigError, Rejected, SyncdError
 from syncd.events import Event
@@ -87,10 +87,12 @@ def preview(loaded: Loaded, asked: Wanted, *, as_json: bool) -> Preview:
 
     async def main() -> Preview | None:
         try:
+            emit = attendance.observer.emit
             if asked.feed.derived:
-                return await _derived(loaded, asked, attendance.observer.emit)
+                return await _derived(loaded, asked, emit)
+            kept = await held(loaded.config, asked.instance, asked.account, emit=emit)
             async with reached(
-                loaded, asked.instance, asked.account, emit=attendance.observer.emit
+                loaded, asked.instance, asked.account, emit=emit, kept=kept
             ) as reach:
                 return await _previewed(loaded, asked, reach)
         except (SyncdError, click.UsageError) as error:

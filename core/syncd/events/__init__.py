@@ -9,6 +9,12 @@ plurals.
 
 from __future__ import annotations
 
+from syncd.events.credentials import (
+    CredentialExpiring,
+    CredentialPostponed,
+    CredentialRefused,
+    CredentialRenewed,
+)
 from syncd.events.database import (
     CommitLost,
     ConnectionRefused,
@@ -88,6 +94,10 @@ __all__ = [
     "ConfigRejected",
     "ConfigReloaded",
     "ConnectionRefused",
+    "CredentialExpiring",
+    "CredentialPostponed",
+    "CredentialRefused",
+    "CredentialRenewed",
     "CursorFailed",
     "DaemonReady",
     "DbExhausted",

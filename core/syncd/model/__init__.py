@@ -9,13 +9,13 @@ from syncd.model.configured import (
     Partition,
     Slice,
 )
+from syncd.model.credentials import Credential
 from syncd.model.declared import (
     Connector,
     Derivation,
     Feed,
     OnAbsent,
     Paging,
-    Secret,
     Shortcut,
     Stream,
     Upstream,
@@ -28,6 +28,7 @@ from syncd.model.functions import (
     Fetch,
     Http,
     Partitions,
+    Refresh,
     Transform,
     Write,
     Written,
@@ -52,6 +53,7 @@ from syncd.model.quotas import (
     TokenBucket,
     Window,
 )
+from syncd.model.secret import Secret
 
 __all__ = [
     "JSON",
@@ -62,6 +64,7 @@ __all__ = [
     "Check",
     "Connector",
     "Context",
+    "Credential",
     "Cursor",
     "CursorKind",
     "Derivation",
@@ -79,6 +82,7 @@ __all__ = [
     "Pass",
     "Quota",
     "Record",
+    "Refresh",
     "Request",
     "Response",
     "Secret",
