@@ -32,10 +32,6 @@ WINDOW_PRIORITY_SECONDS = 3600  # windows are claimed before it: it tells little
 # seconds: one second more on the safe side.
 EDGE_SECONDS = 1
 
-# A moment that is due counts as passed once it is so old. The watermark that a pass leaves lies a
-# little before the moment at which it began, and must not lie before what it has just done.
-SETTLED_SECONDS = 600.0
-
 
 # --- Moments --------------------------------------------------------------------------------------
 
@@ -169,11 +165,13 @@ def full_is_due(
     """Say whether a moment at which everything is walked lies between `since` and now.
 
     These moments are `every_seconds` apart, the same for all time: whoever was down when one came
-    walks everything afterwards, and a pass that failed is still due.
+    walks everything afterwards, and a pass that failed is still due. A watermark lies about a
+    minute before its pass began; where the moment falls between the two, everything is walked
+    twice, which costs calls, where passing it by would cost a week.
     """
     if not every_seconds:
         return False
-    last = math.floor((now.timestamp() - SETTLED_SECONDS - offset_seconds) / every_seconds)
+    last = math.floor((now.timestamp() - offset_seconds) / every_seconds)
     return since.timestamp() < last * every_seconds + offset_seconds
 
 
