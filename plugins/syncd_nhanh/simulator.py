@@ -5,32 +5,26 @@ as it is in `Authorization`, a limit with a lock that calls make longer, errors 
 that its customers move, and it misbehaves where a test tells it to. It needs nothing of syncd and
 can be a process of its own:
 
-    python -m syncd_nhanh.simulator --port 8080 --businesses 3 --customers 7500
+    python -m syncd_nhanh.simulator --port 0 --businesses 3 --customers 7500
 
 The token of business 110001 is `token-110001`, and so on.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any, cast
 from urllib.parse import parse_qsl
 
-import hypercorn.trio
 import trio
-from hypercorn.config import Config
 from starlette.types import Receive, Scope, Send
 
 from syncd_nhanh.simulator_answers import APP_ID, Asked, Fault, Nhanh, Said
-from syncd_nhanh.simulator_customers import Customers, with_holes
+from syncd_nhanh.simulator_customers import Customers
 from syncd_nhanh.simulator_limit import Limit
 
 __all__ = ["APP_ID", "Customers", "Fault", "Limit", "Nhanh", "Simulator"]
-
-FIRST_BUSINESS = 110_001
 
 
 class Simulator:
@@ -40,7 +34,6 @@ class Simulator:
         self, nhanh: Nhanh, *, seconds: float = 0.0, clock: Callable[[], float] = time.time
     ) -> None:
         self.nhanh = nhanh
-        self.public_url = ""  # whoever serves it sets it
         self.log: list[Asked] = []
         self._seconds = seconds
         self._clock = clock
@@ -92,37 +85,7 @@ async def _live(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve on the loopback interface until a signal ends it."""
-    options = _parser().parse_args(arguments)
-    count: int = options.customers
-    businesses = {
-        FIRST_BUSINESS + each: Customers(count, seed=options.seed + each, gone=with_holes(count))
-        for each in range(options.businesses)
-    }
-    nhanh = Nhanh(businesses, at=time.time(), real_statuses=options.real_statuses)
-    config = Config()
-    config.bind = [f"127.0.0.1:{options.port}"]
-    config.include_date_header = False  # the simulator's clock makes the date
-    application = cast("Any", Simulator(nhanh, seconds=options.seconds))
-    trio.run(hypercorn.trio.serve, application, config)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m syncd_nhanh.simulator",
-        description="Serve a stand-in for Nhanh.vn's open API on the loopback interface.",
-    )
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--businesses", type=int, default=1)
-    parser.add_argument("--customers", type=int, default=7500, help="of each business")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.0, help="that each call takes")
-    parser.add_argument(
-        "--real-statuses", action="store_true", help="429, 401 and the like in place of 200"
-    )
-    return parser
-
-
 if __name__ == "__main__":
+    from syncd_nhanh.simulator_serving import main
+
     main()

@@ -37,11 +37,11 @@ from syncd import (
 from syncd.events import Event, LimitLocked
 from syncd.http import Client, Limiters
 from syncd.plugins import Plugins
-from syncd_cars.simulator_serving import serve
 from syncd_nhanh import plugin
 from syncd_nhanh.plugin import CONNECTOR, CUSTOMERS, FEED, Settings, Store
 from syncd_nhanh.simulator import APP_ID, Fault, Nhanh, Simulator
 from syncd_nhanh.simulator_customers import Customers
+from syncd_nhanh.simulator_serving import serve
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STORE = 110_668
@@ -74,7 +74,7 @@ async def upstream(store: Store | None = None, **settings: Any) -> AsyncIterator
     simulator = Simulator(there, clock=NOON.timestamp)
     store = store or store_of()
     with trio.fail_after(DEADLINE_SECONDS):
-        async with serve(cast("Any", simulator)) as base_url:
+        async with serve(simulator) as base_url:
             known = attrs.evolve(Settings(base_url=base_url, app_id=APP_ID), **settings)
             client = Client(
                 "nhanh[shop]",

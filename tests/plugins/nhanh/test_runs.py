@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
@@ -25,10 +25,10 @@ from syncd.model import Mode
 from syncd.observe import Observer
 from syncd.plugins import Plugins
 from syncd.verdicts import Result
-from syncd_cars.simulator_serving import serve
 from syncd_nhanh import plugin
 from syncd_nhanh.simulator import APP_ID, Fault, Limit, Nhanh, Simulator
 from syncd_nhanh.simulator_customers import Customers, with_holes
+from syncd_nhanh.simulator_serving import serve
 
 DEADLINE_SECONDS = 120.0  # what hangs must fail, on a busy machine too
 E = TypeVar("E", bound=Event)
@@ -185,7 +185,7 @@ async def world(
     nhanh = Nhanh(customers, at=time.time(), gate=Limit(None), **options)
     simulator = Simulator(nhanh)
     with trio.fail_after(DEADLINE_SECONDS):
-        async with serve(cast("Any", simulator)) as base_url:
+        async with serve(simulator) as base_url:
             yield World(dsn, simulator, base_url)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import urllib.request
 from typing import Any
 
 import msgspec
@@ -225,3 +228,27 @@ def test_customers_are_the_same_for_the_same_seed_and_odd_in_all_the_known_ways(
     assert sum("\0" in each["name"] for each in records) == 2
     assert any("location" not in each for each in records)
     assert any(each["email"] == "" and each["business"] == [] for each in records)
+
+
+def test_it_is_a_program_of_its_own_that_ends_with_whoever_started_it() -> None:
+    command = [sys.executable, "-m", "syncd_nhanh.simulator", "--customers", "30", "--calls", "1"]
+    with subprocess.Popen(
+        [*command, "--exit-with-parent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        base_url = msgspec.json.decode(program.stdout.readline())["base_url"]
+        request = urllib.request.Request(
+            f"{base_url}{CUSTOMERS}?appId={APP_ID}&businessId=110001",
+            data=b'{"filters":{},"paginator":{"size":100}}',
+            headers={"authorization": "token-110001", "content-type": "application/json"},
+        )
+        said = []
+        for _ in range(2):
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                said.append(msgspec.json.decode(answer.read()))
+                assert answer.headers["date"]
+        program.stdin.close()
+        assert program.wait(30) == 0
+
+    assert [len(said[0]["data"]), said[1]["errorCode"]] == [30, "ERR_429"]
