@@ -151,6 +151,7 @@ CONNECTOR = Connector(
     feeds=(FEED,),
     upstream=upstream,
     account_settings=Store,
+    expires_at=expires_at,
 )
 
 

@@ -19,7 +19,14 @@ from psycopg.rows import dict_row
 
 from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
-from syncd.events import Event, FieldUnknown, PageFetched, PassFinished, RunFinished
+from syncd.events import (
+    CredentialExpiring,
+    Event,
+    FieldUnknown,
+    PageFetched,
+    PassFinished,
+    RunFinished,
+)
 from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.observe import Observer
@@ -53,13 +60,15 @@ class World:
     def customers(self, store: int = STORE) -> Customers:
         return self.nhanh.businesses[store].customers
 
-    def config(self, *, stores: Mapping[int, str], more: str, **settings: Any) -> Config:
+    def config(
+        self, *, stores: Mapping[int, str], of_each: str, more: str, **settings: Any
+    ) -> Config:
         lines = [
             f"{name} = {msgspec.json.encode(value).decode()}" for name, value in settings.items()
         ]
         accounts = "".join(
             f'[[connectors.nhanh.accounts]]\nname = "shop-{store}"\n'
-            f'business_id = {store}\ntoken = "{token}"\n'
+            f'business_id = {store}\ntoken = "{token}"\n{of_each}\n'
             for store, token in stores.items()
         )
         text = (
@@ -78,14 +87,18 @@ class World:
         *,
         stores: Mapping[int, str] | None = None,
         wait_seconds: float = 5.0,
+        of_each: str = "",
         more: str = "",
         **settings: Any,
     ) -> dict[str, Result]:
-        """Run the job once; answer with the results by partition."""
+        """Run the job once; answer with the results by partition.
+
+        `of_each` stands in each account's table, `more` and `settings` in the connector's.
+        """
         self.events.clear()
         self.simulator.log.clear()
         tokens = {store: f"token-{store}" for store in self.nhanh.businesses}
-        config = self.config(stores=stores or tokens, more=more, **settings)
+        config = self.config(stores=stores or tokens, of_each=of_each, more=more, **settings)
         observer = Observer()
         observer.listen(self.events.append)
 
@@ -218,7 +231,7 @@ async def test_the_first_pass_brings_what_is_true_and_the_next_ones_what_changed
     }
     async with world(dsn, stores) as there:
         with counted(monkeypatch) as said:
-            results = await there.run()
+            results = await there.run(of_each=f'expires_at = "{time.time() + 86400:.0f}"')
 
         assert {each.verdict for each in results.values()} == {"complete"}
         assert {event.mode for event in there.told(PassFinished)} == {"full"}
@@ -228,6 +241,11 @@ async def test_the_first_pass_brings_what_is_true_and_the_next_ones_what_changed
         aside = there.query("SELECT reason, key FROM syncd.quarantine")
         assert (there.total("quarantined"), {row["reason"] for row in aside}) == (1, {"dump"})
         assert there.told(FieldUnknown) == []
+        ends = {each.account: each.seconds_left for each in there.told(CredentialExpiring)}
+        assert {account: 0 < seconds <= 86400 for account, seconds in ends.items()} == {
+            f"shop-{STORE}": True,
+            f"shop-{OTHER}": True,
+        }
 
         at = time.time()
         noticed, unnoticed, undated, new = 5, 6, 49, there.customers().add(at)
