@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 import syncd
-from syncd import Cursor, Page, Pass, Record, Request, Response, Slice
+from syncd import Cursor, Page, Pass, Record, Request, Response, Slice, Unintelligible
 
 CUSTOMERS = "/v3.0/customer/list"
 TOKEN = "/v3.0/app/checkaccesstoken"  # noqa: S105 - an address
@@ -218,16 +218,28 @@ def page_of(response: Response, cursor: Cursor, *, business_id: int) -> Page:
     opens: tuple[Cursor, ...] = ()
     paginator = answered.paginator
     if isinstance(paginator, _Paginator) and goes_on(paginator.next):
-        following = bytes(paginator.next).decode()
+        following = _text(paginator.next)
         opens = (Cursor({"filters": cursor.value["filters"], "next": following}),)
     parent = {"business_id": business_id}
     records = [Record(raw, parent) for raw in answered.data]
     return Page({"customers": records}, opens, end=not opens, date=response.date)
 
 
+# What says that no page follows: absent or null by the documentation, and whatever is empty.
+_NOTHING = frozenset({b"null", b"{}", b"[]", b'""', b"0", b"false"})
+
+
 def goes_on(following: msgspec.Raw) -> bool:
-    """Say whether `next` names a page: absent and null end, and so does what is empty."""
-    return bool(msgspec.json.decode(following))
+    """Say whether `next` names a page."""
+    return b"".join(bytes(following).split()) not in _NOTHING
+
+
+def _text(following: msgspec.Raw) -> str:
+    try:
+        return bytes(following).decode()
+    except UnicodeDecodeError as error:
+        said = "next holds half of a surrogate pair, which cannot be sent back"
+        raise Unintelligible(f"POST {CUSTOMERS}", said, "ask the API's support") from error
 
 
 class _Token(msgspec.Struct, gc=False):

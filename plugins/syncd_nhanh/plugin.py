@@ -28,6 +28,8 @@ from syncd import (
     Stream,
     Transform,
     Unauthorized,
+    Unavailable,
+    Unintelligible,
     Upstream,
     hookimpl,
 )
@@ -58,7 +60,7 @@ class Settings:
     )
     secret_key: Secret | None = attrs.field(
         default=None,
-        metadata={"about": "the app's secret: with it `syncd check` asks when a token ends"},
+        metadata={"about": "the app's secret: with it `syncd check` asks when tokens end"},
     )
     base_url: str = attrs.field(
         default="https://pos.open.nhanh.vn", metadata={"about": "where the API is"}
@@ -241,18 +243,24 @@ def transform(instance: Instance[Any], stream: Stream) -> Transform | None:
 
 @hookimpl
 def check(instance: Instance[Any]) -> Check | None:
-    """Ask when the token ends, where the app's secret is known, else for one customer."""
+    """Ask for one customer, and when the token ends where the app's secret is known."""
     if instance.connector is not CONNECTOR:
         return None
 
     async def ask(ctx: Context[Settings, None]) -> str:
+        # A token may be good and have no right to see customers: this tells both.
+        await _page(ctx, Cursor({"filters": {}}), size=1)
         secret_key = ctx.settings.secret_key
-        if secret_key is None:
-            await _page(ctx, Cursor({"filters": {}}), size=1)
-            return "the token is accepted"
-        body = {"secretKey": secret_key.reveal()}
-        response = await ctx.http.post(api.TOKEN, json=body, params=_ids(ctx))
-        ends_at = api.token_ends_at(response)
-        return f"the token is accepted{f' until {ends_at:%Y-%m-%d}' if ends_at else ''}"
+        return f"the token is accepted{await _until(ctx, secret_key) if secret_key else ''}"
 
     return ask
+
+
+async def _until(ctx: Context[Settings, None], secret_key: Secret) -> str:
+    body = {"secretKey": secret_key.reveal()}
+    try:
+        response = await ctx.http.post(api.TOKEN, json=body, params=_ids(ctx))
+        ends_at = api.token_ends_at(response)
+    except (Unavailable, Unintelligible) as error:  # that address is known to answer web pages
+        return f"; when it ends was not told: {error.what}"
+    return f" until {ends_at:%Y-%m-%d}" if ends_at else ""

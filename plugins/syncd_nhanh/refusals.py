@@ -45,6 +45,7 @@ LOCK_UNTOLD_SECONDS = 30.0  # the window: by then everything that was counted is
 LOCK_MAX_SECONDS = 3600.0  # what is told beyond that is no lock, but a clock that is wrong
 
 _SAID_MAX = 300  # characters
+_BOM = b"\xef\xbb\xbf"  # RFC 8259 8.1: it may be passed over
 
 
 class _Refusal(msgspec.Struct, gc=False):
@@ -68,8 +69,8 @@ def judge(response: Response) -> SourceError | None:
     if media != "application/json" and not media.endswith("+json"):
         return _web_page(response.status, media)
     try:
-        said = _refusal.decode(response.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        said = _refusal.decode(response.content.removeprefix(_BOM))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     code = _code(said.errorCode)
     if not code and (said.code is None or str(said.code) in {"1", "True"}):
@@ -117,21 +118,22 @@ def _quoted(said: _Refusal) -> str:
     return f": {'; '.join(texts)}"[:_SAID_MAX] if texts else ""
 
 
-def _texts(messages: Any) -> list[str]:
+def _texts(messages: Any, depth: int = 3) -> list[str]:
     """Return what is said, in whichever of its shapes it came."""
     match messages:
-        case dict():
-            return [f"{field}: {'; '.join(_texts(text))}" for field, text in messages.items()]
-        case list():
-            return [text for each in messages for text in _texts(each)]
+        case dict() if depth:
+            said = {field: _texts(text, depth - 1) for field, text in messages.items()}
+            return [f"{field}: {'; '.join(texts)}" for field, texts in said.items()]
+        case list() if depth:
+            return [text for each in messages for text in _texts(each, depth - 1)]
         case None | "":
             return []
-    return [str(messages)]
+    return [str(messages)[:_SAID_MAX]]
 
 
 def lock_seconds(response: Response) -> float:
     """Return how long to wait: until it is unlocked by all that is told, and a second more."""
-    data = _lock.decode(response.content).data
+    data = _lock.decode(response.content.removeprefix(_BOM)).data
     told = data if isinstance(data, dict) else {}
     waits = []
     if (unlocked_at := _number(told.get("unlockedAt"))) is not None:

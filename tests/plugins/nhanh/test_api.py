@@ -79,7 +79,7 @@ def test_next_goes_back_as_it_came_with_the_filters_it_came_with(following: str)
     assert asked(cursor) == said % following
 
 
-@pytest.mark.parametrize("following", ["null", "{}", "[]", '""'])
+@pytest.mark.parametrize("following", ["null", "{}", "[ ]", '""', "0", "false"])
 def test_a_next_that_is_empty_ends_the_pass(following: str) -> None:
     page = api.page_of(answer(PAGE % following), FIRST, business_id=3)
 
@@ -108,6 +108,11 @@ def test_an_empty_page_that_names_a_next_goes_on() -> None:
 def test_what_is_no_page_is_not_taken_for_the_last_one(body: Any) -> None:
     with pytest.raises(Unintelligible):
         api.page_of(answer(body), FIRST, business_id=3)
+
+
+def test_a_next_that_cannot_be_sent_back_is_not_understood() -> None:
+    with pytest.raises(Unintelligible, match="surrogate"):
+        api.page_of(answer(PAGE % r'{"id":"\ud800"}'), FIRST, business_id=3)
 
 
 def test_filters_are_an_object_also_where_there_are_none() -> None:
@@ -171,6 +176,18 @@ def test_a_code_that_nobody_knows_is_not_understood_unless_the_status_says_more(
     assert type(judge(answer({"errorCode": "ERR_NEW"}))) is Unintelligible
     assert refused("ERR_NEW", status=401) is None
     assert refused("ERR_NEW", status=503) is None
+
+
+def test_an_error_is_seen_behind_a_byte_order_mark_and_however_deep_it_speaks() -> None:
+    body = '{"code":0,"errorCode":"ERR_429","message":"wait","data":{"lockedSeconds":4}}'
+    error = judge(answer("\ufeff" + body))
+    deep = refused("ERR_403", messages=msgspec.json.decode("[" * 90 + "]" * 90))
+    hostile = judge(answer('{"code":0,"messages":' + "[" * 10**5 + "]" * 10**5 + "}"))
+
+    assert isinstance(error, Throttled)
+    assert error.retry_after_seconds == 5.0
+    assert type(deep) is Unauthorized
+    assert hostile is None
 
 
 def test_a_cursor_that_is_refused_begins_the_pass_anew() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from random import Random
 from typing import Any, cast
 
@@ -34,6 +35,8 @@ from syncd import (
     Unavailable,
     Unintelligible,
 )
+from syncd.config import parse, structure
+from syncd.errors import InvalidConfig
 from syncd.events import Event, LimitLocked
 from syncd.http import Client, Limiters
 from syncd.plugins import Plugins
@@ -144,6 +147,24 @@ def test_settings_of_a_store_that_cannot_be_meant_are_refused(wrong: dict[str, A
         store_of(**wrong)
 
 
+def test_a_configuration_that_cannot_be_meant_is_refused_by_its_keys() -> None:
+    text = (
+        '[connectors.nhanh]\nwindows = ["2025-01-01", "2024-01-01"]\nfull_every = "weekly"\n'
+        '[[connectors.nhanh.accounts]]\nname = "a"\ntoken = "x"\nexpires_at = "soon"\n'
+    )
+    with pytest.raises(InvalidConfig) as refused:
+        structure(
+            parse(text, file="syncd.toml", folder=Path.cwd()), {"nhanh": CONNECTOR}, environment={}
+        )
+
+    said = str(refused.value)
+    assert "connectors.nhanh.windows" in said
+    assert "wanted moments that ascend" in said
+    assert "connectors.nhanh.full_every" in said
+    assert "connectors.nhanh.accounts[0].business_id" in said
+    assert "connectors.nhanh.accounts[0].expires_at" in said
+
+
 def test_the_end_of_a_token_is_known_where_the_operator_has_said_so() -> None:
     assert plugin.expires_at(Settings(), store_of()) is None
     for text in ("2027-01-31", "1801353600"):
@@ -199,7 +220,11 @@ async def test_the_check_asks_for_one_customer_or_when_the_token_ends() -> None:
         assert b'"size":1' in there.simulator.log[0].body
     async with upstream(secret_key=Secret("an-invented-secret")) as there:
         assert await there.check() == "the token is accepted until 2027-11-22"
-        assert there.simulator.log[0].path == "/v3.0/app/checkaccesstoken"
+        assert there.simulator.log[1].path == "/v3.0/app/checkaccesstoken"
+        assert there.simulator.log[1].body == b'{"secretKey":"an-invented-secret"}'
+    async with upstream(secret_key=Secret("another-secret")) as there:
+        said = "the token is accepted; when it ends was not told: ERR_INVALID_DATA"
+        assert (await there.check()).startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +247,14 @@ async def test_the_check_says_what_is_wrong(fault: Fault, kind: type[SourceError
 # a lock
 
 
-def test_nobody_calls_while_locked_and_the_pass_goes_on_after_the_lock(dsn: str) -> None:
+@pytest.mark.parametrize("real_statuses", [False, True])
+def test_nobody_calls_while_locked_and_the_pass_goes_on_after_the_lock(
+    dsn: str, *, real_statuses: bool
+) -> None:
     """The operator has widened the limit beyond what the upstream allows."""
-    there = nhanh.Upstream({STORE: 2_000}, allowed=Allowed("sliding", 10, 30.0))
+    there = nhanh.Upstream(
+        {STORE: 2_000}, allowed=Allowed("sliding", 10, 30.0), real_statuses=real_statuses
+    )
     (judge,) = there.judges.values()
     heard: list[Event] = []
     text = (

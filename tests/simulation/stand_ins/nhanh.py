@@ -57,7 +57,12 @@ class Upstream:
     """Businesses with customers, each with a limit of its own for the one URL."""
 
     def __init__(
-        self, businesses: Mapping[int, int], *, allowed: Allowed, seconds: float = 0.0
+        self,
+        businesses: Mapping[int, int],
+        *,
+        allowed: Allowed,
+        seconds: float = 0.0,
+        real_statuses: bool = False,
     ) -> None:
         self._customers = {
             business: Customers(number, weight="slim") for business, number in businesses.items()
@@ -65,7 +70,12 @@ class Upstream:
         keys = map(self._key, businesses)
         self.judges: Mapping[str, Judge] = {key: Judge(key, allowed) for key in keys}
         self._gate = _Gate(self.judges)
-        self._nhanh = Nhanh(self._customers, at=BEGAN_AT.timestamp(), gate=self._gate)
+        self._nhanh = Nhanh(
+            self._customers,
+            at=BEGAN_AT.timestamp(),
+            gate=self._gate,
+            real_statuses=real_statuses,
+        )
         self._seconds = seconds
 
     @staticmethod
