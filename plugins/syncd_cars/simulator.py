@@ -17,6 +17,7 @@ from email.utils import format_datetime
 
 from starlette.types import Receive, Scope, Send
 
+from syncd.testing import body_of, live
 from syncd_cars import simulator_pages as pages
 from syncd_cars.inventory import Inventory, Slice
 from syncd_cars.simulator_answers import Reply, misbehave, status_of, until_gone
@@ -67,7 +68,7 @@ class Simulator:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await live(receive, send)
             return
         if scope["type"] != "http":
             return
@@ -84,7 +85,7 @@ class Simulator:
             return
         name = scope["path"].removeprefix(PREFIX)
         query = scope["query_string"].decode("ascii", "replace")
-        body = await _body(receive)
+        body = await body_of(receive)
         status, answer = control.answer(scope["method"], name, query=query, body=body)
         await reply.whole(status, answer)
 
@@ -153,22 +154,6 @@ def _key(question: Question) -> PageKey:
         question.minutes,
         tuple(sorted(question.manufacturer_ids or ())),
     )
-
-
-async def _body(receive: Receive) -> bytes:
-    parts = []
-    while (message := await receive())["type"] == "http.request":
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
-    return b"".join(parts)
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Start and stop with the server: there is nothing to prepare or to give back."""
-    while (await receive())["type"] == "lifespan.startup":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 It keeps to what public sources tell of that API: pages of customers with an opaque cursor, a token
 as it is in `Authorization`, a limit with a lock that calls make longer, errors in bodies. Beyond
-that its customers move, and it misbehaves where a test tells it to. It needs nothing of syncd and
-can be a process of its own:
+that its customers move, and it misbehaves where a test tells it to. It can be a process
+of its own:
 
     python -m syncd_nhanh.simulator --port 0 --businesses 3 --customers 7500
 
@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 import trio
 from starlette.types import Receive, Scope, Send
 
+from syncd.testing import body_of, live
 from syncd_nhanh.simulator_answers import APP_ID, Asked, Fault, Nhanh, Said
 from syncd_nhanh.simulator_customers import Customers
 from syncd_nhanh.simulator_limit import Limit
@@ -41,7 +42,7 @@ class Simulator:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await live(receive, send)
             return
         if scope["type"] != "http":
             return
@@ -50,7 +51,7 @@ class Simulator:
             path=scope["path"],
             query=dict(parse_qsl(scope["query_string"].decode("ascii", "replace"))),
             authorization=dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"),
-            body=await _body(receive),
+            body=await body_of(receive),
             at=self._clock(),
         )
         self.log.append(asked)
@@ -67,22 +68,6 @@ class Simulator:
         ]
         await send({"type": "http.response.start", "status": said.status, "headers": headers})
         await send({"type": "http.response.body", "body": said.body, "more_body": False})
-
-
-async def _body(receive: Receive) -> bytes:
-    parts = []
-    while (message := await receive())["type"] == "http.request":
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
-    return b"".join(parts)
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Start and stop with the server: there is nothing to prepare or to give back."""
-    while (await receive())["type"] == "lifespan.startup":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
 
 
 if __name__ == "__main__":

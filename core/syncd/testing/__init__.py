@@ -4,7 +4,8 @@
 (`python -m syncd_cars.simulator`), which `syncd demo` plays with, too.
 """
 
+from syncd.testing.asgi import body_of, live
 from syncd.testing.serving import serve
 from syncd.testing.simulators import Simulated, run_simulator, simulator_options
 
-__all__ = ["Simulated", "run_simulator", "serve", "simulator_options"]
+__all__ = ["Simulated", "body_of", "live", "run_simulator", "serve", "simulator_options"]

@@ -40,11 +40,11 @@ from syncd.errors import InvalidConfig
 from syncd.events import Event, LimitLocked
 from syncd.http import Client, Limiters
 from syncd.plugins import Plugins
+from syncd.testing import serve
 from syncd_nhanh import plugin
 from syncd_nhanh.plugin import CONNECTOR, CUSTOMERS, FEED, Settings, Store
 from syncd_nhanh.simulator import APP_ID, Fault, Nhanh, Simulator
 from syncd_nhanh.simulator_customers import Customers
-from syncd_nhanh.simulator_serving import serve
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STORE = 110_668

@@ -31,11 +31,11 @@ from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.observe import Observer
 from syncd.plugins import Plugins
+from syncd.testing import serve
 from syncd.verdicts import Result
 from syncd_nhanh import plugin
 from syncd_nhanh.simulator import APP_ID, Fault, Limit, Nhanh, Simulator
 from syncd_nhanh.simulator_customers import Customers, with_holes
-from syncd_nhanh.simulator_serving import serve
 
 DEADLINE_SECONDS = 120.0  # what hangs must fail, on a busy machine too
 E = TypeVar("E", bound=Event)
