@@ -86,8 +86,10 @@ def searches_of(
 
     Raises: `ValueError`.
     """
-    found = [*listed, *_crossed(specialties, places)]
-    return tuple({each.name: each for each in reversed(found)}.values())[::-1]
+    found: dict[str, Search] = {}
+    for each in (*listed, *_crossed(specialties, places)):
+        found.setdefault(each.name, each)
+    return tuple(found.values())
 
 
 def _crossed(specialties: Sequence[str], places: Sequence[str]) -> Iterator[Search]:

@@ -99,15 +99,26 @@ async def _live(receive: Receive, send: Send) -> None:
 
 @asynccontextmanager
 async def serve(simulator: Simulator, *, port: int = 0) -> AsyncIterator[str]:
-    """Serve until the block ends, on `port` (0: any that is free); yield the base URL."""
-    async with trio.open_nursery(strict_exception_groups=False) as nursery:
-        stop = trio.Event()
-        start = partial(_listen, simulator, port=port, stop=stop)
-        address: str = (await nursery.start(start))[0]
-        try:
-            yield f"{address}/api"
-        finally:
-            stop.set()
+    """Serve until the block ends, on `port` (0: any that is free); yield the base URL.
+
+    An error of the block leaves it as it is, not wrapped in a group.
+    """
+    alone: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            stop = trio.Event()
+            start = partial(_listen, simulator, port=port, stop=stop)
+            address: str = (await nursery.start(start))[0]
+            try:
+                yield f"{address}/api"
+            finally:
+                stop.set()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) != 1:
+            raise
+        alone = group.exceptions[0]
+    if alone is not None:
+        raise alone
 
 
 async def _listen(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from random import Random
 from typing import Any, Literal
 
 import attrs
@@ -20,11 +19,16 @@ from syncd_nppes.simulator_providers import Provider
 LIMIT, LIMIT_MAX, SKIP_MAX = 10, 200, 1000
 JSON = "application/json; charset=utf-8"
 
-Befalling = Literal["html", "html as json", "xml", "empty", "503", "403", "429"]
+Befalling = Literal["html", "html as json", "xml", "empty", "refused", "503", "403", "429"]
 Query = Mapping[str, str]
 
 _MAINTENANCE = b"<!DOCTYPE html><html><body>The registry is being maintained.</body></html>"
 _SOAP = b'<?xml version="1.0"?><Error><Message>Service unavailable</Message></Error>'
+
+_REFUSED = (
+    b'{"Errors":[{"description":"Field state requires additional search criteria",'
+    b'"field":"state","number":"07"}]}'
+)
 
 
 @attrs.frozen
@@ -49,7 +53,7 @@ class Trouble:
 class Registry:
     """The upstream: providers, the rules of its API, and troubles that a test orders.
 
-    `asked` are all requests; `seed` draws the order of addresses. `empty_every`: of so many
+    `asked` are all requests; `seed` shifts the order of addresses. `empty_every`: of so many
     different requests one is answered as if it had found nothing, the first time.
     """
 
@@ -98,7 +102,8 @@ class Registry:
         skip, limit = int(query.get("skip", 0)), min(int(query.get("limit", LIMIT)), LIMIT_MAX)
         if skip > SKIP_MAX:
             return []
-        return list(self.lookup.find(criteria)[skip : skip + limit])
+        most = SKIP_MAX + LIMIT_MAX
+        return list(self.lookup.find(criteria, most=most)[skip : skip + limit])
 
     def _due(self, query: Query) -> Befalling | None:
         for trouble in self._troubles:
@@ -109,9 +114,10 @@ class Registry:
 
     def _written(self, provider: Provider) -> dict[str, Any]:
         """Write a provider: the addresses in another order each time, some as years ago."""
-        order = Random(f"{self._seed} {provider.npi} {len(self.asked)}")  # noqa: S311 - no secret
         addresses, basic = list(provider.addresses), dict(provider.basic)
-        order.shuffle(addresses)
+        if addresses:
+            first = (int(provider.npi) // 10 + len(self.asked) + self._seed) % len(addresses)
+            addresses = addresses[first:] + addresses[:first]
         created, updated = (
             int(moment.timestamp()) for moment in (provider.created_at, provider.updated_at)
         )
@@ -140,6 +146,7 @@ def _page(rows: list[dict[str, Any]]) -> Reply:
 _HTML = "text/html; charset=utf-8"
 _TROUBLED: Mapping[Befalling, Reply] = {
     "html": Reply(_MAINTENANCE, media_type=_HTML),
+    "refused": Reply(_REFUSED),
     "html as json": Reply(_MAINTENANCE),
     "xml": Reply(_SOAP, media_type="text/xml"),
     "503": Reply(_MAINTENANCE, 503, _HTML),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 
 from syncd_nppes.simulator_providers import Provider
 
@@ -30,31 +31,30 @@ class Lookup:
             for key in set(_keys(each)):
                 self._postings.setdefault(key, []).append(place)
         self._specialties = {value for name, value in self._postings if name == "desc"}
+        self._with = lru_cache(maxsize=64)(self._merged)
         self._found = lru_cache(maxsize=256)(self._find)
 
-    def find(self, criteria: Mapping[str, str]) -> Sequence[Provider]:
-        """Return all providers that a search finds."""
-        return self._found(tuple(sorted(criteria.items())))
+    def find(self, criteria: Mapping[str, str], *, most: int) -> Sequence[Provider]:
+        """Return the first providers that a search finds, at most so many."""
+        return self._found(tuple(sorted(criteria.items())), most)
 
-    def forget(self) -> None:
-        """Look anew: a provider has changed."""
-        self._found.cache_clear()
-
-    def _find(self, criteria: tuple[tuple[str, str], ...]) -> Sequence[Provider]:
+    def _find(self, criteria: tuple[tuple[str, str], ...], most: int) -> Sequence[Provider]:
         wanted = dict(criteria)
         places = self._candidates(wanted)
         chosen: Iterable[Provider]
         chosen = self.providers if places is None else map(self.providers.__getitem__, places)
-        return [each for each in chosen if is_found(each, wanted)]
+        return list(islice((each for each in chosen if is_found(each, wanted)), most))
+
+    def _merged(self, specialty: str) -> list[int]:
+        """Return the places of those whose specialty holds a text."""
+        among = [each for each in self._specialties if specialty in each]
+        return sorted({place for each in among for place in self._postings["desc", each]})
 
     def _candidates(self, wanted: Mapping[str, str]) -> Sequence[int] | None:
         """Return the places of the fewest providers among which all that are wanted must be."""
         lists = []
         if specialty := wanted.get("taxonomy_description"):
-            said = specialty.upper().removesuffix("*")
-            among = [each for each in self._specialties if said in each]
-            merged = {place for each in among for place in self._postings["desc", each]}
-            lists.append(sorted(merged))
+            lists.append(self._with(specialty.upper().removesuffix("*")))
         for name in ("state", "postal_code", "last_name", "organization_name"):
             begun = wanted.get(name, "").upper().removesuffix("*")[: _LENGTHS[name][-1]]
             if len(begun) in _LENGTHS[name]:
