@@ -29,7 +29,16 @@ from syncd.events import (
 from syncd.model import Partition
 from syncd.progress import Next
 from syncd.resuming import Resuming
-from syncd.rounds import Begin, End, JobState, PassBy, courtesy_seconds, fair_share, step
+from syncd.rounds import (
+    Begin,
+    End,
+    JobState,
+    PassBy,
+    Sequel,
+    courtesy_seconds,
+    fair_share,
+    step,
+)
 from syncd.run import claim, run_partition
 from syncd.schedule import first_moment, next_moment
 from syncd.store import leases, registry, rounds
@@ -38,7 +47,7 @@ from syncd.store.leases import Lease
 LOOK_SECONDS = 1.0  # between two looks at the jobs, over the upper half of it (jitter)
 UNREACHABLE_SECONDS = 5.0  # between two looks while PostgreSQL cannot be reached
 EXHAUSTED_SECONDS = 30.0  # and while it lacks room, which takes an operator longer
-SETTLE_SECONDS = 5.0  # between two looks at turns that nobody can take
+SETTLE_SECONDS = 5.0  # between two looks at turns that nobody can take, and at what lags behind
 FORGET_SECONDS = 3600.0  # between two looks at history past its retention
 
 
@@ -154,7 +163,7 @@ class Scheduler:
             case End(cancelled=cancelled):
                 await self._end(state, outfit, cancelled=cancelled)
             case None:
-                await self._settle(state)
+                await self._settle(state, outfit)
 
     def _share(self, state: JobState, outfit: Outfit, *, owed: int) -> None:
         self._shares[state.name] = fair_share(
@@ -187,6 +196,8 @@ class Scheduler:
         parts: list[Partition] = []
         ids: list[int] = []
         for place in outfit.places.values():
+            if place.after:
+                continue  # its turn comes later
             try:
                 parts += await expand(self._process, place)
             except (SourceError, PluginError) as error:
@@ -208,6 +219,8 @@ class Scheduler:
             thresholds=job.thresholds,
             cancelled=cancelled,
             followers=followers,
+            sequels=await self._sequels(outfit),
+            known=list(self._outfits),
         )
         if judged is not None and state.started_at is not None:
             self._process.emit(
@@ -222,14 +235,34 @@ class Scheduler:
                 )
             )
 
-    async def _settle(self, state: JobState) -> None:
-        """Look now and then whether a round waits for what cannot come."""
-        if state.round_id is None or self._busy_with(state.name):
+    async def _sequels(self, outfit: Outfit) -> list[Sequel]:
+        """Return the partitions whose turn comes after others', each feed after what it reads."""
+        later = outfit.later
+        if not later:
+            return []
+        parts = [place.whole for place in later]
+        ids = await self._process.hops.run(registry.register_partitions, parts)
+        reads = {place.whole.feed: place.after for place in later}
+        numbered = list(zip(parts, ids, strict=True))
+        return [
+            Sequel(feed, after, tuple(number for part, number in numbered if part.feed == feed))
+            for feed, after in reads.items()
+        ]
+
+    async def _settle(self, state: JobState, outfit: Outfit) -> None:
+        """Look now and then whether a round waits for what cannot come, and what lags behind."""
+        between = state.round_id is None
+        if self._busy_with(state.name) or (between and (state.paused or not outfit.later)):
             return
         now = trio.current_time()
-        if now >= self._settle_at.get(state.name, 0.0):
-            self._settle_at[state.name] = now + SETTLE_SECONDS
+        if now < self._settle_at.get(state.name, 0.0):
+            return
+        self._settle_at[state.name] = now + SETTLE_SECONDS
+        if state.round_id is not None:
             await self._process.hops.run(rounds.settle_unable, state.round_id)
+        else:
+            sequels = await self._sequels(outfit)
+            await self._process.hops.run(rounds.catch_up, state.name, sequels)
 
     async def _forget(self) -> None:
         if trio.current_time() < self._forget_at:

@@ -11,7 +11,9 @@ import attrs
 import trio
 
 from syncd import bulk, valkey
-from syncd.building import feeds_of
+from syncd.building import sources_of, walked_by
+from syncd.bulk.derived import Derived
+from syncd.bulk.derived import check as check_derived
 from syncd.cli import findings, questions
 from syncd.cli.database import with_database
 from syncd.cli.findings import Finding
@@ -24,7 +26,7 @@ from syncd.errors import PluginError, SyncdError, Unavailable
 from syncd.events import Event
 from syncd.http import Limiters
 from syncd.model import Account, Check, Feed, Instance, Partition, Request, Slice
-from syncd.plugins import found
+from syncd.plugins import Pipeline, found
 from syncd.run import wanted_of
 from syncd.store import migrations
 from syncd.store.hops import Hops
@@ -119,13 +121,32 @@ async def _look_at_job(
 ) -> list[Finding]:
     instance = loaded.config.instances[job.connector]
     result = []
-    for feed, streams in feeds_of(instance, job):
-        target = Target.of(instance, loaded.plugins.pipeline(instance, feed), streams)
+    for feed, streams in walked_by(loaded.plugins, instance, job, loaded.config.jobs.values()):
+        pipeline = loaded.plugins.pipeline(instance, feed)
+        target = Target.of(instance, pipeline, streams)
         for table in target.tables.values():
             statements = [each.as_string() for each in await hops.run(bulk.plan, table)]
             result.append(findings.data_table(str(table), statements, may_create=server.may_create))
+        if pipeline.derivation is not None:
+            what = f"select of {instance.name}.{feed.streams[0].name}"
+            result += await _or_failed(what, _look_at_select(loaded, hops, pipeline, target, what))
         result += await _foresee(loaded, hops, job, feed, target, has_history=has_history)
     return result
+
+
+async def _look_at_select(
+    loaded: Loaded, hops: Hops, pipeline: Pipeline, target: Target, what: str
+) -> list[Finding]:
+    """Have PostgreSQL look at what a derived stream is made with; it is not run."""
+    assert pipeline.derivation is not None, "its caller looked"
+    for table in sources_of(loaded.plugins, pipeline):
+        if await hops.run(bulk.plan, table):
+            said = f"is looked at by the next run, which makes {table} fit first"
+            return [Finding(what, said)]
+    (table,) = target.tables.values()
+    made = Derived.of(table, pipeline.derivation, plugin=pipeline.plugin)
+    await hops.run(check_derived, made)
+    return [Finding(what, f"fits; it reads {', '.join(pipeline.derivation.reads)}")]
 
 
 async def _foresee(
@@ -137,7 +158,7 @@ async def _foresee(
     order = Order(job.name, job.mode if feed.incremental else "full", target)
     known = await hops.run(questions.standings, instance.name, feed.name) if has_history else []
     result = []
-    for account in instance.accounts:
+    for account in instance.accounts_of(feed):
         theirs: list[questions.Standing | None] = [s for s in known if s.account == account.name]
         for standing in theirs or [None]:  # none: it never ran
             part = Slice(standing.slice, standing.slice_settings) if standing else Slice()

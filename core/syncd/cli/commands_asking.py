@@ -95,8 +95,9 @@ def preview(
     """Fetch and transform some records of a stream as a full pass would, and show their rows.
 
     Needs no database and writes nothing; the upstream's limits are kept. Records that would be set
-    aside are shown with their reason; what only PostgreSQL can refuse is not foreseen. --json
-    prints one document with rows and quarantined records.
+    aside are shown with their reason; what only PostgreSQL can refuse is not foreseen. Of a derived
+    stream the select is run, in a transaction that cannot write. --json prints one document with
+    rows and quarantined records.
     """
     from syncd.cli import previewing
     from syncd.cli.loading import load

@@ -7,11 +7,12 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 
-from syncd.model.declared import Connector, OnAbsent, Upstream
+from syncd.model.declared import Connector, Feed, OnAbsent, Upstream
 from syncd.model.quotas import Quota
 
 Settings = TypeVar("Settings")
 Covers = Literal["all", "part", "share"]
+DEFAULT_ACCOUNT = "default"
 
 
 @attrs.frozen
@@ -57,6 +58,17 @@ class Instance(Generic[Settings]):
         )
         return attrs.evolve(declared, quotas=kept)
 
+    def accounts_of(self, feed: Feed) -> tuple[Account[Any], ...]:
+        """Return the accounts at which a feed has partitions.
+
+        What is derived for all of them at once stands at `default`, be there such an account or
+        not: it is nobody's own, and stays where it is when accounts come and go.
+        """
+        if not feed.of_instance:
+            return self.accounts
+        named = tuple(each for each in self.accounts if each.name == DEFAULT_ACCOUNT)
+        return named or (Account(DEFAULT_ACCOUNT, None),)
+
 
 @attrs.frozen
 class Slice:
@@ -90,6 +102,6 @@ class Partition:
 
     def __str__(self) -> str:
         name = f"{self.instance}.{self.feed}"
-        marks = [self.account] if self.account != "default" else []
+        marks = [self.account] if self.account != DEFAULT_ACCOUNT else []
         marks += [self.slice.name] if self.slice.name else []
         return f"{name}[{', '.join(marks)}]" if marks else name

@@ -111,11 +111,15 @@ class Stream:
 class Derivation:
     """What a derived stream is made of: one SELECT over other streams of the same instance.
 
-    `select` is one statement of PostgreSQL whose columns are named like fields of the stream's row;
-    ``{providers}`` in it stands for the quoted table of the stream `providers`, which `reads` must
-    name. Values travel as `parameters` only, ``%(name)s`` in the statement; a percent sign of its
-    own is written ``%%``. What the core makes of it is one ``INSERT ... SELECT ... ON CONFLICT``
-    by the stream's mode: see `syncd.derived`.
+    `select` is one query of PostgreSQL whose columns are those of the stream's row, by name and
+    type, one row for each key; ``{providers}`` in it stands for the quoted table of the stream
+    `providers`, which `reads` must name. Values travel as `parameters` only, ``%(name)s`` in the
+    query; a brace or percent sign of its own is doubled. Where the stream is per account it selects
+    the rows of one, which the core names as ``%(account)s``.
+
+    The core makes one statement of it, whatever the number of rows, by the stream's mode:
+    ``"upsert"`` writes what is new or differs, ``"insert-only"`` leaves existing rows untouched,
+    ``"append"`` adds all rows with each pass.
     """
 
     select: str
@@ -162,6 +166,11 @@ class Feed:
     def shifts(self) -> bool:
         """Return whether a record may be passed over because others moved while pages were read."""
         return self.paging == "numbered" or self.lasting_cursors
+
+    @property
+    def of_instance(self) -> bool:
+        """Return whether it has one partition for all accounts."""
+        return self.derived and not any(stream.per_account for stream in self.streams)
 
     @property
     def resumable_seconds(self) -> float:

@@ -69,6 +69,31 @@ FROM (SELECT id, syncd.clock(%(now)s)
       FROM unnest(%(ids)s::bigint[]) AS id) m
 WHERE p.id = m.id AND p.token IS NULL AND (p.job IS NULL OR NOT p.job = ANY (%(known)s::text[]));
 
+-- name: had_turns
+-- Of these partitions, which have a turn in a round, and whether they owe it.
+SELECT partition_id AS id, verdict IS NULL AS owes FROM syncd.turn
+WHERE round_id = %(round)s AND partition_id = ANY (%(ids)s::bigint[]);
+
+-- name: catch_up
+-- Partitions of a derived feed are due when a pass of a feed they read has ended since their own last one
+-- began. Not those that wait, run, or are set aside; and not while one they read is at work, whose end counts.
+UPDATE syncd.partition p
+SET job = %(job)s, due_at = syncd.clock(%(now)s), claim_at = syncd.clock(%(now)s) - make_interval(secs => p.priority)
+WHERE p.id = ANY (%(ids)s::bigint[]) AND p.token IS NULL AND p.job IS NULL AND p.state = 'ready'
+  AND NOT EXISTS (
+      SELECT FROM syncd.partition s
+      WHERE s.instance = p.instance AND s.feed = ANY (%(reads)s::text[]) AND s.token IS NOT NULL)
+  AND EXISTS (
+      SELECT FROM syncd.partition s
+      CROSS JOIN LATERAL (
+          SELECT x.ended_at FROM syncd.pass x
+          WHERE x.partition_id = s.id AND x.state IN ('complete', 'partial') ORDER BY x.number DESC LIMIT 1) last
+      WHERE s.instance = p.instance AND s.feed = ANY (%(reads)s::text[])
+        AND last.ended_at > coalesce((
+            SELECT x.started_at FROM syncd.pass x
+            WHERE x.partition_id = p.id AND x.state IN ('complete', 'partial') ORDER BY x.number DESC LIMIT 1),
+            '-infinity'));
+
 -- name: let_go
 -- Partitions that are no longer of a job are not claimed for it any more.
 UPDATE syncd.partition SET job = NULL
