@@ -14,6 +14,7 @@ from syncd import (
     Connector,
     Context,
     Cursor,
+    Derivation,
     Feed,
     Fetch,
     Instance,
@@ -31,6 +32,7 @@ from syncd import (
     hookimpl,
 )
 from syncd_nppes import api
+from syncd_nppes.leads import Lead, Leads, derivation_of
 from syncd_nppes.records import Provider, ProviderRecord, provider_of
 from syncd_nppes.searches import Search, searches_of, slices_of
 
@@ -60,6 +62,9 @@ class Settings:
             "about": "when a search that finds too many is split by names, too, for providers "
             "whose postal code is none of its state's"
         },
+    )
+    leads: Leads | None = attrs.field(
+        default=None, metadata={"about": "which providers become leads; without it, none"}
     )
     per_page: int = attrs.field(
         default=api.LIMIT_MAX,
@@ -100,7 +105,16 @@ PROVIDERS = Stream(
     indexes=(("location_state", "location_city"), ("taxonomy_code",)),
 )
 
+LEADS = Stream(
+    name="leads",
+    record=Lead,
+    key=("provider_npi", "campaign"),
+    mode="insert-only",
+    indexes=(("provider_npi", "status"), ("updated_at",)),
+)
+
 FEED = Feed(name="providers", streams=(PROVIDERS,), quota=QUOTA)
+DERIVED = Feed(name="leads", streams=(LEADS,), quota=QUOTA, derived=True)
 
 
 def upstream(settings: Settings, _: None) -> Upstream:
@@ -119,7 +133,7 @@ CONNECTOR = Connector(
     name="nppes",
     version="1.0.0",
     settings=Settings,
-    feeds=(FEED,),
+    feeds=(FEED, DERIVED),
     upstream=upstream,
     request_settings=("per_page", "rest"),
 )
@@ -196,6 +210,14 @@ def transform(instance: Instance[Any], stream: Stream) -> Transform | None:
     if instance.connector is not CONNECTOR or stream is not PROVIDERS:
         return None
     return Transform("provider_of", 1, provider_of)
+
+
+@hookimpl
+def derive(instance: Instance[Any], stream: Stream) -> Derivation | None:
+    """Make leads of providers."""
+    if instance.connector is not CONNECTOR or stream is not LEADS:
+        return None
+    return derivation_of(instance.settings.leads)
 
 
 @hookimpl

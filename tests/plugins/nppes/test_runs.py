@@ -43,29 +43,32 @@ class World:
     base_url: str
     events: list[Event] = attrs.field(factory=list)
 
-    def config(self, job: str, **settings: Any) -> Config:
+    def config(self, *streams: str, **settings: Any) -> Config:
         wanted = {"base_url": self.base_url, "requests_per_second": 1000, **settings}
         lines = [f"{name} = {_toml(value)}" for name, value in wanted.items()]
         text = "\n".join(
             [
                 f"[database]\nurl = {_toml(self.dsn)}\npool_max = 4\n[connectors.nppes]",
                 *lines,
-                f'[jobs.{job}]\nconnector = "nppes"\nstreams = ["{job}"]\nmode = "full"',
+                f'[jobs.all]\nconnector = "nppes"\nstreams = {_toml(list(streams))}\nmode = "full"',
             ]
         )
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, PLUGINS.connectors, environment={})
 
-    async def run(self, job: str = "providers", **settings: Any) -> dict[str, Result]:
-        """Run a job once; answer with its results by partition. `events` are those of this run."""
+    async def run(self, *streams: str, **settings: Any) -> dict[str, Result]:
+        """Walk streams once (`providers`, if none is named); answer with results by search.
+
+        `events` and `registry.asked` are those of this run.
+        """
         self.events.clear()
         self.registry.asked.clear()
-        config = self.config(job, **settings)
+        config = self.config(*(streams or ("providers",)), **settings)
         observer = Observer()
         observer.listen(self.events.append)
 
         async def main(process: Process) -> list[Result]:
-            return await run_job(process, config.jobs[job], mode="full", wait_seconds=5.0)
+            return await run_job(process, config.jobs["all"], mode="full", wait_seconds=5.0)
 
         results = await Root(config, PLUGINS, observer).run(main)
         return {_slice(result.partition): result for result in results}
@@ -258,3 +261,41 @@ async def test_maintenance_leaves_everything_for_later_and_nothing_is_taken_for_
         assert "in maintenance" in results[INTERNAL].message
         assert len(made.rows()) == 300
         assert made.query("SELECT state FROM syncd.pass ORDER BY number")[-1]["state"] == "open"
+
+
+async def test_leads_are_made_of_providers_and_what_callers_noted_stays(dsn: str) -> None:
+    """In the job that walks the providers, after their last search, or by themselves."""
+    async with world(dsn, some(250, INTERNAL, "Pediatrics")) as (made, _):
+        provided = made.registry.truth({})
+        provided[next(iter(provided))].basic = {"status": "D"}
+        searched = {"specialties": [INTERNAL, "Pediatrics"]}
+        leads = {"specialties": ["internal medicine"], "states": ["tx"], "campaign": "spring"}
+        await made.run("leads", "providers", **searched)
+        assert made.query("SELECT * FROM nppes.leads") == []  # none are configured
+
+        results = await made.run("leads", "providers", **searched, leads=leads)
+        wanted = {
+            npi
+            for npi, row in made.rows().items()
+            if (row["taxonomy"], row["location_state"], row["status"]) == (INTERNAL, "TX", "A")
+        }
+        assert [each.verdict for each in results.values()] == ["complete"] * 3
+        found = made.query("SELECT * FROM nppes.leads")
+        assert {row["provider_npi"] for row in found} == wanted
+        assert 0 < len(wanted) < 250
+        assert {(row["campaign"], row["status"]) for row in found} == {("spring", "NEW")}
+        indexes = made.query("SELECT indexdef FROM pg_indexes WHERE tablename = 'leads'")
+        defined = " ".join(row["indexdef"] for row in indexes)
+        assert "(provider_npi, campaign)" in defined
+        assert "(provider_npi, status)" in defined
+        assert "(updated_at)" in defined
+
+        made.query("UPDATE nppes.leads SET status = 'DO_NOT_CALL', notes = 'no' RETURNING 1")
+        before = made.query("SELECT * FROM nppes.leads ORDER BY 1")
+        made.query(f"DELETE FROM nppes.leads WHERE provider_npi = '{min(wanted)}' RETURNING 1")
+        await made.run("leads", **searched, leads=leads)
+
+        after = {row["provider_npi"]: row for row in made.query("SELECT * FROM nppes.leads")}
+        assert (made.written()["inserted"], made.written()["requests"]) == (1, 0)
+        assert after.pop(min(wanted))["status"] == "NEW"
+        assert list(after.values()) == [r for r in before if r["provider_npi"] != min(wanted)]
