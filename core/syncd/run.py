@@ -184,9 +184,7 @@ async def _walk(
     lease = tenure.lease
     work.emit(
         RunStarted(
-            run_id=lease.run_id,
-            job=order.job,
-            partition=str(lease.partition),
+            **order.names(lease),
             pass_number=active.number,
             mode=active.mode,
             resumed=active.resumed,
