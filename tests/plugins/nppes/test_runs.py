@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 
 from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
-from syncd.events import CursorFailed, Event, RequestRetried, RunFinished
+from syncd.events import CursorFailed, Event, RequestRetried, RunFinished, RunStarted
 from syncd.jobs import run_job
 from syncd.observe import Observer
 from syncd.plugins import Plugins
@@ -190,6 +190,7 @@ async def test_searches_bring_what_they_find_and_bring_no_change_the_second_time
             "Pediatrics, TX": "complete",
         }
         assert differences(made, true) == {}
+        assert {(each.turn, each.turns) for each in made.told(RunStarted)} == {(1, 2), (2, 2)}
         assert made.written()["inserted"] == len(true)
         counts = [len(made.registry.truth(each)) for each in (of(INTERNAL), of("Pediatrics", "TX"))]
         assert sum(counts) > len(true)  # some were found twice
