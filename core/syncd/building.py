@@ -150,6 +150,7 @@ def client_of(process: Process, instance: Instance[Any], account: Account[Any]) 
         random=process.random,
         scope=instance.name,
         private_network=instance.private_network,
+        weight=account.weight,
         wire=process.wire() if process.wire else None,
     )
 

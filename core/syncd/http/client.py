@@ -85,7 +85,8 @@ class Client:
     An async context manager; leave it when no request is in flight. `name` stands in messages and
     events. `scope` stands before quota keys (default: `name`): clients of one scope share quotas of
     the same key. `clock` answers with now by the database's clock; waiting goes by Trio's.
-    `private_network`: names may lead into the operator's own network.
+    `private_network`: names may lead into the operator's own network. `weight`: of the account,
+    where several wait for one quota.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Client:
         version: str | None = None,
         throttle_patience_seconds: float = THROTTLE_PATIENCE_SECONDS,
         private_network: bool = False,
+        weight: float = 1.0,
         wire: Wire | None = None,
     ) -> None:
         """Check the upstream's declaration; nothing is connected yet.
@@ -112,6 +114,7 @@ class Client:
         self._emit = emit
         self._clock = clock
         self._random = random
+        self._weight = weight
         self._patience_seconds = throttle_patience_seconds
         self._secrets = secrets_of(upstream.headers)
         self._headers = request_fields(
@@ -233,7 +236,7 @@ class Client:
             ),
             headers={"accept": asked.accept} | media | self._headers,
             limiter=limiter,
-            sender=Sender(self.name, traffic, origin_of(target), asked.costs),
+            sender=Sender(self.name, traffic, origin_of(target), asked.costs, self._weight),
             patience=Patience(place, self._patience_seconds),
             method=asked.method,
             body=asked.body,

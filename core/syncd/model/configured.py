@@ -17,10 +17,14 @@ DEFAULT_ACCOUNT = "default"
 
 @attrs.frozen
 class Account(Generic[Settings]):
-    """One tenant of an instance; an instance without tenants has one, named `default`."""
+    """One tenant of an instance; an instance without tenants has one, named `default`.
+
+    `weight`: its share of a quota while others wait for it, too.
+    """
 
     name: str
     settings: Settings
+    weight: float = 1.0
 
 
 class Override(Protocol):
