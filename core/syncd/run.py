@@ -194,7 +194,7 @@ async def _walk(
     )
     if work.pipeline.derivation is not None:
         ended = await derive(work, order, tenure, active, wanted=wanted, tally=tally)
-        await _forget(work, lease, active, ended)
+        await _forget(work, lease, active, ended, judged=absences.tables)
         return ended
     collecting = absences.collecting(active.mode)
     asks = not order.verify and not collecting  # a page that is not sent names nobody

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import msgspec
 import psycopg
+import pytest
 import trio
 from psycopg.rows import dict_row
 
@@ -210,6 +211,31 @@ async def test_searches_bring_what_they_find_and_bring_no_change_the_second_time
         assert written["unchanged"] + 1 >= len(true)
         assert written["requests"] == sum(-(-count // 200) for count in counts)
         assert made.rows()[moved.npi]["credential"] == "PHD"
+
+
+async def test_no_row_costs_a_statement_of_its_own(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[object] = []
+    execute = psycopg.Cursor.execute
+
+    def noted(cursor: Any, query: Any, *args: Any, **more: Any) -> Any:
+        sent.append(query)
+        return execute(cursor, query, *args, **more)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", noted)
+    counts = []
+    async with world(dsn, some(1100, INTERNAL)) as (made, _):
+        for _ in range(2):  # the second time nothing is new
+            sent.clear()
+            await made.run("providers", "leads", specialties=[INTERNAL], leads={"states": ["TX"]})
+            assert len(made.rows()) == 1100
+            counts.append(len(sent))
+        assert len(made.query("SELECT FROM nppes.leads")) > 200
+
+    print("ZZ", counts)
+    assert min(counts) > 20
+    assert max(counts) < 200
 
 
 async def test_a_search_of_too_many_is_split_and_loses_nobody(dsn: str) -> None:
