@@ -28,7 +28,7 @@ from syncd.rounds import Judged, Trigger
 from syncd.run import GIVE_BACK_SECONDS, Finished, claim, run_partition
 from syncd.store import leases, registry, rounds
 from syncd.verdicts import Result, Verdict, judged, verdict_of, verdict_on
-from syncd.work import Order, Work
+from syncd.work import Order, Work, turns_of
 
 LOOK_AGAIN_SECONDS = 0.5  # between two looks at a lease that another process holds
 TELL_AGAIN_SECONDS = 5.0  # between two words about it
@@ -84,6 +84,8 @@ async def run_job(
             order = place.order(job, mode=mode, verify=verify, bounds=bounds)
             shares += [Share(part, place.work, order, place.after) for part in found]
         parts = [share.partition for share in shares]
+        turns = turns_of(parts)
+        shares = [attrs.evolve(s, order=s.order.at(turns, s.partition)) for s in shares]
         ids = await process.hops.run(registry.register_partitions, parts)
         trigger: Trigger = "backfill" if bounds else "run"
         partitions = _Partitions(process, job, dict(zip(ids, shares, strict=True)), wait_seconds)

@@ -185,9 +185,7 @@ async def _walk(
     lease = tenure.lease
     work.emit(
         RunStarted(
-            run_id=lease.run_id,
-            job=order.job,
-            partition=str(lease.partition),
+            **order.names(lease),
             pass_number=active.number,
             mode=active.mode,
             resumed=active.resumed,
@@ -338,7 +336,8 @@ async def _begin(
     """Ask the plugin for the first cursors, and begin the pass with them."""
     now = work.clock.now()
     until = anew.until or now
-    request = Request(anew.mode, anew.since, until)
+    expected = await work.hops.run(passes.expected, lease, anew.mode)
+    request = Request(anew.mode, anew.since, until, expected)
     answered = begun(work.pipeline, lease.partition, request, now)
     if anew.mode == "backfill":  # also where it has to walk everything: it moves no watermark
         answered = attrs.evolve(answered, mode="backfill")

@@ -46,6 +46,7 @@ from syncd.run import claim, run_partition
 from syncd.schedule import first_moment, next_moment
 from syncd.store import leases, registry, rounds
 from syncd.store.leases import Lease
+from syncd.work import turns_of
 
 LOOK_SECONDS = 1.0  # between two looks at the jobs, over the upper half of it (jitter)
 UNREACHABLE_SECONDS = 5.0  # between two looks while PostgreSQL cannot be reached
@@ -81,6 +82,7 @@ class Scheduler:
         self._retired = False
         self._settle_at: dict[str, float] = {}
         self._shares: dict[str, int | None] = {}  # of the running rounds, by job
+        self._turns: dict[str, Mapping[str, tuple[int, int]]] = {}  # of rounds begun here, by job
         self._forget_at = trio.current_time()
         self._following = Following(process, outfits)
         self._instances = {name: outfit.instance.name for name, outfit in outfits.items()}
@@ -214,6 +216,7 @@ class Scheduler:
                 await note_hindrance(self._process, place, error)
                 self._process.emit(JobHindered(outfit.job.name, str(place.whole), str(error)))
                 ids += await self._process.hops.run(registry.known_partitions, place.whole)
+        self._turns[outfit.job.name] = turns_of(parts)
         return ids + await self._process.hops.run(registry.register_partitions, parts)
 
     async def _end(self, state: JobState, outfit: Outfit, *, cancelled: bool) -> None:
@@ -338,6 +341,7 @@ class Scheduler:
                 await self._let_go(lease, outfit.job)
             else:
                 order = place.order(outfit.job, mode=outfit.job.mode)
+                order = order.at(self._turns.get(running.job, {}), lease.partition)
                 keeper = self._process.keeper
                 async with place.tenant.used():
                     with running.scope:

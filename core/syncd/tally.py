@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -65,15 +66,16 @@ class Meter:
 
 
 def progress(
-    tally: Tally, *, before: int, rate: float, run_id: int, job: str, partition: str, in_flight: int
+    tally: Tally, *, before: int, rate: float, in_flight: int, names: Mapping[str, Any]
 ) -> RunProgress:
-    """Reckon how far a run is; `before` are the records that earlier runs of its pass committed."""
+    """Reckon how far a run is, which events name by `names`.
+
+    `before` are the records that earlier runs of its pass committed.
+    """
     done = before + tally.records
     left = None if tally.total is None else max(0, tally.total - done)
     return RunProgress(
-        run_id=run_id,
-        job=job,
-        partition=partition,
+        **names,
         processed=done,
         total=tally.total,
         percent=min(100.0, round(100 * done / tally.total, 1)) if tally.total else None,

@@ -165,10 +165,8 @@ class Walker:
                     self._tally,
                     before=self._pass.records,
                     rate=meter.rate(trio.current_time(), done),
-                    run_id=self._tenure.lease.run_id,
-                    job=self._order.job,
-                    partition=self._where,
                     in_flight=self._in_flight,
+                    names=self._order.names(self._tenure.lease),
                 )
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -14,10 +14,11 @@ from syncd.commit import Target
 from syncd.drift import Novelties
 from syncd.events import Event
 from syncd.http import Client
-from syncd.model import Account, Mode, Quota
+from syncd.model import Account, Mode, Partition, Quota
 from syncd.plugins import Pipeline
 from syncd.progress import Bounds
 from syncd.store.hops import Hops
+from syncd.store.leases import Lease
 from syncd.threads import Threads
 
 
@@ -71,3 +72,28 @@ class Order:
     verify: bool = False  # take nothing for granted: every page is fetched, every row compared
     bounds: Bounds | None = None  # of a backfill
     failed_items_max: int | None = None  # of a pass; by default 100, or one in a hundred
+    turn: tuple[int, int] | None = None  # which one of how many of its feed a partition is
+
+    def at(self, turns: Mapping[str, tuple[int, int]], partition: Partition) -> Order:
+        """Return the order as it goes to one partition."""
+        return attrs.evolve(self, turn=turns.get(str(partition)))
+
+    def names(self, lease: Lease) -> dict[str, Any]:
+        """Return by what events name a run."""
+        turn, turns = self.turn or (None, None)
+        where = str(lease.partition)
+        run_id = lease.run_id
+        return {"run_id": run_id, "job": self.job, "partition": where, "turn": turn, "turns": turns}
+
+
+def turns_of(partitions: Sequence[Partition]) -> dict[str, tuple[int, int]]:
+    """Return by a partition's name which one of how many of its feed it is, in this order."""
+    feeds: dict[str, list[str]] = {}
+    for each in partitions:
+        feeds.setdefault(each.feed, []).append(str(each))
+    return {
+        name: (number, len(names))
+        for names in feeds.values()
+        for number, name in enumerate(names, start=1)
+        if len(names) > 1
+    }

@@ -22,8 +22,10 @@ from syncd.config import Log, parse, structure
 from syncd.daemon import Stopped
 from syncd.errors import InvalidConfig, Problem, SyncdError
 from syncd.events import Event
+from syncd.model import Partition, Slice
 from syncd.observe import SecretMask
 from syncd.verdicts import Result
+from syncd.work import turns_of
 
 CARS = "cars.cars"
 
@@ -102,6 +104,30 @@ def test_a_row_shows_everything_that_is_known_of_a_run() -> None:
         "12 s",
     )
     assert len(cells(row)) == len(HEADINGS) - 1  # the bar is drawn
+
+
+def test_one_of_several_partitions_says_which_it_is() -> None:
+    name = "nppes.providers[Internal Medicine]"
+    told = [started(name, turn=2, turns=8), progressed(name, turn=2, turns=8)]
+
+    assert wording.told(told[0]) == f"{name} (2/8): begins full pass 3"
+    assert wording.told(told[1]).startswith(f"{name} (2/8): 45,000 of 190,000 records")
+    for board in (after(told[0]), after(*told), after(*told, finished(name))):
+        assert cells(board.rows[name])[0] == f"{name} (2/8)"
+
+
+def test_partitions_are_counted_by_feed_in_their_plugins_order() -> None:
+    shops = [Partition("cars", shop, "lots") for shop in ("b", "a")]
+    slices = [Partition("cars", "default", "cars", Slice(name)) for name in ("x", "y", "z")]
+
+    assert turns_of([shops[0], *slices, shops[1]]) == {
+        "cars.lots[b]": (1, 2),
+        "cars.lots[a]": (2, 2),
+        "cars.cars[x]": (1, 3),
+        "cars.cars[y]": (2, 3),
+        "cars.cars[z]": (3, 3),
+    }
+    assert turns_of(slices[:1]) == {}  # one of one says nothing
 
 
 def test_what_nobody_knows_is_left_out() -> None:

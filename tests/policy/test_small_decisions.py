@@ -75,9 +75,9 @@ def test_a_rate_is_that_of_the_last_samples() -> None:
 
 
 def test_progress_knows_its_end_only_with_a_total() -> None:
-    common = {"before": 10, "rate": 5.0, "run_id": 1, "job": "j", "partition": "p", "in_flight": 2}
-    blind = progress(Tally(records=40), **common)  # type: ignore[arg-type]
-    told = progress(Tally(records=40, total=100), **common)  # type: ignore[arg-type]
+    names = {"run_id": 1, "job": "j", "partition": "p"}
+    blind = progress(Tally(records=40), before=10, rate=5.0, in_flight=2, names=names)
+    told = progress(Tally(records=40, total=100), before=10, rate=5.0, in_flight=2, names=names)
 
     assert (blind.processed, blind.percent, blind.eta_seconds) == (50, None, None)
     assert (told.percent, told.eta_seconds) == (50.0, 10.0)

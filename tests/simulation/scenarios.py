@@ -22,6 +22,7 @@ from stages import (
     many_videos,
     one_chain,
     one_huge,
+    one_search,
     one_store,
     shared_videos,
     unknown_limit,
@@ -199,5 +200,6 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("190,000 cars, 1,000 a page, 1/s token bucket", "<= 1.05x", feed_of_cars),
     Scenario("the same with spells of 429", "<= 1.1x, no page lost", cars_refused),
     Scenario("1 store of 10,000 pages, 299 of 10, 600/min", "<= 1.05x for the 299", one_huge),
+    Scenario("NPPES, 1,199 providers, 6 calls of 1-2 s, 3 in flight", "<= 1.1x", one_search),
     Scenario("8 daemons share 600/min", "0 breaches, >= 90 % used", shared_videos),
 )

@@ -12,11 +12,12 @@ from typing import Any
 import attrs
 from daemons import LATENCY_SECONDS as TRANSACTION_SECONDS
 from judge import Allowed, Judge
-from stand_ins import cars, nhanh, tiktok, unknown
+from stand_ins import cars, nhanh, nppes, tiktok, unknown
 from transport import Weather
 
 from syncd_cars import plugin as cars_plugin
 from syncd_nhanh import plugin as nhanh_plugin
+from syncd_nppes import plugin as nppes_plugin
 
 LATENCY_SECONDS = 0.2  # of a call, there and back
 ORDINARY = Weather(latency_seconds=LATENCY_SECONDS, jitter=0.1)
@@ -272,4 +273,34 @@ def _cars(small: bool, spells: Sequence[cars.Spell]) -> Stage:
         reach=1.1 if spells else 1.05,
         refused_max=1.0 if spells else 0.01,
         rows=("SELECT count(*) FROM cars.cars", number),
+    )
+
+
+# --- NPPES ----------------------------------------------------------------------------------------
+
+# Of a page's answer, by its `skip`. Three at a time these six take 3 s, if none waits for another.
+PAGE_SECONDS = {0: 1.0, 200: 1.5, 400: 2.0, 600: 2.0, 800: 1.5, 1000: 1.0}
+
+
+def one_search(small: bool) -> Stage:
+    """A search nobody walked before, in six calls of 1 to 2 s; no answer tells how many there are.
+
+    1,199 providers: with one more the last page were full, and the search one of too many.
+    """
+    seconds = {skip: each - QUICK.latency_seconds for skip, each in PAGE_SECONDS.items()}
+    upstream = nppes.Nppes(1199, allowed=Allowed("sliding", 5, 1.0), seconds=seconds)
+    configuration = (
+        f'[connectors.nppes]\nbase_url = "https://{nppes.HOST}/api"\n'
+        f'specialties = ["{nppes.SPECIALTY}"]\nin_flight = 3\n'
+    )
+    return Stage(
+        plugins={"nppes": nppes_plugin},
+        host=nppes.HOST,
+        upstream=upstream,
+        judge=upstream.judge,
+        configuration=configuration + _job("nppes", "providers", 1),
+        ideal_seconds=sum(PAGE_SECONDS.values()) / 3,
+        reach=1.1,
+        rows=("SELECT count(*) FROM nppes.providers", 1199),
+        weather=QUICK,
     )

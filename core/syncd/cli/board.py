@@ -8,6 +8,7 @@ from types import MappingProxyType
 import attrs
 
 from syncd import events
+from syncd.cli import wording
 from syncd.events import Event
 
 
@@ -17,6 +18,7 @@ class Row:
 
     partition: str
     state: str = "starting"
+    placed: str = ""  # the partition's name, with which one of how many it is
     running: bool = False
     ended: bool = False
     processed: int = 0
@@ -48,7 +50,8 @@ def folded(board: Board, event: Event) -> Board:
     match event:
         case events.RunStarted(partition=name):
             state = f"{event.mode} pass {event.pass_number}"
-            return board.put(Row(name, state, running=True, job=event.job))
+            placed = wording.placed(event)
+            return board.put(Row(name, state, running=True, job=event.job, placed=placed))
         case events.RunProgress(partition=name):
             return board.put(_gone_on(board.of(name), event))
         case events.RunFinished(partition=name):
@@ -68,6 +71,7 @@ def _gone_on(row: Row, event: events.RunProgress) -> Row:
         row,
         running=True,
         ended=False,
+        placed=wording.placed(event),
         processed=event.processed,
         total=event.total,
         percent=event.percent,

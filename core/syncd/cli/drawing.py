@@ -23,7 +23,7 @@ def cells(row: Row) -> tuple[str, ...]:
     if row.total is not None and not row.ended:
         records = f"{records} of {wording.count(row.total)}"
     return (
-        row.partition,
+        row.placed or row.partition,
         row.state,
         "" if row.percent is None else f"{row.percent:.0f} %",
         records,

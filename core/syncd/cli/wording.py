@@ -98,7 +98,12 @@ def progress(event: events.RunProgress) -> str:
     parts.append(f"{event.in_flight} in flight")
     if event.throttled_seconds:
         parts.append(f"throttled for {seconds(event.throttled_seconds)}")
-    return f"{event.partition}: {', '.join(parts)}"
+    return f"{placed(event)}: {', '.join(parts)}"
+
+
+def placed(event: events.RunStarted | events.RunProgress) -> str:
+    """Name a run's partition, and which one of how many it is."""
+    return f"{event.partition} ({event.turn}/{event.turns})" if event.turns else event.partition
 
 
 def drain(event: events.DrainStarted) -> str:
@@ -123,7 +128,7 @@ def _of_the_loop(event: events.LoopStalled | events.LoopResumed | events.Process
 def _of_a_run(event: events.RunStarted | events.RunFinished) -> str:
     if isinstance(event, events.RunStarted):
         verb = "goes on with" if event.resumed else "begins"
-        return f"{event.partition}: {verb} {event.mode} pass {event.pass_number}"
+        return f"{placed(event)}: {verb} {event.mode} pass {event.pass_number}"
     what = f"{counted(event.records, 'record')} in {seconds(event.duration_seconds)}"
     why = f": {event.message}" if event.message else ""
     return f"{event.partition}: {event.status}, {what}{why}"

@@ -19,6 +19,8 @@ class RunStarted(Event):
     mode: str
     resumed: bool  # an open pass is gone on with
     epoch: int
+    turn: int | None = None  # which of the round's `turns` of this feed, in the plugin's order
+    turns: int | None = None
 
 
 @attrs.frozen
@@ -37,6 +39,8 @@ class RunProgress(Event):
     pages: int
     in_flight: int
     throttled_seconds: float
+    turn: int | None = None  # as when the run started
+    turns: int | None = None
 
 
 @attrs.frozen

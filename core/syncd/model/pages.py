@@ -32,11 +32,16 @@ class Cursor:
 
 @attrs.frozen
 class Request:
-    """What a pass is asked for: everything, or what changed since `since` and before `until`."""
+    """What a pass is asked for: everything, or what changed since `since` and before `until`.
+
+    `expected`: how many records the partition's last pass of this mode held, of all streams; `None`
+    where there was none. It may tell how many pages to ask for at once.
+    """
 
     mode: Mode
     since: datetime | None
     until: datetime
+    expected: int | None = None
 
 
 @attrs.frozen

@@ -73,7 +73,7 @@ def resume(connection: Connection, lease: Lease, known: OpenPass) -> ActivePass:
         value=row["cursor"] if row else None,
         pages=known.pages,
         records=known.records,
-        expected=_expected(connection, lease, known.mode),
+        expected=expected(connection, lease, known.mode),
     )
 
 
@@ -128,11 +128,12 @@ def begin(
         value=nodes[0].cursor.value if nodes else None,
         pages=0,
         records=0,
-        expected=_expected(connection, lease, answered.mode),
+        expected=expected(connection, lease, answered.mode),
     )
 
 
-def _expected(connection: Connection, lease: Lease, mode: str) -> int | None:
+@repeatable
+def expected(connection: Connection, lease: Lease, mode: str) -> int | None:
     """Return how many records the partition's last pass of this mode had."""
     row = connection.execute(
         _SQL["expected"], {"partition": lease.partition_id, "mode": mode}

@@ -120,7 +120,8 @@ def test_an_answer_in_between_keeps_it_closed(steps: list[bool]) -> None:
         (Quota("k", (SlidingWindow(600, 60.0), TokenBucket(1, 1.0)), concurrency=20), 0.45, 2),
         (Quota("k", TokenBucket(10, 1.0), concurrency=20), 30.0, 20),
         (Quota("k", TokenBucket(1, 60.0), concurrency=20), 0.2, 2),
-        (Quota("k", TokenBucket(10, 1.0), concurrency=20), None, 2),
+        (Quota("k", TokenBucket(10, 1.0), concurrency=20), None, 6),  # as if 0.5 s
+        (Quota("k", TokenBucket(1, 1.0), concurrency=20), None, 2),
         (Quota("k", TokenBucket(10, 1.0), concurrency=1), 0.45, 1),
         (Quota("k", concurrency=7), 0.45, 7),
         (Quota("k", concurrency=7), None, 7),
