@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from syncd import closing
-from syncd.building import Place, expand, note_hindrance, outfitted, parked_message
+from syncd.accounts import none_message
+from syncd.building import Outfit, Place, expand, note_hindrance, outfitted, parked_message
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import (
@@ -65,7 +66,7 @@ async def run_job(
     async with outfitted(process, job, patience_seconds=wait_seconds) as outfit:
         await tell_of_expiry(process, [outfit.instance])
         shares: list[Share] = []
-        hindered: dict[str, Result] = {}  # by account: one word for each
+        hindered = _invalid(outfit)  # by account: one word for each
         for (account, _), place in outfit.places.items():
             if account in hindered or (bounds and not _takes_part(place)):
                 continue
@@ -93,6 +94,20 @@ def _takes_part(place: Place) -> bool:
     """Return whether a backfill is anything to a feed: also to what is made of what it brings."""
     feed = place.work.pipeline.feed
     return feed.incremental or bool(feed.derived and place.after)
+
+
+def _invalid(outfit: Outfit) -> dict[str, Result]:
+    """Return the word for each account of the control tables that cannot be worked on.
+
+    Raises: `ConfigError` where there is no account at all.
+    """
+    effective = outfit.effective
+    if not outfit.instance.accounts and not effective.refused:
+        raise none_message(outfit.instance)
+    return {
+        name: Result(str(Partition(outfit.instance.name, name, "*")), "failed", error, None)
+        for name, error in effective.refused.items()
+    }
 
 
 async def _round(

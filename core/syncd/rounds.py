@@ -81,6 +81,7 @@ class JobState:
     owed: int  # partitions that had no turn yet; no more are counted than all processes have slots
     now: datetime  # by the database's clock
     daemons: int = 1  # processes that live, this one included
+    accounts_revision: int = 0  # grows when an account of its instance is changed in the table
 
 
 @attrs.frozen

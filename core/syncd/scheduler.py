@@ -15,7 +15,8 @@ import attrs
 import trio
 
 from syncd import resuming
-from syncd.building import Outfit, expand, note_hindrance
+from syncd.accounts import none_message
+from syncd.building import Outfit, Place, expand, note_hindrance
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import PluginError, SourceError, StoreError, StoreExhausted
@@ -27,6 +28,7 @@ from syncd.events import (
     RoundStarted,
 )
 from syncd.expiring import tell_of_expiry
+from syncd.following import Following
 from syncd.model import Partition
 from syncd.progress import Next
 from syncd.resuming import Resuming
@@ -80,6 +82,8 @@ class Scheduler:
         self._settle_at: dict[str, float] = {}
         self._shares: dict[str, int | None] = {}  # of the running rounds, by job
         self._forget_at = trio.current_time()
+        self._following = Following(process, outfits)
+        self._instances = {name: outfit.instance.name for name, outfit in outfits.items()}
         self._resuming = Resuming(process, outfits.values())
         self._try_at = trio.current_time()
         self._trying = trio.CancelScope()
@@ -132,7 +136,9 @@ class Scheduler:
     async def _look(self, runs: trio.Nursery) -> None:
         """Advance every job, then claim what there are free slots for."""
         slots = {name: outfit.job.concurrency for name, outfit in self._outfits.items()}
-        for state in await self._process.hops.run(rounds.states, slots):
+        states = await self._process.hops.run(rounds.states, slots, instances=self._instances)
+        await self._following.follow(states)
+        for state in states:
             await self._advance(state, self._outfits[state.name])
         for outfit in self._outfits.values():
             while await self._claim_one(outfit, runs):
@@ -196,6 +202,9 @@ class Scheduler:
         """List a job's partitions: where look-ups fail, those that are known have their turn."""
         parts: list[Partition] = []
         ids: list[int] = []
+        if not outfit.instance.accounts:
+            error = none_message(outfit.instance)
+            self._process.emit(JobHindered(outfit.job.name, outfit.instance.name, str(error)))
         for place in outfit.places.values():
             if place.after:
                 continue  # its turn comes later
@@ -323,20 +332,28 @@ class Scheduler:
     async def _run_one(
         self, running: _Running, outfit: Outfit, lease: Lease, sent_at: float
     ) -> None:
-        place = outfit.places.get((lease.partition.account, lease.partition.feed))
         try:
+            place = await self._place(outfit, lease)
             if place is None:
                 await self._let_go(lease, outfit.job)
             else:
                 order = place.order(outfit.job, mode=outfit.job.mode)
                 keeper = self._process.keeper
-                with running.scope:
-                    await run_partition(place.work, order, lease, keeper=keeper, sent_at=sent_at)
+                async with place.tenant.used():
+                    with running.scope:
+                        await run_partition(
+                            place.work, order, lease, keeper=keeper, sent_at=sent_at
+                        )
         except* Exception as group:  # noqa: BLE001  # a bug of ours: it costs its partition alone
             self._process.supervisor.note(f"run of {lease.partition}", group)
         finally:
             self._running.discard(running)
             self._changed.set()
+
+    async def _place(self, outfit: Outfit, lease: Lease) -> Place | None:
+        with suppress(StoreError):  # then it is not given back either: its lease runs out
+            return await self._following.place(outfit, lease)
+        return None
 
     async def _let_go(self, lease: Lease, job: Job) -> None:
         """Give a partition back whose account or feed is configured no more."""

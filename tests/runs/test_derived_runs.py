@@ -359,7 +359,7 @@ def _loaded(there: Clinic, **more: Any) -> Loaded:
 
 
 def _checked(there: Clinic, **more: Any) -> Sequence[Finding]:
-    return trio.run(checking._ask_database, _loaded(there, **more))
+    return trio.run(checking._ask_database, _loaded(there, **more), {})
 
 
 def _select(found: Sequence[Finding]) -> Finding:

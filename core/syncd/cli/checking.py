@@ -11,8 +11,9 @@ import attrs
 import trio
 
 from syncd import bulk, sealing, valkey, vault
+from syncd.accounts import Effective
 from syncd.bulk.derived import check as check_derived
-from syncd.cli import findings, questions
+from syncd.cli import accounts, findings, questions
 from syncd.cli.database import with_database
 from syncd.cli.findings import Finding
 from syncd.cli.invocation import Invocation
@@ -46,16 +47,20 @@ def check(invocation: Invocation) -> list[Finding]:
         return findings.problems(error)
     return [
         *findings.configuration(loaded.config),
-        *findings.quotas(loaded.config),
         *findings.plugins(found(), [i.connector.name for i in loaded.config.instances.values()]),
-        *trio.run(_ask_all, loaded),
+        *trio.run(_ask_all, invocation, loaded),
     ]
 
 
-async def _ask_all(loaded: Loaded) -> list[Finding]:
+async def _ask_all(invocation: Invocation, loaded: Loaded) -> list[Finding]:
+    known: dict[str, Effective] = {}  # where the control tables could be read
+    database = await _ask_database(loaded, known)
+    loaded = accounts.hidden(invocation, accounts.joined(loaded, known))
     return [
-        *await _ask_database(loaded),
+        *findings.quotas(loaded.config),
+        *database,
         *await _or_failed("redis", _ask_redis(loaded)),
+        *findings.accounts(known),
         *await _ask_accounts(loaded),
     ]
 
@@ -74,15 +79,17 @@ def _nobody_listens(_: Event) -> None:
 # --- The database ---------------------------------------------------------------------------------
 
 
-async def _ask_database(loaded: Loaded) -> list[Finding]:
+async def _ask_database(loaded: Loaded, known: dict[str, Effective]) -> list[Finding]:
+    """Ask the database; `known` is filled with the accounts that it says, too."""
     config = loaded.config
     home = config.daemon.data_dir / "postgresql"
     if config.database.url is None and not home.exists():
+        known.update(accounts.of_the_file(loaded))
         said = f"embedded, made by the first run in {config.daemon.data_dir}"
         return [Finding("database", said)]
 
     async def look(hops: Hops) -> list[Finding]:
-        return await _look_around(loaded, hops)
+        return await _look_around(loaded, hops, known)
 
     return await _or_failed("database", with_database(config, look, emit=_nobody_listens))
 
@@ -94,13 +101,18 @@ async def _or_failed(what: str, asked: Awaitable[list[Finding]]) -> list[Finding
         return [findings.failed(what, error)]
 
 
-async def _look_around(loaded: Loaded, hops: Hops) -> list[Finding]:
-    config = loaded.config
+async def _look_around(loaded: Loaded, hops: Hops, known: dict[str, Effective]) -> list[Finding]:
     server = await hops.run(questions.server)
     result = [findings.database(server)]
     missing = await _or_failed("control tables", _look_at_control_tables(loaded, hops))
     result += missing
-    tables_stand = await hops.run(migrations.applied) > 0
+    newest = await hops.run(migrations.applied)
+    tables_stand = newest > 0
+    from_tables = newest >= accounts.MIGRATION
+    every = await accounts.effective(loaded, hops) if from_tables else accounts.of_the_file(loaded)
+    known.update(every)
+    loaded = accounts.joined(loaded, known)
+    config = loaded.config
     if tables_stand:
         life = await hops.run(questions.life)
         result += [findings.connections(config, life), findings.sharing(config, life)]

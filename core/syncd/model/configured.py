@@ -39,6 +39,9 @@ class Override(Protocol):
 class Instance(Generic[Settings]):
     """A configured connector: ``[connectors.cars-kr] plugin = "cars"``.
 
+    `accounts`: those of the configuration, or all that are worked on, once those of the control
+    tables are known. `implied`: the configuration lists none; what is here for want of any gives
+    way to accounts of the tables.
     `private_network`: names may lead to addresses of the operator's own network. `on_absent`: by
     stream, what the operator wants otherwise than the connector says.
     """
@@ -50,6 +53,7 @@ class Instance(Generic[Settings]):
     private_network: bool = False
     on_absent: Mapping[str, OnAbsent] = attrs.field(factory=dict)
     quotas: Mapping[str, Override] = attrs.field(factory=dict)  # by key
+    implied: bool = False
 
     def upstream(self, account: Account[Any]) -> Upstream:
         """Return how to talk to an account: as the connector declares it, quotas as configured."""

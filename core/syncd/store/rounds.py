@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from syncd.rounds import JobState, Judged, Sequel, Thresholds, Trigger, following, judge
@@ -40,10 +41,18 @@ def register(
 
 @repeatable
 def states(
-    connection: Connection, slots: Mapping[str, int], *, now: datetime | None = None
+    connection: Connection,
+    slots: Mapping[str, int],
+    *,
+    instances: Mapping[str, str] | None = None,
+    now: datetime | None = None,
 ) -> list[JobState]:
-    """Return how jobs stand, of each of which a process runs so many partitions at once."""
-    wanted = {"names": list(slots), "slots": list(slots.values())}
+    """Return how jobs stand, of each of which a process runs so many partitions at once.
+
+    `instances`: by job, whose accounts it is to be told of.
+    """
+    wanted: dict[str, Any] = {"names": list(slots), "slots": list(slots.values())}
+    wanted["instances"] = [(instances or {}).get(name) for name in slots]
     rows = connection.execute(
         _SQL["states"], {**wanted, "stale_seconds": STALE_SECONDS, "now": now}
     )

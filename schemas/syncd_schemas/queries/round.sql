@@ -12,8 +12,9 @@ WHERE job.schedule IS DISTINCT FROM excluded.schedule;
 INSERT INTO syncd.job (name, schedule) VALUES (%(job)s, '') ON CONFLICT DO NOTHING;
 
 -- name: states
--- How jobs stand, with their running round if there is one. Turns that are owed are counted as far as all
--- processes together have slots for them: with more, nobody needs to know how many.
+-- How jobs stand, with their running round if there is one, and how often their instances' accounts have
+-- changed. Turns that are owed are counted as far as all processes together have slots for them: with more,
+-- nobody needs to know how many.
 WITH live AS MATERIALIZED (
     SELECT greatest(count(*), 1) AS daemons FROM syncd.daemon
     WHERE heartbeat_at > syncd.clock(%(now)s) - make_interval(secs => %(stale_seconds)s)
@@ -21,9 +22,11 @@ WITH live AS MATERIALIZED (
 SELECT j.name, j.state = 'paused' AS paused, j.next_at, j.asked, j.cancelled, r.id AS round_id,
        r.number AS round_number, r.started_at, syncd.clock(%(now)s) AS now, l.daemons::int AS daemons,
        (SELECT count(*)::int
-        FROM (SELECT FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL LIMIT l.daemons * w.slots) o) AS owed
-FROM live l, unnest(%(names)s::text[], %(slots)s::int[]) AS w (name, slots)
+        FROM (SELECT FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL LIMIT l.daemons * w.slots) o) AS owed,
+       coalesce(i.accounts_revision, 0) AS accounts_revision
+FROM live l, unnest(%(names)s::text[], %(slots)s::int[], %(instances)s::text[]) AS w (name, slots, instance)
 JOIN syncd.job j ON j.name = w.name
+LEFT JOIN syncd.instance i ON i.name = w.instance
 LEFT JOIN syncd.round r ON r.job = j.name AND r.status = 'running' AND r.owner IS NULL
 ORDER BY j.name;
 
