@@ -30,7 +30,10 @@ class SealedIn:
 
 
 # Everything that is ever sealed: `syncd credentials reencrypt` goes through it.
-SEALED = (SealedIn("credential", ("sealed", "sealed_before"), "credential"),)
+SEALED = (
+    SealedIn("credential", ("sealed", "sealed_before"), "credential"),
+    SealedIn("account", ("secrets",), "account", account="name"),
+)
 
 
 @attrs.frozen
@@ -60,9 +63,9 @@ def reseal(
     found = connection.execute(
         sql.SQL(
             "SELECT instance, {account} AS account, {columns} FROM {table} "
-            "WHERE (instance, {account}) > (%s, %s) ORDER BY instance, {account} "
-            "LIMIT %s FOR UPDATE"
-        ).format(**names, columns=columns),
+            "WHERE (instance, {account}) > (%s, %s) AND {first} IS NOT NULL "
+            "ORDER BY instance, {account} LIMIT %s FOR UPDATE"
+        ).format(**names, columns=columns, first=sql.Identifier(where.columns[0])),
         (*after, ROWS_AT_ONCE),
     ).fetchall()
     if not found:
