@@ -175,20 +175,6 @@ def take(connection: Connection, books: Books, rows: Iterable[Sealed]) -> Taken:
     )
 
 
-def seal_anew(connection: Connection, vault: Vault) -> int:
-    """Seal the secrets of all accounts with the vault's first key; answer with how many there are.
-
-    Raises: `ConfigError` where no key opens one; then nothing has changed.
-    """
-    rows = stored.sealed(connection)
-    anew = [
-        attrs.evolve(row, secrets=vault.seal_anew(row.secrets, owner=owner_of(*row.whose)))
-        for row in rows
-    ]
-    stored.replace(connection, anew)
-    return len(rows)
-
-
 def _refuse_twins(instance: str, given: Iterable[str], there: Iterable[str]) -> None:
     by_lower = {name.lower(): name for name in there}
     for name in given:

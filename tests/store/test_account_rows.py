@@ -11,13 +11,13 @@ from database import connect
 from first_release import connect_old, released
 from frontier_world import register
 
-from syncd.accounts import seal_anew
 from syncd.progress import Next
 from syncd.rounds import JobState
 from syncd.store import accounts, leases, parking, rounds
 from syncd.store.accounts import Sealed
 from syncd.store.hops import Connection
 from syncd.store.leases import Effort
+from syncd.store.resealing import SEALED, reseal
 from syncd.vault import Vault, new_key
 
 NAMES = ["a", "b", "c"]
@@ -199,7 +199,13 @@ def test_secrets_are_sealed_anew_where_they_stand(connection: Connection) -> Non
     rows = [Sealed(name, {}, seal(name, owner=f"account i/{name}")) for name in NAMES[:2]]
     accounts.put(connection, "i", [*rows, Sealed("c", {}, None)])
 
-    assert seal_anew(connection, Vault([new, old])) == 2
+    both = Vault([new, old])
+    (where,) = (each for each in SEALED if each.table == "account")
+    step = reseal(
+        connection, where, ("", ""), lambda blob, owner: both.seal_anew(blob, owner=owner)
+    )
+
+    assert (step.rows, step.unreadable) == (2, [])
 
     found = {
         each.sealed.name: each.sealed.secrets for each in accounts.kept(connection, "i").accounts

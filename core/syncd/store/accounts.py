@@ -95,30 +95,6 @@ def put(
     _tell(connection, instance)
 
 
-@attrs.frozen
-class Secrets:
-    """The sealed secrets of one account."""
-
-    whose: tuple[str, str]  # instance and account
-    secrets: bytes = attrs.field(repr=False)
-
-
-def sealed(connection: Connection) -> list[Secrets]:
-    """Return all secrets there are, and let nobody change them until this transaction has ended."""
-    rows = connection.execute(_SQL["sealed"])
-    return [Secrets((row["instance"], row["name"]), bytes(row["secrets"])) for row in rows]
-
-
-def replace(connection: Connection, rows: Sequence[Secrets]) -> None:
-    """Write secrets that say the same under another seal."""
-    given = {
-        "instances": [row.whose[0] for row in rows],
-        "names": [row.whose[1] for row in rows],
-        "secrets": [row.secrets for row in rows],
-    }
-    connection.execute(_SQL["replace"], given)
-
-
 def enable(
     connection: Connection, instance: str, names: Sequence[str], *, now: datetime | None = None
 ) -> list[str]:

@@ -63,9 +63,9 @@ def reseal(
     found = connection.execute(
         sql.SQL(
             "SELECT instance, {account} AS account, {columns} FROM {table} "
-            "WHERE (instance, {account}) > (%s, %s) AND {first} IS NOT NULL "
+            "WHERE (instance, {account}) > (%s, %s) AND coalesce({columns}) IS NOT NULL "
             "ORDER BY instance, {account} LIMIT %s FOR UPDATE"
-        ).format(**names, columns=columns, first=sql.Identifier(where.columns[0])),
+        ).format(**names, columns=columns),
         (*after, ROWS_AT_ONCE),
     ).fetchall()
     if not found:

@@ -58,13 +58,3 @@ UPDATE syncd.instance SET accounts_revision = accounts_revision + 1 WHERE name =
 -- name: parked
 -- The accounts of an instance that are parked, wherever they come from.
 SELECT name, parked_reason FROM syncd.account WHERE instance = %(instance)s AND state = 'parked';
-
--- name: sealed
--- All secrets of accounts.
-SELECT instance, name, secrets FROM syncd.account WHERE secrets IS NOT NULL ORDER BY instance, name FOR UPDATE;
-
--- name: replace
--- Secrets that say the same under another seal.
-UPDATE syncd.account a SET secrets = g.secrets
-FROM unnest(%(instances)s::text[], %(names)s::text[], %(secrets)s::bytea[]) AS g (instance, name, secrets)
-WHERE a.instance = g.instance AND a.name = g.name;
