@@ -10,17 +10,24 @@ import msgspec
 import pytest
 import trio
 from cryptography.fernet import Fernet
+from database import connect
 from token_office import CANARY, PAGES, TokenOffice, World
 
+from syncd.accounts import owner_of
 from syncd.events import (
     CredentialExpiring,
     CredentialRefused,
     CredentialRenewed,
     PartitionParked,
 )
-from syncd.vault import new_key
+from syncd.store.accounts import Sealed, put
+from syncd.vault import Vault, new_key
 
 DEADLINE_SECONDS = 120.0
+SEALED = (
+    "SELECT sealed FROM syncd.credential"
+    " UNION ALL SELECT secrets FROM syncd.account WHERE secrets IS NOT NULL"
+)
 
 
 @pytest.fixture
@@ -135,18 +142,21 @@ def test_credentials_are_listed_and_sealed_anew_and_their_tokens_never_show(worl
         (name, "ok", 1) for name in ("north", "south", "west")
     ]
     (old,) = world.keys
+    secrets = Vault([old]).seal('{"token": "of-no-value"}', owner=owner_of("stamps", "east"))
+    with connect(world.dsn) as connection:
+        put(connection, "stamps", [Sealed("east", {}, secrets)])
     world.keys = [new_key(), old]
 
     done = world.syncd("credentials", "reencrypt")
 
+    assert done.out == (
+        "credential: 3 rows sealed with the first key\naccount: 1 row sealed with the first key\n"
+    )
     assert done.code == 0
-    assert done.out.splitlines() == [
-        "credential: 3 rows sealed with the first key",
-        "account: 0 rows sealed with the first key",
-    ]
     world.keys = world.keys[:1]
     assert world.syncd("credentials", "reencrypt").code == 0
-    sealed = [row["sealed"] for row in world.rows("SELECT sealed FROM syncd.credential")]
+    sealed = [row["sealed"] for row in world.rows(SEALED)]
+    assert len(sealed) == 4
     assert all(CANARY in Fernet(world.keys[0].reveal()).decrypt(each).decode() for each in sealed)
     world.keys = [new_key()]
     lost = world.syncd("credentials", "reencrypt")

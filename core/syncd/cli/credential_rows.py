@@ -101,7 +101,7 @@ def _account(name: str, known: Collection[str], lines: Mapping[str, int]) -> str
     if name in lines:
         raise _Wrong(f"stands in line {lines[name]} already")
     if name not in known:
-        raise _Wrong("there is no such account; add it first, in the configuration")
+        raise _Wrong("there is no such account; `syncd accounts add` makes one")
     return name
 
 
