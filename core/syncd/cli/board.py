@@ -151,6 +151,8 @@ def progress_of(board: Board, event: events.RunProgress) -> events.RunProgress:
     return attrs.evolve(
         event,
         partition=event.job,
+        turn=None,
+        turns=None,
         processed=row.processed,
         total=row.total,
         percent=row.percent,
