@@ -124,6 +124,9 @@ class Feed:
     stands in a header). Full passes then send the validators of the one before, and an unchanged
     page of one plain request is neither sent nor decoded. `lasting_cursors`: chain cursors mean the
     same in every pass (an offset, no token); without it no validator is kept where there are any.
+
+    `concurrency` is that of jobs that name its streams and say nothing themselves.
+    `concurrency_variable` names the environment variable that sets it in place of the connector's.
     """
 
     name: str
@@ -136,6 +139,8 @@ class Feed:
     safety_lag_seconds: float = 60.0
     conditional: bool = False
     lasting_cursors: bool = False
+    concurrency: int | None = None
+    concurrency_variable: str | None = None
 
     @property
     def shifts(self) -> bool:
