@@ -226,8 +226,10 @@ def transform(instance: Instance[Any], stream: Stream) -> Transform | None:
         return None
     if stream is USERS:
         return Transform("user_of", 1, user_of)
-    return Transform("video_of", 1, video_of) if stream is VIDEOS else Transform(
-        "counts_of", 1, counts_of
+    return (
+        Transform("video_of", 1, video_of)
+        if stream is VIDEOS
+        else Transform("counts_of", 1, counts_of)
     )
 
 

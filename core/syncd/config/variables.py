@@ -73,7 +73,8 @@ def _variable(connector: Connector, feed: Feed | None = None) -> str:
 
 def concurrencies(connectors: Iterable[Connector], reading: Reading) -> dict[str, int]:
     """Read every variable that overrides a concurrency, by its name."""
-    named = (each.concurrency_variable for c in connectors for each in (c, *c.feeds))
-    names = dict.fromkeys((CONCURRENCY, *filter(None, named)))
+    names = {CONCURRENCY: None}
+    for connector in connectors:
+        names |= dict.fromkeys(_variable(connector, feed) for feed in (None, *connector.feeds))
     found = {name: _number(name, Job, "concurrency", reading) for name in names}
     return {name: number for name, number in found.items() if number is not None}
