@@ -22,6 +22,7 @@ from syncd.model import (
     Fetch,
     Instance,
     Partitions,
+    Refresh,
     Stream,
     Transform,
     Write,
@@ -121,4 +122,22 @@ def check(instance: Instance[Any]) -> Check | None:
         `async (ctx) -> str`: one line for the operator; raise a `SourceError` where it fails.
 
     Answers: one or none.
+    """
+
+
+@hookspec
+def refresh(instance: Instance[Any]) -> Refresh | None:
+    """Return the function that trades an account's credential for the next one.
+
+    Returns:
+        `async (ctx, credential) -> Credential`, called when the access token is about to expire or
+        was refused; `credential.refresh_token` may be `None`. `ctx.http` sends no credential;
+        nobody else renews this account's meanwhile. Ask by ``ctx.http.post(url, form={...})``,
+        which is never sent twice once it may have been heard. What is answered is stored before it
+        is used.
+
+    Raises (from the returned function): `Unauthorized` where the refresh token is dead: the account
+        waits for a person. Anything else of `SourceError` fails the request that needed it.
+
+    Answers: one or none. Needed where the upstream has `authorize` and its tokens expire.
     """

@@ -27,6 +27,7 @@ from syncd.model import (
     Fetch,
     Instance,
     Partitions,
+    Refresh,
     Stream,
     Transform,
     Write,
@@ -205,6 +206,13 @@ class Plugins:
     def check(self, instance: Instance[Any]) -> Check | None:
         """Return the question that `syncd check` puts to each account, where a plugin has one."""
         _, answer = self._one("check", instance.name, needed=False, instance=instance)
+        return answer  # type: ignore[no-any-return]  # pluggy is blind to types
+
+    def refresh(self, instance: Instance[Any]) -> Refresh | None:
+        """Return what trades an account's credential for the next one, where a plugin has it."""
+        _, answer = self._one("refresh", instance.name, needed=False, instance=instance)
+        if answer is not None:
+            _fits(instance.name, "refresh", answer, takes=2, awaited=True)
         return answer  # type: ignore[no-any-return]  # pluggy is blind to types
 
 

@@ -18,6 +18,7 @@ from sources import of_tests
 from syncd import (
     Connector,
     Context,
+    Credential,
     Cursor,
     Feed,
     Instance,
@@ -251,6 +252,19 @@ async def test_hook_check_gives_the_question() -> None:
 
     assert Plugins({"a": whole(check=lambda: ask)}).check(INSTANCE) is ask
     assert Plugins({"a": whole()}).check(INSTANCE) is None
+
+
+async def test_hook_refresh_gives_what_renews_a_credential() -> None:
+    async def renew(_: Context[Nothing, None], old: Credential) -> Credential:
+        return old
+
+    assert Plugins({"a": whole(refresh=lambda: renew)}).refresh(INSTANCE) is renew
+    assert Plugins({"a": whole()}).refresh(INSTANCE) is None
+
+
+def test_hook_refresh_of_a_wrong_signature_is_refused() -> None:
+    with pytest.raises(HookError, match=r"refresh returned a function that does not take 2"):
+        Plugins({"a": whole(refresh=lambda: _takes_one)}).refresh(INSTANCE)
 
 
 # --- Mistakes of an author ------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from syncd.errors import (
     Unintelligible,
 )
 from syncd.events import LimitLocked, RequestRetried
-from syncd.model import Quota, Response, SlidingWindow
+from syncd.model import Quota, Response, Secret, SlidingWindow
 
 if TYPE_CHECKING:
     from tests.http.conftest import Bench, Received, Script, Scripted
@@ -113,6 +113,48 @@ async def test_a_redirect_is_followed_only_where_it_keeps_the_method(
 
     assert [each.method for each in upstream.received] == ["POST"] * 3
     assert upstream.received[1].body == b'{"a":1}'
+
+
+async def test_a_form_goes_out_encoded_and_its_secrets_are_masked(
+    upstream: Scripted, bench: Bench
+) -> None:
+    upstream.plays(upstream.says(400, b'{"said": "hunter2&hunter2, tok-1, refresh"}'))
+    client = await bench.client(upstream.url)
+    form: dict[str, str | Secret] = {"grant_type": "refresh", "refresh_token": "tok-1"}
+    form["code"] = Secret("hunter2&hunter2")
+
+    with pytest.raises(Unintelligible, match=r"\*\*\*, \*\*\*, refresh") as caught:
+        await client.for_fetch().post("token", form=form)
+
+    (got,) = upstream.received
+    assert got.body == b"grant_type=refresh&refresh_token=tok-1&code=hunter2%26hunter2"
+    assert got.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_form_is_sent_again_only_where_it_was_surely_not_carried_out(
+    upstream: Scripted, bench: Bench
+) -> None:
+    refused = upstream.says(429, b"", Retry_After="0")
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+    cut = upstream.raw(head + b"{")
+    for lost in (upstream.raw(b""), upstream.says(502), cut):
+        upstream.plays(refused, lost)
+        client = await bench.client(upstream.url)
+        with pytest.raises(SourceError, match="not sent again, it may have been carried out"):
+            await client.for_fetch().post("token", form={"a": "b"})
+    assert len(upstream.received) == 6
+
+    nobody = await bench.client("http://127.0.0.1:9")  # discard: nobody listens
+    with pytest.raises(Unavailable, match=r"no connection.* \(3 attempts\)"):
+        await nobody.for_fetch().post("token", form={"a": "b"})
+
+
+async def test_a_request_has_one_body(upstream: Scripted, bench: Bench) -> None:
+    client = await bench.client(upstream.url)
+
+    with pytest.raises(ValueError, match="two bodies"):
+        await client.for_fetch().post("token", json={"a": 1}, form={})
 
 
 @pytest.mark.parametrize("status", [200, 400, 429])

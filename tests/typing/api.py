@@ -82,7 +82,12 @@ def upstream(settings: Settings, shop: ShopSettings) -> syncd.Upstream:
         body_max_bytes=settings.page_max_bytes,
         judge=judge,
         spent=spent,
+        authorize=bearer,
     )
+
+
+def bearer(credential: syncd.Credential) -> Mapping[str, str | syncd.Secret]:
+    return {"authorization": syncd.Secret(f"Bearer {credential.access_token.reveal()}")}
 
 
 class Said(msgspec.Struct):
@@ -223,6 +228,21 @@ async def ask(ctx: Ctx) -> str:
     except syncd.SyncdError as error:
         return f"{account.name}: {error}"
     return f"{account.name}: open since {ctx.session.opened_at}, waits {ctx.settings.base_url}"
+
+
+@syncd.hookimpl
+def refresh(instance: syncd.Instance[Any]) -> syncd.Refresh | None:
+    return renew if instance.connector is CONNECTOR else None
+
+
+async def renew(ctx: Ctx, old: syncd.Credential) -> syncd.Credential:
+    if old.refresh_token is None:
+        raise syncd.Unauthorized("shop", "there is no refresh token", "import another credential")
+    answer = await ctx.http.post(
+        "/token", form={"grant_type": "refresh_token", "refresh_token": old.refresh_token}
+    )
+    token = syncd.Secret(syncd.decode(answer, str, where="token"))
+    return attrs.evolve(old, access_token=token, access_expires_at=ctx.http.now())
 
 
 # --- Mistakes -------------------------------------------------------------------------------------

@@ -87,12 +87,13 @@ class Throttling:
 
 @attrs.frozen
 class Failure:
-    """No data. `again`: another attempt may bring some."""
+    """No data. `again`: another attempt may bring some. `unsent`: nobody has heard this one."""
 
     reason: Reason
     what: str
     status: int | None
     again: bool
+    unsent: bool = False
 
 
 Outcome: TypeAlias = Data | Unmodified | Moved | Throttling | Failure
@@ -261,7 +262,8 @@ class Reading:
             return Failure("misdirected", fault.what, None, again=False)
         if self._status is None:
             what = fault.what if fault else "no answer"
-            return Failure("unavailable", what, None, again=True)
+            unsent = fault is not None and fault.unsent
+            return Failure("unavailable", what, None, again=True, unsent=unsent)
         if (throttling := self.throttling) is not None:
             return throttling
         if self._kind == "moved":

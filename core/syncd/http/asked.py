@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
 import attrs
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from syncd.http.masking import secrets_of
 from syncd.http.wire import Method
 from syncd.limits import ONE_REQUEST
-from syncd.model import JSON, REQUESTS
+from syncd.model import JSON, REQUESTS, Secret
 
 
 @attrs.frozen(repr=False)  # its parameters and its body may hold secrets
@@ -26,6 +27,8 @@ class Asked:
     method: Method = "GET"
     body: bytes = b""
     secrets: tuple[str, ...] = ()  # in the body
+    media: str = "application/json"  # of the body
+    once: bool = False  # not to be sent again once it may have been carried out
 
     @property
     def costs(self) -> Mapping[str, int]:
@@ -38,3 +41,11 @@ def json_body(value: JSON) -> tuple[bytes, tuple[str, ...]]:
     named = value.items() if isinstance(value, Mapping) else ()
     texts = {name: text for name, text in named if isinstance(text, str)}
     return msgspec.json.encode(value), secrets_of(texts)
+
+
+def form_body(form: Mapping[str, str | Secret]) -> tuple[bytes, tuple[str, ...]]:
+    """Return a form's body, and the texts in it that are secrets."""
+    plain = {
+        name: value.reveal() if isinstance(value, Secret) else value for name, value in form.items()
+    }
+    return urlencode(plain).encode("ascii"), secrets_of(form)

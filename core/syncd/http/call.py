@@ -39,6 +39,7 @@ class Call:
     patience: Patience
     method: Method = "GET"
     body: bytes = b""
+    once: bool = False  # not sent again once it may have been carried out
     sendings: int = 0
     failures: int = 0
     redirects: int = 0

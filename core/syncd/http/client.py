@@ -219,7 +219,7 @@ class Client:
         target = self._origins.target(asked.url, asked.params, asked.method)
         secrets = longest_first(self._secrets + asked.secrets + secrets_in(query_of(target)))
         place = where(self.name, target, secrets, asked.method)
-        media = {"content-type": "application/json"} if asked.body else {}
+        media = {"content-type": asked.media} if asked.body else {}
         return Call(
             url=target,
             where=place,
@@ -237,6 +237,7 @@ class Client:
             patience=Patience(place, self._patience_seconds),
             method=asked.method,
             body=asked.body,
+            once=asked.once,
         )
 
     async def _send(self, call: Call, fetch: FetchHttp) -> Outcome:
@@ -338,6 +339,8 @@ class Client:
         call.failures += 1
         if not failure.again or call.failures >= backoff.REQUEST_ATTEMPTS_MAX:
             raise _error(call, failure)
+        if call.once and not failure.unsent:
+            raise _error(call, failure, "; not sent again, it may have been carried out")
         budget = backoff.spend(self._budget)
         if budget is None:
             raise _error(call, failure, "; no retry, the upstream's retry budget is spent")

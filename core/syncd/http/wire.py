@@ -43,12 +43,13 @@ class Fault:
     """An exchange ended before its end.
 
     `protocol`: the peer broke HTTP, or off in mid-body. `misdirected`: its name led where nobody
-    may connect to, and nothing was sent.
+    may connect to. `unsent`: nothing has left, so that nothing can have been carried out.
     """
 
     what: str
     protocol: bool
     misdirected: bool = False
+    unsent: bool = False
 
 
 class Wire(Protocol):
@@ -66,15 +67,15 @@ class Wire(Protocol):
 
 
 @contextmanager
-def _faults(found: list[Fault], what: str) -> Iterator[None]:
+def _faults(found: list[Fault], what: str, *, unsent: bool) -> Iterator[None]:
     try:
         yield
     except h11.ProtocolError as exc:
-        found.append(Fault(f"the peer broke HTTP: {exc}", protocol=True))
+        found.append(Fault(f"the peer broke HTTP: {exc}", protocol=True, unsent=unsent))
     except Misdirected as exc:
-        found.append(Fault(str(exc), protocol=False, misdirected=True))
+        found.append(Fault(str(exc), protocol=False, misdirected=True, unsent=unsent))
     except ERRORS as exc:
-        found.append(Fault(f"{what}: {_reason(exc)}", protocol=False))
+        found.append(Fault(f"{what}: {_reason(exc)}", protocol=False, unsent=unsent))
 
 
 def _reason(error: BaseException) -> str:
@@ -105,10 +106,10 @@ class KeptConnections:
         connection: Connection | None = None
         await self._close_stale()
         try:
-            with _faults(found, "no connection"):
+            with _faults(found, "no connection", unsent=True):
                 connection = await self._connection(sent.url)
             if connection is not None:
-                with _faults(found, "the connection broke"):
+                with _faults(found, "the connection broke", unsent=False):
                     await connection.exchange(request, sent.body, head=head, chunk=chunk)
         finally:
             if connection is not None and connection.is_reusable:

@@ -9,12 +9,12 @@ from syncd.model.configured import (
     Partition,
     Slice,
 )
+from syncd.model.credentials import Credential
 from syncd.model.declared import (
     Connector,
     Feed,
     OnAbsent,
     Paging,
-    Secret,
     Shortcut,
     Stream,
     Upstream,
@@ -27,6 +27,7 @@ from syncd.model.functions import (
     Fetch,
     Http,
     Partitions,
+    Refresh,
     Transform,
     Write,
     Written,
@@ -51,6 +52,7 @@ from syncd.model.quotas import (
     TokenBucket,
     Window,
 )
+from syncd.model.secret import Secret
 
 __all__ = [
     "JSON",
@@ -61,6 +63,7 @@ __all__ = [
     "Check",
     "Connector",
     "Context",
+    "Credential",
     "Cursor",
     "CursorKind",
     "Feed",
@@ -77,6 +80,7 @@ __all__ = [
     "Pass",
     "Quota",
     "Record",
+    "Refresh",
     "Request",
     "Response",
     "Secret",

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 import attrs
 
 from syncd.errors import SourceError
+from syncd.model.credentials import Credential
 from syncd.model.pages import Response
 from syncd.model.quotas import Quota
+from syncd.model.secret import Secret
 
 WriteMode = Literal["upsert", "insert-only", "append"]
 Shortcut = Literal["raw", "values", "off"]
 OnAbsent = Literal["keep", "mark", "delete"]
 Paging = Literal["chain", "numbered"]
-
-
-@attrs.frozen(repr=False)
-class Secret:
-    """A value that never appears in any output; `reveal` hands it to the client that needs it."""
-
-    _value: str
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    __str__ = __repr__
 
 
 @attrs.frozen
@@ -46,6 +34,11 @@ class Upstream:
     `Unintelligible` are raised; `None` leaves it at what the status says. The body of an answer
     that is no data comes as far as its first 64 KiB, whatever its media type. `spent` is a pure
     function of an answer that is data: what it has really cost, by unit, as far as it tells.
+
+    `authorize` is a pure function of an account's credential: the header fields of its requests,
+    beside `headers`. Where it is set, credentials stand in the vault (``syncd credentials import``)
+    and are renewed by what the hook `refresh` returns. A request that is answered with
+    `Unauthorized` is sent once more with a newer credential before that is raised.
     """
 
     base_url: str
@@ -57,6 +50,7 @@ class Upstream:
     wire_max_bytes: int = 32 * 2**20  # as sent, compressed or not
     judge: Callable[[Response], SourceError | None] | None = None
     spent: Callable[[Response], Mapping[str, int]] | None = None
+    authorize: Callable[[Credential], Mapping[str, str | Secret]] | None = None
 
 
 @attrs.frozen
@@ -162,6 +156,8 @@ class Connector:
     ``[[connectors.NAME.accounts]]`` may hold, `None` where the upstream has no tenants.
     `upstream` is a pure function of (settings, account settings).
     `request_settings` names the settings that shape requests: a change supersedes an open pass.
+    `expires_at` is a pure function of the same: when the credential in an account's settings ends,
+    `None` where nobody knows. It is warned of 30 days ahead.
     """
 
     name: str
@@ -172,6 +168,7 @@ class Connector:
     account_settings: type[Any] | None = None
     request_settings: tuple[str, ...] = ()
     concurrency_variable: str | None = None  # environment variable in place of SYNC_CONCURRENCY
+    expires_at: Callable[[Any, Any], datetime | None] | None = None
 
     def feed_of(self, stream: str) -> Feed | None:
         return next((f for f in self.feeds for s in f.streams if s.name == stream), None)

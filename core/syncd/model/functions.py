@@ -10,7 +10,9 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import attrs
 
 from syncd.model.configured import Account, Partition, Slice
+from syncd.model.credentials import Credential
 from syncd.model.pages import JSON, Cursor, Page, Pass, Request, Response
+from syncd.model.secret import Secret
 
 Settings = TypeVar("Settings")
 Session = TypeVar("Session")
@@ -48,19 +50,23 @@ class Http(Protocol):
         self,
         url: str,
         *,
-        json: JSON,
+        json: JSON = None,
+        form: Mapping[str, str | Secret] | None = None,
         params: Mapping[str, str | int] | None = None,
         quota: str | None = None,
         cost: Mapping[str, int] | None = None,
         accept: str = "application/json",
         also: frozenset[int] = frozenset(),
     ) -> Response:
-        """Read by POST, where an API wants its questions as JSON.
+        """Read by POST, where an API wants its questions as JSON, or as a form.
 
-        Only for what may be asked twice: it is retried as `get` is. A redirect is followed where
-        it keeps the method (307, 308).
+        `json` only for what may be asked twice: it is retried as `get` is. `form` (sent as
+        ``application/x-www-form-urlencoded``) also for what may not, a refresh: it is sent again
+        only where it surely was not carried out: no connection was made, or the answer asks to
+        wait (429). Its values that are a `Secret`, or have a secret's name, are masked in messages.
+        A redirect is followed where it keeps the method (307, 308).
 
-        Raises: as `get`.
+        Raises: as `get`; `Unavailable` for a form whose answer was lost: it may have been heard.
         """
         ...
 
@@ -82,6 +88,7 @@ Begin: TypeAlias = Callable[[Partition, Request, datetime], Pass]
 Fetch: TypeAlias = Callable[["Context[Any, Any]", Cursor], Awaitable[Page]]
 Write: TypeAlias = Callable[[Any, Sequence[Any]], "Written"]
 Check: TypeAlias = Callable[["Context[Any, Any]"], Awaitable[str]]
+Refresh: TypeAlias = Callable[["Context[Any, Any]", Credential], Awaitable[Credential]]
 
 
 @attrs.frozen
