@@ -18,11 +18,13 @@ import msgspec
 
 import syncd
 from syncd import (
+    Credential,
     Cursor,
     CursorExpired,
     Page,
     Record,
     Response,
+    Secret,
     SourceError,
     Throttled,
     Unauthorized,
@@ -32,6 +34,7 @@ from syncd import (
 
 USER_INFO = "/user/info/"
 VIDEO_LIST = "/video/list/"
+OAUTH_TOKEN = "/oauth/token/"  # noqa: S105 - a path
 
 PAGE_MAX = 20  # the API refuses more
 
@@ -96,6 +99,15 @@ class _Judged(msgspec.Struct, gc=False):
     error_description: str = ""
 
 
+class _Tokens(msgspec.Struct, gc=False):
+    access_token: str
+    expires_in: int
+    refresh_token: str | None = None
+    refresh_expires_in: int | None = None
+    open_id: str | None = None
+    scope: str | None = None
+
+
 _judged = msgspec.json.Decoder(_Judged)
 
 
@@ -145,6 +157,63 @@ def _of_oauth(response: Response, error: str, description: str) -> SourceError:
         return Unavailable(where, said)
     # Of the app, not of a store: no store is parked for a wrong client_secret.
     return Unintelligible(where, f"the app is refused ({said}); look at client_key, client_secret")
+
+
+# --- Tokens ---------------------------------------------------------------------------------------
+
+
+def authorize(credential: Credential) -> Mapping[str, str | Secret]:
+    """Return the header field that lets a store's requests in."""
+    return {"authorization": Secret(f"Bearer {credential.access_token.reveal()}")}
+
+
+def refresh_form(
+    client_key: str | None, client_secret: Secret | None, credential: Credential
+) -> dict[str, str | Secret]:
+    """Return the form that trades a refresh token for the next pair.
+
+    Raises: `Unauthorized` where there is no refresh token; `Unintelligible` where the app's own
+    names are not configured, which parks no store.
+    """
+    where = f"POST {OAUTH_TOKEN}"
+    if client_key is None or client_secret is None:
+        do = "write both into the connector's table"
+        raise Unintelligible(where, "client_key or client_secret is not configured", do)
+    if credential.refresh_token is None:
+        raise Unauthorized(where, "the store has no refresh token", _RECONNECT)
+    return {
+        "client_key": client_key,
+        "client_secret": client_secret,
+        "grant_type": "refresh_token",
+        "refresh_token": credential.refresh_token,
+    }
+
+
+def credential_of(response: Response, before: Credential) -> Credential:
+    """Read the next pair of tokens. Lifetimes are as told, reckoned from when it was asked for.
+
+    What an answer leaves out stays as it was: not every regime changes the refresh token.
+
+    Raises: `Unintelligible` where the answer holds no access token.
+    """
+    tokens = syncd.decode(response, _Tokens, where=f"POST {OAUTH_TOKEN}")
+
+    def after(seconds: int | None) -> datetime | None:
+        return None if seconds is None else response.sent_at + timedelta(seconds=seconds)
+
+    told = {"open_id": tokens.open_id, "scope": tokens.scope}
+    known = {name: text for name, text in told.items() if text is not None}
+    refresh_token, refresh_expires_at = before.refresh_token, before.refresh_expires_at
+    if tokens.refresh_token is not None:
+        refresh_token = Secret(tokens.refresh_token)
+        refresh_expires_at = after(tokens.refresh_expires_in)
+    return Credential(
+        access_token=Secret(tokens.access_token),
+        refresh_token=refresh_token,
+        access_expires_at=after(tokens.expires_in),
+        refresh_expires_at=refresh_expires_at,
+        details={**before.details, **known},
+    )
 
 
 # --- What is granted ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from syncd import (
     Check,
     Connector,
     Context,
+    Credential,
     Cursor,
     Feed,
     Fetch,
@@ -21,6 +22,7 @@ from syncd import (
     Partition,
     Pass,
     Quota,
+    Refresh,
     Request,
     Secret,
     SlidingWindow,
@@ -64,6 +66,12 @@ class Settings:
     base_url: str = attrs.field(
         default="https://open.tiktokapis.com/v2", metadata={"about": "where the API is"}
     )
+    client_key: str | None = attrs.field(
+        default=None, metadata={"about": "the app's, to renew tokens of the vault"}
+    )
+    client_secret: Secret | None = attrs.field(
+        default=None, metadata={"about": "the app's, to renew tokens of the vault"}
+    )
     timezone: str = attrs.field(
         default="UTC",
         validator=_zone,
@@ -94,7 +102,7 @@ class AccountSettings:
         default=None, validator=_zone, metadata={"about": "whose days its snapshots are of"}
     )
     access_token: Secret | None = attrs.field(
-        default=None, metadata={"about": "a token that you renew yourself"}
+        default=None, metadata={"about": "a token that you renew yourself, in place of the vault's"}
     )
 
 
@@ -155,6 +163,7 @@ def upstream(settings: Settings, account: AccountSettings) -> Upstream:
         ),
         timeout_seconds=30.0,
         judge=api.judge,
+        authorize=api.authorize if account.access_token is None else None,
     )
 
 
@@ -218,6 +227,19 @@ def _day(ctx: Context[Settings, None], cursor: Cursor) -> date:
 
 def _scopes(ctx: Context[Settings, None]) -> frozenset[str]:
     return api.granted(None, ctx.settings.scopes)
+
+
+@hookimpl
+def refresh(instance: Instance[Any]) -> Refresh | None:
+    return renewed if instance.connector is CONNECTOR else None
+
+
+async def renewed(ctx: Context[Settings, None], credential: Credential) -> Credential:
+    """Trade a store's tokens for the next pair."""
+    settings = ctx.settings
+    form = api.refresh_form(settings.client_key, settings.client_secret, credential)
+    response = await ctx.http.post(api.OAUTH_TOKEN, form=form, quota=OAUTH_TOKEN)
+    return api.credential_of(response, credential)
 
 
 @hookimpl
