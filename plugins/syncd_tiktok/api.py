@@ -309,7 +309,7 @@ def user_page(response: Response, day: date) -> Page:
     """
     where = f"GET {USER_INFO}"
     raw = _data(response, where).user
-    if bytes(raw[:1]) != b"{":
+    if not bytes(raw).startswith(b'{"'):  # nothing, null, or an object of nothing
         raise Unintelligible(where, "no user", "compare with the API's documentation")
     return Page({"user_daily": [Record(raw, _parent(response, day))]}, date=response.date)
 
