@@ -7,7 +7,7 @@ each use (the older one is then dead), and of a day whose refresh token stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Literal
 
@@ -19,6 +19,8 @@ _LIFETIMES: dict[Regime, tuple[int, int]] = {  # seconds: of access, of refresh
     "2h": (7_200, 180 * 86_400),
     "24h": (86_400, 365 * 86_400),
 }
+
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @attrs.frozen
@@ -55,12 +57,12 @@ class Tokens:
     ) -> Grant:
         """Let a store grant scopes, as its owner does in a browser.
 
-        A given `access_token` never ends.
+        A given `access_token` never ends, nor does what comes with it.
         """
-        grant = self._made(store, tuple(scopes), refresh_token=self._text("rft"))
-        if access_token is not None:
-            endless = self._now() + timedelta(days=3650)
-            grant = attrs.evolve(grant, access_token=access_token, access_expires_at=endless)
+        if access_token is None:
+            grant = self._made(store, tuple(scopes), refresh_token=self._text("rft"))
+        else:
+            grant = Grant(store, tuple(scopes), access_token, _NEVER, self._text("rft"), _NEVER)
         self._keep(grant)
         return grant
 
