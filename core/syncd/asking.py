@@ -17,7 +17,19 @@ import trio
 from syncd.border import Border, in_thread
 from syncd.errors import PluginError, Unavailable
 from syncd.http import NotModified
-from syncd.model import Check, Context, Page, Partition, Pass, Request, Slice, Write, Written
+from syncd.model import (
+    Check,
+    Context,
+    Credential,
+    Page,
+    Partition,
+    Pass,
+    Refresh,
+    Request,
+    Slice,
+    Write,
+    Written,
+)
 from syncd.nodes import Node, children
 from syncd.plugins import Pipeline
 from syncd.records import refuse_unknown
@@ -90,6 +102,18 @@ async def checked(check: Check, context: Context[Any, Any]) -> str:
         return _a(str, await check(context), where, what)
     said = f"{what} took over {CHECK_TIMEOUT_SECONDS:.0f} s"
     raise Unavailable(where, said, "it is put again another day")
+
+
+async def refreshed(
+    refresh: Refresh, context: Context[Any, Any], credential: Credential
+) -> Credential:
+    """Trade a credential for the next one; deadlines are the caller's.
+
+    Raises: `SourceError` as the plugin says; `PluginError`.
+    """
+    where, what = f"{context.partition}", "refresh"
+    with Border(where, what):
+        return _a(Credential, await refresh(context, credential), where, what)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from syncd import asking, bulk
+from syncd.admitting import bearer_of, let_renew
 from syncd.commit import Target
 from syncd.config import Job
 from syncd.daemon import Process
@@ -71,7 +72,8 @@ async def outfitted(
         walked = [await _walked(process, instance, *each) for each in feeds_of(instance, job)]
         places: dict[tuple[str, str], Place] = {}
         for account in instance.accounts:
-            client = await stack.enter_async_context(client_of(process, instance, account))
+            opened = client_of(process, instance, account, session=session)
+            client = await stack.enter_async_context(opened)
             for pipeline, target in walked:
                 whole = Partition(instance.name, account.name, pipeline.feed.name)
                 work = _work(process, pipeline, account, client)
@@ -101,20 +103,28 @@ def parked_message(instance: str, reason: str) -> str:
     return f"parked: {reason}; then run `syncd resume {instance}`"
 
 
-def client_of(process: Process, instance: Instance[Any], account: Account[Any]) -> Client:
+def client_of(
+    process: Process, instance: Instance[Any], account: Account[Any], *, session: object = None
+) -> Client:
     """Return the HTTP client for one account; accounts share quotas of the same key."""
     name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
-    return Client(
+    upstream = instance.upstream(account)
+    bearer = bearer_of(process, instance, account, upstream)
+    client = Client(
         name,
-        instance.upstream(account),
+        upstream,
         limiters=process.limiters,
         emit=process.emit,
         clock=process.clock.now,
         random=process.random,
         scope=instance.name,
         private_network=instance.private_network,
+        weight=account.weight,
         wire=process.wire() if process.wire else None,
+        authority=bearer,
     )
+    let_renew(process, instance, account, bearer=bearer, client=client, session=session)
+    return client
 
 
 def feeds_of(instance: Instance[Any], job: Job) -> Iterator[tuple[Feed, frozenset[str]]]:

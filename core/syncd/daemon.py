@@ -36,6 +36,7 @@ import trio
 from syncd import closing, collector, valkey, vault
 from syncd.clock import DatabaseClock
 from syncd.config import Config
+from syncd.credentials import Credentials
 from syncd.drift import Novelties
 from syncd.embedded.serving import serving
 from syncd.errors import StoreError, SyncdError
@@ -91,6 +92,19 @@ class Process:
     vault: Vault
     novelties: Novelties = attrs.field(factory=Novelties)
     wire: Callable[[], Wire] | None = None  # what clients exchange over, in a simulation
+    keep_out: Callable[[str, Sequence[Secret]], None] = lambda _, __: None  # of the log: tokens
+    credentials: Credentials = attrs.field()
+
+    @credentials.default
+    def _credentials(self) -> Credentials:
+        return Credentials(
+            self.hops,
+            self.vault,
+            clock=self.clock.now,
+            emit=self.emit,
+            holder=self.identity.id,
+            protect=self.keep_out,
+        )
 
 
 class Root:
@@ -212,6 +226,7 @@ class Root:
             identity=self._identity,
             psql_command=psql_command,
             vault=vault.opened(self._config),
+            keep_out=self._observer.keep_out,
         )
 
     async def _limiters(

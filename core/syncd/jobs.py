@@ -20,6 +20,7 @@ from syncd.errors import (
     StoreUnavailable,
 )
 from syncd.events import LeaseWaiting
+from syncd.expiring import tell_of_expiry
 from syncd.model import Mode, Partition
 from syncd.progress import Bounds, Broke
 from syncd.rounds import Judged, Trigger
@@ -61,6 +62,7 @@ async def run_job(
     Raises: what the plugin's lifespan and the database raise before the first run.
     """
     async with outfitted(process, job, patience_seconds=wait_seconds) as outfit:
+        await tell_of_expiry(process, [outfit.instance])
         shares: list[Share] = []
         hindered: dict[str, Result] = {}  # by account: one word for each
         for (account, _), place in outfit.places.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TextIO
@@ -29,6 +29,11 @@ _RANK: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Of one text in a line, in characters: journald cuts lines at 48 KiB (journald.conf, LineMax=), and
 # a queue of lines is to stay a few megabytes, whatever an upstream or a plugin says.
 TEXT_MAX = 8_000
+
+
+# Of one owner's tokens: two pairs and more, for a request may be on its way with the one before.
+_TOKENS_MAX = 8
+_HEAD = 8  # characters by which a token is found; a shorter one protects nothing
 
 
 class Observer:
@@ -60,6 +65,13 @@ class Observer:
     def protect(self, secrets: Iterable[Secret]) -> None:
         """Redact these, too: a configuration that was read anew."""
         self._redact.add(secrets)
+
+    def keep_out(self, owner: str, secrets: Sequence[Secret]) -> None:
+        """Redact the tokens of an owner, as they are now and were lately: they change by the hour.
+
+        Called from Trio's thread, while the sink's reads: what it reads is replaced as a whole.
+        """
+        self._redact.keep_out(owner, secrets)
 
     def emit(self, event: Event) -> None:
         """Say that something happened."""
@@ -107,18 +119,55 @@ class SecretMask:
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._values: list[str] = []
+        self._tokens: dict[str, tuple[str, ...]] = {}  # by owner, the newest first
+        self._heads: dict[str, tuple[str, ...]] = {}  # all of them by how they begin
         self.add(secrets)
 
     def add(self, secrets: Iterable[Secret]) -> None:
         # A value of one or two characters would blacken half of every line and protects nothing.
         plain = {secret.reveal() for secret in secrets if len(secret.reveal()) > 2}
-        quoted = {json.dumps(value, ensure_ascii=False)[1:-1] for value in plain}  # inside of JSON
+        quoted = {_in_json(value) for value in plain}
         self._values = sorted(plain | quoted | set(self._values), key=len, reverse=True)
+
+    def keep_out(self, owner: str, secrets: Sequence[Secret]) -> None:
+        """Mask the tokens of an owner, too, in place of those that it had before the last ones."""
+        had = self._tokens.get(owner, ())
+        new = [form for secret in secrets for form in _written(secret) if len(form) >= _HEAD]
+        held = tuple(dict.fromkeys([*new, *had]))[:_TOKENS_MAX]
+        if held == had:
+            return
+        self._tokens[owner] = held
+        heads = dict(self._heads)
+        for token in {*had, *held}:
+            others = [each for each in heads.get(token[:_HEAD], ()) if each != token]
+            there = [*others, token] if token in held else others
+            heads[token[:_HEAD]] = tuple(sorted(there, key=len, reverse=True))
+        self._heads = {head: tokens for head, tokens in heads.items() if tokens}
 
     def text(self, text: str) -> str:
         for value in self._values:
             text = text.replace(value, "***")
+        return self._without_tokens(text) if self._heads else text
+
+    def _without_tokens(self, text: str) -> str:
+        """Look for tokens by their first characters: there may be thousands of them."""
+        heads, at = self._heads, 0
+        while at <= len(text) - _HEAD:
+            for token in heads.get(text[at : at + _HEAD], ()):
+                if text.startswith(token, at):
+                    text = f"{text[:at]}***{text[at + len(token) :]}"
+                    break
+            at += 1
         return text
+
+
+def _in_json(text: str) -> str:
+    """Write a text as it stands inside of JSON."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _written(secret: Secret) -> tuple[str, str]:
+    return secret.reveal(), _in_json(secret.reveal())
 
 
 class _Lines:

@@ -26,6 +26,7 @@ from syncd.events import (
     RoundSkipped,
     RoundStarted,
 )
+from syncd.expiring import tell_of_expiry
 from syncd.model import Partition
 from syncd.progress import Next
 from syncd.resuming import Resuming
@@ -239,6 +240,7 @@ class Scheduler:
         forgotten = rounds.FORGET_AT_ONCE
         while forgotten == rounds.FORGET_AT_ONCE:
             forgotten = await self._process.hops.run(rounds.forget, history_seconds=history)
+        await tell_of_expiry(self._process, [each.instance for each in self._outfits.values()])
 
     async def _try_refused_accounts(self) -> None:
         """Try accounts again whose credential was refused; beside all else, for it asks them."""

@@ -194,6 +194,7 @@ class Bench:
         scope: str | None = None,
         wire: Wire | None = None,
         private_network: bool = False,
+        weight: float = 1.0,
         **declared: Any,
     ) -> Client:
         client = Client(
@@ -208,6 +209,7 @@ class Bench:
             throttle_patience_seconds=patience_seconds,
             wire=wire,
             private_network=private_network,
+            weight=weight,
         )
         return await self.stack.enter_async_context(client)
 

@@ -69,6 +69,22 @@ async def test_a_quota_per_account_is_spent_by_that_account_alone(
     assert waits.cancelled_caught
 
 
+async def test_accounts_share_by_weight_at_the_gate(upstream: Scripted, bench: Bench) -> None:
+    quotas = (Quota("app", concurrency=1),)
+    weights = {"big": 3.0, "plain": 1.0}
+
+    async with trio.open_nursery() as nursery:
+        for name, weight in weights.items():
+            client = await bench.client(
+                upstream.url, name=name, quotas=quotas, scope="s", weight=weight
+            )
+            for _ in range(60):
+                nursery.start_soon(_get, client, name)
+
+    found = Counter(upstream.paths[2:42])
+    assert abs(found["/v1/big"] - 30) <= 3
+
+
 async def test_classes_share_by_weight_at_the_gate(upstream: Scripted, bench: Bench) -> None:
     client = await bench.client(upstream.url, quotas=(Quota("app", concurrency=1),))
 

@@ -49,6 +49,7 @@ token = "t1"
 [[connectors.shop.accounts]]
 name = "store-2"
 token = "t2"
+weight = 2.5
 
 [jobs.cars]
 connector = "cars"
@@ -179,7 +180,7 @@ def test_every_value_of_the_file_arrives_with_its_type(example: Config, tmp_path
     assert cars.accounts == (Account("default", None),)
     assert shop.accounts == (
         Account("store-1", ShopAccount(Secret("t1"))),
-        Account("store-2", ShopAccount(Secret("t2"))),
+        Account("store-2", ShopAccount(Secret("t2")), 2.5),
     )
     assert example.warnings == ()
 

@@ -172,8 +172,12 @@ def _accounts(
         _account(connector.account_settings, item, f"{where}[{n}]", reading)
         for n, item in enumerate(listed)
     ]
-    _refuse_twins([name for name, _ in read], where, reading)
-    accounts = [Account(n, s) for n, s in read if n is not INVALID and s is not INVALID]
+    _refuse_twins([INVALID if n is INVALID else n.name for n, _ in read], where, reading)
+    accounts = [
+        Account(named.name, settings, named.weight)
+        for named, settings in read
+        if named is not INVALID and settings is not INVALID
+    ]
     return tuple(accounts) if len(accounts) == len(read) else INVALID
 
 
@@ -192,15 +196,14 @@ def _default_account(
 
 def _account(
     cls: type[Any], item: Mapping[str, Any], key: str, reading: Reading
-) -> tuple[str | Invalid, Any]:
-    """Read the name and the settings of one account."""
-    settings = Table(cls, ("name",)).read(item, key, reading)
-    only_name = {k: v for k, v in item.items() if k == "name"}
-    named = Table(AccountTable).read(only_name, key, reading)
-    if named is INVALID:
-        return INVALID, settings
-    if re.fullmatch(NAME, named.name):
-        return named.name, settings
+) -> tuple[AccountTable | Invalid, Any]:
+    """Read what every account has, its name above all, and its settings."""
+    common = tuple(setting.key for setting in settings_of(AccountTable))
+    settings = Table(cls, common).read(item, key, reading)
+    given = {k: v for k, v in item.items() if k in common}
+    named: AccountTable | Invalid = Table(AccountTable).read(given, key, reading)
+    if named is INVALID or re.fullmatch(NAME, named.name):
+        return named, settings
     return reading.unwanted(f"{key}.name", item["name"], NAME_WANTED), settings
 
 

@@ -185,6 +185,11 @@ class AccountTable:
             "its name: at most 63 letters, digits, '_', '-', '.', unique in whatever case"
         )
     )
+    weight: float = attrs.field(
+        default=1.0,
+        validator=between(0.1, 100),
+        metadata=about("its share of a quota while other accounts wait for it, too"),
+    )
 
 
 @attrs.frozen

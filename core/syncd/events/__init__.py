@@ -9,6 +9,12 @@ plurals.
 
 from __future__ import annotations
 
+from syncd.events.credentials import (
+    CredentialExpiring,
+    CredentialNotRenewed,
+    CredentialRefused,
+    CredentialRenewed,
+)
 from syncd.events.database import (
     CommitLost,
     ConnectionRefused,
@@ -84,6 +90,10 @@ __all__ = [
     "ConfigRejected",
     "ConfigReloaded",
     "ConnectionRefused",
+    "CredentialExpiring",
+    "CredentialNotRenewed",
+    "CredentialRefused",
+    "CredentialRenewed",
     "CursorFailed",
     "DaemonReady",
     "DbExhausted",

@@ -1,5 +1,6 @@
 """The HTTP edge: the client that plugins fetch with, and the gate that keeps to quotas."""
 
+from syncd.http.authorization import Authority, Badge
 from syncd.http.client import Client
 from syncd.http.decoding import decode
 from syncd.http.fetching import FetchHttp, NotModified
@@ -9,6 +10,8 @@ from syncd.http.statistics import Statistics
 from syncd.http.wire import Wire
 
 __all__ = [
+    "Authority",
+    "Badge",
     "Client",
     "FetchHttp",
     "Limiter",

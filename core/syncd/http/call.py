@@ -8,7 +8,9 @@ from datetime import datetime
 import attrs
 
 from syncd.http.answer import Expected
+from syncd.http.authorization import Badge
 from syncd.http.limiter import Limiter, Sender
+from syncd.http.masking import longest_first
 from syncd.http.origin import origin_of, path_of, query_of
 from syncd.http.patience import Patience
 from syncd.http.wire import URL, Method, Sent
@@ -46,6 +48,8 @@ class Call:
     again: Again | None = None
     sent_at: datetime | None = None  # the last time
     condition: Condition | None = None
+    badge: Badge | None = None  # with which it was sent last
+    readmitted: bool = False  # sent once more with a newer one
 
     @property
     def sent(self) -> Sent:
@@ -65,6 +69,18 @@ class Call:
         assert self.sent_at is not None  # it was sent, else there were no answer
         url = f"{origin_of(self.url)}{path_of(self.url)}"
         return Response(status, headers, content, sent_at=self.sent_at, date=date, url=url)
+
+    def wear(self, badge: Badge) -> None:
+        """Go out with these header fields from now on."""
+        if badge is not self.badge:
+            self.badge = badge
+            self.headers = {**self.headers, **badge.fields}
+            self.mask(badge.secrets)
+
+    def mask(self, secrets: tuple[str, ...]) -> None:
+        """Let these texts, too, stand in no message about this request."""
+        every = longest_first(self.expected.secrets + secrets)
+        self.expected = attrs.evolve(self.expected, secrets=every)
 
     def impose(self, condition: Condition | None) -> None:
         """Send a condition if it was told about this request; a 304 is then an answer.

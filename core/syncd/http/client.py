@@ -17,14 +17,7 @@ import attrs
 import trio
 
 from syncd import backoff
-from syncd.errors import (
-    ConfigError,
-    CursorExpired,
-    SourceError,
-    Unauthorized,
-    Unavailable,
-    Unintelligible,
-)
+from syncd.errors import ConfigError, Unintelligible
 from syncd.events import Event, RequestRetried
 from syncd.http.addresses import Allowed, Peers
 from syncd.http.answer import (
@@ -34,14 +27,15 @@ from syncd.http.answer import (
     Moved,
     Outcome,
     Reading,
-    Reason,
     Throttling,
     Unmodified,
     is_answer,
     outcome_of,
 )
 from syncd.http.asked import Asked
+from syncd.http.authorization import Authority
 from syncd.http.call import Again, Call
+from syncd.http.failing import error_of
 from syncd.http.fetching import FetchHttp
 from syncd.http.headers import is_sendable, request_fields
 from syncd.http.limiter import Sender
@@ -65,19 +59,6 @@ RETRY_CAP_SECONDS = 10.0
 # Of the running mean of latencies: about the last ten answers count.
 _LATENCY_WEIGHT = 0.2
 
-_MESSAGE_CHARACTERS_MAX = 500
-
-_ERRORS: Mapping[Reason, tuple[type[SourceError], str]] = {
-    "unavailable": (Unavailable, "nothing to do unless it lasts"),
-    "unauthorized": (Unauthorized, "renew the credential, then resume the account"),
-    "unintelligible": (Unintelligible, "compare with the API's documentation and the settings"),
-    "misdirected": (
-        Unavailable,  # a name server may be wrong for a while, as behind a captive portal
-        "set private_network = true for this connector if the API is in your own network",
-    ),
-    "expired": (CursorExpired, "nothing to do: the pass begins anew"),
-}
-
 
 class Client:
     """Requests to one account of an upstream.
@@ -85,7 +66,8 @@ class Client:
     An async context manager; leave it when no request is in flight. `name` stands in messages and
     events. `scope` stands before quota keys (default: `name`): clients of one scope share quotas of
     the same key. `clock` answers with now by the database's clock; waiting goes by Trio's.
-    `private_network`: names may lead into the operator's own network.
+    `private_network`: names may lead into the operator's own network. `weight`: of the account,
+    where several wait for one quota. `authority` knows the credential that requests are let in by.
     """
 
     def __init__(
@@ -101,7 +83,9 @@ class Client:
         version: str | None = None,
         throttle_patience_seconds: float = THROTTLE_PATIENCE_SECONDS,
         private_network: bool = False,
+        weight: float = 1.0,
         wire: Wire | None = None,
+        authority: Authority | None = None,
     ) -> None:
         """Check the upstream's declaration; nothing is connected yet.
 
@@ -112,7 +96,9 @@ class Client:
         self._emit = emit
         self._clock = clock
         self._random = random
+        self._weight = weight
         self._patience_seconds = throttle_patience_seconds
+        self._authority = authority
         self._secrets = secrets_of(upstream.headers)
         self._headers = request_fields(
             name, upstream.headers, version=version or metadata.version("syncd")
@@ -136,7 +122,8 @@ class Client:
 
     def mask(self, text: str) -> str:
         """Return a text without the secrets of this account."""
-        return masked(text, self._secrets)
+        held = self._authority.secrets if self._authority is not None else ()
+        return masked(text, longest_first(self._secrets + held))
 
     async def __aenter__(self) -> Self:
         return self
@@ -169,13 +156,17 @@ class Client:
         conditional: bool = False,
         condition: Condition | None = None,
         traffic: Traffic = "sync",
+        authorized: bool = True,
     ) -> FetchHttp:
         """Return the client for one fetch; `conditional`: note the validators of its answer.
 
         Its first request is sent with `condition`, if that was told about the same request.
-        `traffic` is the class in which its requests wait for their turn.
+        `traffic` is the class in which its requests wait for their turn. Not `authorized`: they go
+        out without the account's credential, which they are to renew.
         """
-        return FetchHttp(self, conditional=conditional, condition=condition, traffic=traffic)
+        http = FetchHttp(self, conditional=conditional, condition=condition, traffic=traffic)
+        http.authority = self._authority if authorized else None
+        return http
 
     async def ask(self, fetch: FetchHttp, asked: Asked) -> Response:
         """Get one resource on behalf of a fetch.
@@ -188,7 +179,7 @@ class Client:
         self._budget = backoff.earn(self._budget)
         try:
             while True:
-                outcome = await self._send(call, fetch)
+                outcome = await self._let_in(call, fetch)
                 match outcome:
                     case Data(status=status, headers=headers, date=date):
                         if call.notable and fetch.conditional and status == 200:
@@ -200,11 +191,25 @@ class Client:
                         call.again = Again("throttled", status, trio.current_time())
                     case Moved():
                         self._follow(call, outcome)
+                    case Failure(reason="unauthorized") if await _readmitted(call, fetch):
+                        call.again = Again("unauthorized", outcome.status, trio.current_time())
                     case Failure():
                         await self._back_off(call, outcome)
         finally:
             for tally in (fetch, self._total):
                 tally.throttled_seconds += call.patience.spent_seconds
+
+    async def _let_in(self, call: Call, fetch: FetchHttp) -> Outcome:
+        """Send once, by what is valid now."""
+        authority = fetch.authority
+        if authority is None:
+            return await self._send(call, fetch)
+        badge = await authority.badge()  # before its turn comes: renewing takes a turn of its own
+        call.wear(badge)
+        outcome = await self._send(call, fetch)
+        if isinstance(outcome, Data | Unmodified):
+            await authority.accepted(badge)
+        return outcome
 
     def _call(self, asked: Asked, traffic: Traffic) -> Call:
         limiter = self._limiters.get(asked.quota or self._upstream.quotas[0].key)
@@ -233,7 +238,7 @@ class Client:
             ),
             headers={"accept": asked.accept} | media | self._headers,
             limiter=limiter,
-            sender=Sender(self.name, traffic, origin_of(target), asked.costs),
+            sender=Sender(self.name, traffic, origin_of(target), asked.costs, self._weight),
             patience=Patience(place, self._patience_seconds),
             method=asked.method,
             body=asked.body,
@@ -328,8 +333,7 @@ class Client:
         call.url = self._origins.moved(call.url, moved.location)
         call.sender = attrs.evolve(call.sender, origin=origin_of(call.url))
         call.impose(None)  # it was told about another address
-        secrets = longest_first(call.expected.secrets + secrets_in(query_of(call.url)))
-        call.expected = attrs.evolve(call.expected, secrets=secrets)
+        call.mask(secrets_in(query_of(call.url)))
 
     async def _back_off(self, call: Call, failure: Failure) -> None:
         """Wait before another attempt.
@@ -338,12 +342,12 @@ class Client:
         """
         call.failures += 1
         if not failure.again or call.failures >= backoff.REQUEST_ATTEMPTS_MAX:
-            raise _error(call, failure)
+            raise error_of(call, failure)
         if call.once and not failure.unsent:
-            raise _error(call, failure, "; not sent again, it may have been carried out")
+            raise error_of(call, failure, "; not sent again, it may have been carried out")
         budget = backoff.spend(self._budget)
         if budget is None:
-            raise _error(call, failure, "; no retry, the upstream's retry budget is spent")
+            raise error_of(call, failure, "; no retry, the upstream's retry budget is spent")
         self._budget = budget
         call.again = Again(failure.reason, failure.status, trio.current_time())
         await trio.sleep(
@@ -380,18 +384,13 @@ class Client:
         )
 
 
+async def _readmitted(call: Call, fetch: FetchHttp) -> bool:
+    """Say whether a refused request may be sent once more, with another credential."""
+    if fetch.authority is None or call.badge is None or call.readmitted:
+        return False
+    call.readmitted = await fetch.authority.newer(call.badge) is not None
+    return call.readmitted
+
+
 def _response(call: Call, data: Data) -> Response:
     return call.response(data.status, data.headers, data.content, data.date)
-
-
-def _error(call: Call, failure: Failure, note: str = "") -> SourceError:
-    kind, do = _ERRORS[failure.reason]
-    what = masked(failure.what, call.expected.secrets)[:_MESSAGE_CHARACTERS_MAX]
-    attempts = f" ({call.failures} attempts)" if call.failures > 1 else ""
-    return kind(
-        call.where,
-        f"{what}{attempts}{note}",
-        do,
-        status=failure.status,
-        attempts=call.failures,
-    )

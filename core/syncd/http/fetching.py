@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from syncd.http.asked import Asked, form_body, json_body
+from syncd.http.authorization import Authority
 from syncd.http.statistics import Tally
 from syncd.limits.fair import Traffic
 from syncd.model import JSON, Response, Secret
@@ -47,6 +48,7 @@ class FetchHttp(Tally):
         self._condition = condition
         self._requests = 0
         self._told: Condition | None = None
+        self.authority: Authority | None = None  # who knows what its requests are let in by
         self.conditional = conditional
         self.sent_at: datetime | None = None
         self.received_bytes = 0  # of answers that were data, decoded

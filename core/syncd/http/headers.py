@@ -25,7 +25,16 @@ def request_fields(
 
     Raises: `ConfigError` for what cannot be sent.
     """
-    fields = {"accept-encoding": "gzip", "user-agent": f"syncd/{version}"}
+    own = {"accept-encoding": "gzip", "user-agent": f"syncd/{version}"}
+    return own | plain_fields(where, headers)
+
+
+def plain_fields(where: str, headers: Mapping[str, str | Secret]) -> dict[str, str]:
+    """Return header fields as they are sent, by name in lower case.
+
+    Raises: `ConfigError` for what cannot be sent.
+    """
+    fields = {}
     for name, value in headers.items():
         text = value.reveal() if isinstance(value, Secret) else value
         # Checked here, because the HTTP library's own complaint would quote the value.

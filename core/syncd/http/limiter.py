@@ -46,6 +46,7 @@ class Sender:
     traffic: Traffic = "sync"
     origin: str = ""
     costs: Mapping[str, int] = ONE_REQUEST
+    weight: float = 1.0  # of the account, where others of its class wait
 
 
 _ANYBODY = Sender()
@@ -305,7 +306,8 @@ class Limiter:
         mine = trio.Event()
         traffic, account = sender.traffic, sender.account
         charge = self._gate.charge(sender.costs)
-        self._waiting.push(mine, traffic=traffic, account=account, charge=charge)
+        weight = sender.weight
+        self._waiting.push(mine, traffic=traffic, account=account, charge=charge, weight=weight)
         has_turn = False
         try:
             await mine.wait()

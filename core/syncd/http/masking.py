@@ -20,6 +20,9 @@ _SENSITIVE = re.compile(r"auth|cookie|key|passw|secret|signature|token", re.IGNO
 # Words that stand before a credential (RFC 9110 11.1) and are none.
 _SCHEMES = frozenset({"apikey", "basic", "bearer", "digest", "negotiate", "token"})
 
+# What stands in a JSON body under such a name: an answer that goes astray may hold a new token.
+_NAMED = re.compile(r'("\w*(?:token|secret|passw\w*)"\s*:\s*")(?:[^"\\]|\\.)+', re.IGNORECASE)
+
 # Shorter pieces of a value ("v1", "app") occur everywhere; the value as a whole is always masked.
 _PIECE_CHARACTERS_MIN = 6
 
@@ -59,6 +62,7 @@ def excerpt(content: bytes, secrets: Sequence[str]) -> str:
     """Return the beginning of a body for a message: printable, on one line, without secrets."""
     # Masked before it is cut, so that no half of a secret stays at the end.
     text = masked(content.decode("utf-8", errors="replace"), secrets)
+    text = _NAMED.sub(rf"\1{MASK}", text)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= EXCERPT_CHARACTERS else f"{line[:EXCERPT_CHARACTERS]}..."
 

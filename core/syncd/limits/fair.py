@@ -1,9 +1,9 @@
 """Who is next: classes by weight, and inside a class account by account.
 
 Deficit round robin (Shreedhar and Varghese 1995) over the classes: each in turn may spend its
-weight, and keeps what it could not spend on a dear request for its next turn. Inside a class one
-request of each account in turn, so that one with 10,000 pages delays the 299 others by one request.
-A class or account without waiters saves nothing up.
+weight, and keeps what it could not spend on a dear request for its next turn. Inside a class as
+many requests of each account in turn as its weight says: where all weigh 1, as by default, one with
+10,000 pages delays the 299 others by one request. Who has no waiters saves nothing up.
 """
 
 from __future__ import annotations
@@ -24,22 +24,46 @@ Item = TypeVar("Item")
 
 
 @attrs.define
+class _Account(Generic[Item]):
+    weight: float
+    requests: float  # that it may send before its turn is over
+    waiting: deque[tuple[float, Item]] = attrs.field(factory=deque)
+
+
+@attrs.define
 class _Class(Generic[Item]):
     deficit: float = 0.0
-    accounts: dict[str, deque[tuple[float, Item]]] = attrs.field(factory=dict)  # in turn
+    accounts: dict[str, _Account[Item]] = attrs.field(factory=dict)  # in turn
+
+    @property
+    def first(self) -> str:
+        """Return whose turn it is; one of a small weight is passed by until it has saved up one."""
+        while True:
+            name, account = next(iter(self.accounts.items()))
+            if account.requests >= 1:
+                return name
+            account.requests += account.weight
+            self._put_behind(name)
 
     @property
     def charge(self) -> float:
-        return next(iter(self.accounts.values()))[0][0]
+        return self.accounts[self.first].waiting[0][0]
 
     def take(self) -> Item:
-        account = next(iter(self.accounts))
-        waiting = self.accounts.pop(account)
-        charge, item = waiting.popleft()
-        if waiting:
-            self.accounts[account] = waiting  # behind all others
+        name = self.first
+        account = self.accounts[name]
+        charge, item = account.waiting.popleft()
+        account.requests -= 1
         self.deficit -= charge
+        if not account.waiting:
+            del self.accounts[name]
+        elif account.requests < 1:
+            account.requests += account.weight
+            self._put_behind(name)
         return item
+
+    def _put_behind(self, name: str) -> None:
+        self.accounts[name] = self.accounts.pop(name)
 
 
 class FairQueue(Generic[Item]):
@@ -52,10 +76,23 @@ class FairQueue(Generic[Item]):
     def __len__(self) -> int:
         return self._count
 
-    def push(self, item: Item, *, traffic: Traffic, account: str, charge: float = 1.0) -> None:
-        """Let an item wait; `charge` is what it will take of the quota, in typical requests."""
-        waiting = self._classes.setdefault(traffic, _Class()).accounts
-        waiting.setdefault(account, deque()).append((charge, item))
+    def push(
+        self,
+        item: Item,
+        *,
+        traffic: Traffic,
+        account: str,
+        charge: float = 1.0,
+        weight: float = 1.0,
+    ) -> None:
+        """Let an item wait; `charge` is what it will take of the quota, in typical requests.
+
+        `weight`, above 0: of its account among those that wait in its class.
+        """
+        accounts = self._classes.setdefault(traffic, _Class()).accounts
+        if account not in accounts:
+            accounts[account] = _Account(weight, weight)
+        accounts[account].waiting.append((charge, item))
         self._count += 1
 
     def pop(self) -> Item:
@@ -76,7 +113,7 @@ class FairQueue(Generic[Item]):
     def remove(self, item: Item, *, traffic: Traffic, account: str) -> None:
         """Let an item wait no more."""
         accounts = self._classes[traffic].accounts
-        waiting = accounts[account]
+        waiting = accounts[account].waiting
         waiting.remove(next(each for each in waiting if each[1] is item))
         self._count -= 1
         if not waiting:

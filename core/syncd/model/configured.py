@@ -16,10 +16,14 @@ Covers = Literal["all", "part", "share"]
 
 @attrs.frozen
 class Account(Generic[Settings]):
-    """One tenant of an instance; an instance without tenants has one, named `default`."""
+    """One tenant of an instance; an instance without tenants has one, named `default`.
+
+    `weight`: its share of a quota while others wait for it, too.
+    """
 
     name: str
     settings: Settings
+    weight: float = 1.0
 
 
 class Override(Protocol):

@@ -62,9 +62,33 @@ def test_dear_requests_are_charged_what_they_take() -> None:
     assert 18 <= found["dear"] <= 22
 
 
+def test_accounts_share_by_weight_where_all_wait() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for name, weight in {"big": 3.0, "plain": 1.0, "small": 0.25}.items():
+        for _ in range(1_000):
+            queue.push(name, traffic="sync", account=name, weight=weight)
+
+    order = [queue.pop() for _ in range(850)]
+
+    assert Counter(order) == {"big": 600, "plain": 200, "small": 50}
+    assert "small" in order[:17]
+
+
+def test_a_heavy_account_alone_saves_nothing_up() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for _ in range(50):
+        queue.push("heavy", traffic="sync", account="heavy", weight=3.0)
+        queue.pop()
+    for _ in range(100):
+        for name, weight in {"heavy": 3.0, "plain": 1.0}.items():
+            queue.push(name, traffic="sync", account=name, weight=weight)
+
+    assert Counter(queue.pop() for _ in range(80)) == {"heavy": 60, "plain": 20}
+
+
 pushes = st.lists(
     st.one_of(
-        st.tuples(classes, st.sampled_from("abc"), st.floats(0.5, 20)),
+        st.tuples(classes, st.sampled_from("abc"), st.floats(0.5, 20), st.floats(0.1, 100)),
         st.just("pop"),
         st.just("cut"),
     ),
@@ -74,7 +98,7 @@ pushes = st.lists(
 
 @given(pushes)
 def test_nobody_starves_nobody_is_lost_and_order_holds_inside_an_account(
-    steps: list[tuple[Traffic, str, float] | str],
+    steps: list[tuple[Traffic, str, float, float] | str],
 ) -> None:
     queue: FairQueue[tuple[int, str, str]] = FairQueue()
     waiting: list[tuple[int, Traffic, str]] = []
@@ -90,7 +114,7 @@ def test_nobody_starves_nobody_is_lost_and_order_holds_inside_an_account(
         elif isinstance(step, tuple):
             item = (number, step[0], step[1])
             waiting.append(item)
-            queue.push(item, traffic=step[0], account=step[1], charge=step[2])
+            queue.push(item, traffic=step[0], account=step[1], charge=step[2], weight=step[3])
         assert len(queue) == len(waiting)
 
     rest = sorted(queue.pop() for _ in range(len(queue)))
