@@ -10,7 +10,7 @@ bear the key `error` only where one happened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -314,15 +314,26 @@ def user_page(response: Response, day: date) -> Page:
     return Page({"user_daily": [Record(raw, _parent(response, day))]}, date=response.date)
 
 
-def whose(response: Response) -> str:
-    """Say whose account it is that answered `/user/info/`.
+def whose(response: Response, credential: Credential | None) -> str:
+    """Say whose account answered `/user/info/`, and when the tokens end that let it in.
 
     Raises: `Unintelligible` where it holds no user.
     """
     where = f"GET {USER_INFO}"
     user = syncd.decode(response, _WhoseEnvelope, where=where).data.user
     name = user.display_name or user.username or "a store without a name"
-    return f"the token is accepted: {name} (open_id {user.open_id or 'not told'})"
+    said = f"the token is accepted: {name} (open_id {user.open_id or 'not told'})"
+    if credential is None:
+        return f"{said}; nobody renews it"
+    ends = {"access": credential.access_expires_at, "refresh": credential.refresh_expires_at}
+    told = [
+        f"the {kind} token ends {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        for kind, at in ends.items()
+        if at
+    ]
+    scope = credential.details.get("scope")
+    granted_scopes = [f"granted: {scope}"] if scope else []
+    return "; ".join([said, *told, *granted_scopes])
 
 
 def videos_page(response: Response, cursor: Any, day: date, *, reread: bool) -> Page:

@@ -204,7 +204,7 @@ def fetch(instance: Instance[Any], feed: Feed) -> Fetch | None:
 async def user(ctx: Context[Settings, None], cursor: Cursor) -> Page:
     """Fetch a store's user."""
     day = _day(ctx, cursor)
-    params = api.user_params(_scopes(ctx))
+    params = api.user_params(await _scopes(ctx))
     return api.user_page(await ctx.http.get(api.USER_INFO, params=params, quota=USER_INFO), day)
 
 
@@ -214,7 +214,7 @@ async def videos(ctx: Context[Settings, None], cursor: Cursor) -> Page:
     response = await ctx.http.post(
         api.VIDEO_LIST,
         json=api.list_body(cursor.value),
-        params=api.video_params(_scopes(ctx)),
+        params=api.video_params(await _scopes(ctx)),
         quota=VIDEO_LIST,
     )
     return api.videos_page(response, cursor.value, day, reread=ctx.settings.reread_edge)
@@ -225,8 +225,11 @@ def _day(ctx: Context[Settings, None], cursor: Cursor) -> date:
     return api.snapshot_date(cursor.value, ZoneInfo(zone), ctx.http.now())
 
 
-def _scopes(ctx: Context[Settings, None]) -> frozenset[str]:
-    return api.granted(None, ctx.settings.scopes)
+async def _scopes(ctx: Context[Settings, None]) -> frozenset[str]:
+    """Return which of the wanted scopes the store has granted, as far as its credential says."""
+    credential = await ctx.http.credential()
+    scope = credential.details.get("scope") if credential is not None else None
+    return api.granted(scope, ctx.settings.scopes)
 
 
 @hookimpl
@@ -261,9 +264,11 @@ def check(instance: Instance[Any]) -> Check | None:
     if instance.connector is not CONNECTOR:
         return None
 
-    async def ask(ctx: Context[Settings, None]) -> str:
-        params = api.user_params(_scopes(ctx))
-        response = await ctx.http.get(api.USER_INFO, params=params, quota=USER_INFO)
-        return api.whose(response)
+    return whose
 
-    return ask
+
+async def whose(ctx: Context[Settings, None]) -> str:
+    """Say whose account it is, and when its tokens end."""
+    params = api.user_params(await _scopes(ctx))
+    response = await ctx.http.get(api.USER_INFO, params=params, quota=USER_INFO)
+    return api.whose(response, await ctx.http.credential())

@@ -13,7 +13,7 @@ import attrs
 
 from syncd.http.headers import plain_fields
 from syncd.http.masking import longest_first, secrets_of
-from syncd.model import Secret
+from syncd.model import Credential, Secret
 
 
 @attrs.frozen(repr=False)  # it is made of secrets
@@ -26,6 +26,7 @@ class Badge:
     version: int
     fields: Mapping[str, str]
     secrets: tuple[str, ...] = ()
+    credential: Credential | None = None  # for a plugin that asks for it
 
     @classmethod
     def of(
