@@ -16,18 +16,25 @@ import pytest
 import trio
 from database import connect
 
-from syncd.config import parse, structure
+from syncd import Credential, Secret, sealing
+from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
 from syncd.events import Event, RunFinished
 from syncd.jobs import run_job
 from syncd.observe import Observer
 from syncd.plugins import Plugins
+from syncd.store import credentials
+from syncd.store.credentials import Owner
+from syncd.vault import Vault, new_key
 from syncd.verdicts import Result
 from syncd_cars.simulator_serving import serve
 from syncd_tiktok import plugin
-from syncd_tiktok.simulator import Simulator, Store, TikTok
+from syncd_tiktok.simulator import SCOPES, Grant, Simulator, Store, TikTok
+from syncd_tiktok.simulator_answers import OAUTH_TOKEN, USER_INFO
+from syncd_tiktok.simulator_tokens import Regime
 
 DEADLINE_SECONDS = 90.0
+KEY = new_key()
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 E = TypeVar("E", bound=Event)
@@ -47,6 +54,17 @@ after = ["users"]
 
 
 @attrs.define
+class Clock:
+    """What time it is upstream and in the database: noon of a day, and what passes from then on."""
+
+    days: float = 0.0
+    began_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+
+    def now(self) -> datetime:
+        return NOON + timedelta(days=self.days) + (datetime.now(UTC) - self.began_at)
+
+
+@attrs.define
 class World:
     """A database, the upstream, and what was said in the last run."""
 
@@ -55,28 +73,48 @@ class World:
     base_url: str
     events: list[Event] = attrs.field(factory=list)
     settings: str = ""
-    days: float = 0.0
-    began_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    clock: Clock = attrs.field(factory=Clock)
+    static: bool = True  # tokens stand in the configuration, and not in the vault
 
     def text(self) -> str:
         lines = [
-            f'[database]\nurl = "{self.dsn}"\npool_max = 4',
+            f'[database]\nurl = "{self.dsn}"\npool_max = 4\n[vault]\nkeys = ["{KEY.reveal()}"]',
             f'[connectors.tiktok]\nbase_url = "{self.base_url}/v2"\n{self.settings}',
         ]
         for name in self.upstream.stores:
-            token = f"act.{name}"
-            lines.append(
-                f'[[connectors.tiktok.accounts]]\nname = "{name}"\naccess_token = "{token}"'
-            )
+            lines.append(f'[[connectors.tiktok.accounts]]\nname = "{name}"')
+            lines += [f'access_token = "act.{name}"'] if self.static else []
         return "\n".join([*lines, JOBS])
+
+    def configured(self) -> tuple[Config, Plugins]:
+        plugins = Plugins({"tiktok": plugin})
+        raw = parse(self.text(), file="syncd.toml", folder=Path.cwd())
+        return structure(raw, plugins.connectors, environment={}), plugins
+
+    def bring(self, *grants: Grant) -> None:
+        """Store what stores have granted in the vault, as an operator imports it."""
+        self.set_clock()
+        config, _ = self.configured()
+        vault, brought = Vault([KEY]), {}
+        for grant in grants:
+            credential = Credential(
+                Secret(grant.access_token),
+                Secret(grant.refresh_token),
+                access_expires_at=grant.access_expires_at,
+                refresh_expires_at=grant.refresh_expires_at,
+                details={"scope": ",".join(grant.scopes)},
+            )
+            owner = Owner("tiktok", grant.store)
+            brought[grant.store] = sealing.sealed(vault, owner, credential)
+        with connect(self.dsn) as connection:
+            credentials.bring(connection, config.instances["tiktok"], brought)
+            connection.commit()
 
     async def run(self, job: str) -> dict[str, Result]:
         """Run a job once; answer with what became of each store."""
         self.events.clear()
-        self._set_clock()
-        plugins = Plugins({"tiktok": plugin})
-        raw = parse(self.text(), file="syncd.toml", folder=Path.cwd())
-        config = structure(raw, plugins.connectors, environment={})
+        self.set_clock()
+        config, plugins = self.configured()
         observer = Observer()
         observer.listen(self.events.append)
 
@@ -91,14 +129,14 @@ class World:
             results = await self.run(job)
             assert {each.verdict for each in results.values()} == {"complete"}, results
 
-    def _set_clock(self) -> None:
+    def set_clock(self) -> None:
         """Let the database's clock begin at noon of a day: a test may run at midnight."""
-        moment = NOON + timedelta(days=self.days)
+        moment = NOON + timedelta(days=self.clock.days)
         self.execute(
             "CREATE OR REPLACE FUNCTION syncd.clock(now timestamptz DEFAULT NULL)"
             " RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS $$ SELECT coalesce(now,"
             f" clock_timestamp() + ('{moment.isoformat()}'::timestamptz"
-            f" - '{self.began_at.isoformat()}'::timestamptz)) $$"
+            f" - '{self.clock.began_at.isoformat()}'::timestamptz)) $$"
         )
 
     def execute(self, statement: str) -> None:
@@ -136,13 +174,14 @@ class World:
 async def world(
     dsn: str, stores: dict[str, int], *, settings: str = "", **options: Any
 ) -> AsyncIterator[World]:
-    upstream = TikTok(stores, **options)
+    clock = Clock()
+    upstream = TikTok(stores, now=clock.now, **options)
     for name in stores:
         upstream.permit(name)
     simulator = Simulator(upstream)
     with trio.fail_after(DEADLINE_SECONDS):
         async with serve(cast("Any", simulator)) as base_url:
-            yield World(dsn, upstream, base_url, settings=settings)
+            yield World(dsn, upstream, base_url, settings=settings, clock=clock)
 
 
 @contextmanager
@@ -191,7 +230,7 @@ async def test_each_day_has_one_snapshot_and_a_second_run_of_it_changes_nothing(
             done = there.counted()
             assert (done["inserted"], done["updated"], done["quarantined"]) == (0, 0, 0), job
 
-        there.days = 1.0
+        there.clock.days = 1.0
         for store in stores:
             store.move(Random(1), share=0.5)
         await there.both()
@@ -338,9 +377,70 @@ async def test_a_pass_that_waits_into_another_day_is_begun_anew_for_that_day(dsn
         left = there.counts(TODAY)
 
         there.upstream.refusals.clear()
-        there.days = 1.0
+        there.clock.days = 1.0
         results = await there.run("videos")
 
         assert results["store-1"].verdict == "complete"
         assert there.counts(TOMORROW) == there.true_counts
         assert there.counts(TODAY) == left
+
+
+# --- Tokens that are renewed ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("regime", ["2h", "24h"])
+async def test_tokens_are_renewed_once_and_a_dead_one_parks_its_store_alone(
+    dsn: str, regime: Regime
+) -> None:
+    stores = {f"store-{n}": 25 for n in range(3)}
+    settings = 'client_key = "client-key"\nclient_secret = "client-secret"'
+    async with world(dsn, stores, settings=settings, regime=regime, oauth_status=200) as there:
+        upstream, there.static = there.upstream, False
+        there.bring(*(upstream.tokens.grant(name, tuple(SCOPES)) for name in stores))
+
+        def trades() -> int:
+            return sum(each.path == OAUTH_TOKEN for each in upstream.asked)
+
+        await there.both()
+        assert trades() == 0, "tokens are good for hours"
+
+        there.clock.days += 1.05  # over both regimes' hours
+        await there.both()
+        assert trades() == len(stores)
+        assert there.counts(TOMORROW) == there.true_counts
+
+        upstream.tokens.expire("store-1")  # sooner than was told
+        upstream.tokens.revoke("store-2")
+        results = await there.run("videos")
+
+        assert results["store-1"].verdict == "complete"
+        assert results["store-0"].verdict == "complete"
+        assert "reauth_required" in results["store-2"].message
+        assert there.rows("SELECT name FROM syncd.account WHERE state = 'parked'") == {("store-2",)}
+        assert trades() == len(stores) + 2
+        assert upstream.tokens.reused == 0
+        assert not [each for each in there.events if "act." in repr(each) or "rft." in repr(each)]
+
+        there.bring(upstream.tokens.grant("store-2", tuple(SCOPES)))
+        await there.both()
+
+
+async def test_what_a_store_has_granted_decides_what_is_asked_for(dsn: str) -> None:
+    async with world(dsn, {"store-1": 3, "store-2": 3}) as there:
+        there.static = False
+        grant = there.upstream.tokens.grant
+        there.bring(
+            grant("store-1", ("user.info.basic", "user.info.stats", "video.list")),
+            grant("store-2", ("user.info.basic", "video.list")),
+        )
+        videos = await there.run("videos")
+        users = await there.run("users")
+
+        assert {each.verdict for each in videos.values()} == {"complete"}
+        assert users["store-1"].verdict == "complete"
+        assert there.rows("SELECT username, follower_count > 0 FROM tiktok.user_daily") == {
+            (None, True)
+        }
+        assert "has not granted user.info.stats" in users["store-2"].message
+        asked = [each for each in there.upstream.asked if each.path == USER_INFO]
+        assert [each.code for each in asked] == ["ok"], "what is known to be refused is not asked"
