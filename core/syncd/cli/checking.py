@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from syncd import bulk, valkey
+from syncd import bulk, sealing, valkey, vault
 from syncd.building import feeds_of
 from syncd.cli import findings, questions
 from syncd.cli.database import with_database
@@ -20,13 +20,16 @@ from syncd.cli.loading import Loaded, load
 from syncd.cli.upstreams import reached
 from syncd.commit import Target
 from syncd.config import Job
-from syncd.errors import PluginError, SyncdError, Unavailable
+from syncd.errors import PluginError, StoreError, SyncdError, Unavailable
 from syncd.events import Event
+from syncd.expiring import expiry_of
 from syncd.http import Limiters
 from syncd.model import Account, Check, Feed, Instance, Partition, Request, Slice
 from syncd.plugins import found
 from syncd.run import wanted_of
-from syncd.store import migrations
+from syncd.sealing import Kept
+from syncd.store import credentials, migrations
+from syncd.store.credentials import Owner, Row
 from syncd.store.hops import Hops
 from syncd.work import Order
 
@@ -151,24 +154,46 @@ async def _foresee(
 # --- The upstreams --------------------------------------------------------------------------------
 
 
+async def _stored(loaded: Loaded) -> Mapping[Owner, Row]:
+    """Return the credentials of the vault, where accounts have some and the database says them."""
+    config = loaded.config
+    home = config.daemon.data_dir / "postgresql"
+    wanted = any(
+        instance.upstream(account).authorize is not None
+        for instance in config.instances.values()
+        for account in instance.accounts
+    )
+    if not wanted or (config.database.url is None and not home.exists()):
+        return {}
+
+    async def look(hops: Hops) -> Mapping[Owner, Row]:
+        return await hops.run(credentials.every)
+
+    try:
+        return await with_database(config, look, emit=_nobody_listens)
+    except StoreError:
+        return {}  # the database's own finding says why
+
+
 async def _ask_accounts(loaded: Loaded) -> list[Finding]:
     limiters = Limiters(random=Random())  # noqa: S311  # jitter, no secrets
+    stored = await _stored(loaded)
     interviews = [
-        _Interview(loaded, instance, account, limiters)
+        _Interview(loaded, instance, account, limiters, stored)
         for instance in loaded.config.instances.values()
         for account in instance.accounts
     ]
     at_once = trio.CapacityLimiter(ACCOUNTS_AT_ONCE)
-    answers: dict[int, Finding] = {}
+    answers: dict[int, list[Finding]] = {}
 
     async def ask(number: int) -> None:
         async with at_once:
-            answers[number] = await interviews[number].finding()
+            answers[number] = await interviews[number].findings()
 
     async with trio.open_nursery() as nursery:
         for number, _ in enumerate(interviews):
             nursery.start_soon(ask, number)
-    return [answers[number] for number in sorted(answers)]
+    return [each for number in sorted(answers) for each in answers[number]]
 
 
 @attrs.frozen
@@ -179,15 +204,36 @@ class _Interview:
     instance: Instance[Any]
     account: Account[Any]
     limiters: Limiters
+    stored: Mapping[Owner, Row]
 
-    async def finding(self) -> Finding:
+    async def findings(self) -> list[Finding]:
+        """Say until when the account's credential is good, and what its upstream answers."""
+        instance, account, now = self.instance, self.account, datetime.now(UTC)
+        what, kept = f"credential {instance.name}.{account.name}", None
+        found = []
+        try:
+            ends_at = expiry_of(instance, account)
+            if ends_at is not None:
+                found.append(findings.expiry(what, ends_at, now=now))
+            if instance.upstream(account).authorize is not None:
+                owner = Owner(instance.name, account.name)
+                keys = vault.opened(self.loaded.config)
+                kept = sealing.opened(keys, owner, self.stored.get(owner))
+                found.append(findings.credential(what, kept.credential, now=now))
+        except SyncdError as error:
+            return [*found, findings.failed(what, error)]
+        return [*found, await self._finding(kept)]
+
+    async def _finding(self, kept: Kept | None) -> Finding:
         what = f"account {self.instance.name}.{self.account.name}"
+        if kept is not None and not kept.is_valid(datetime.now(UTC)):
+            return Finding(what, "not asked: its access token has expired; the next run renews it")
         question = self.loaded.plugins.check(self.instance)
         if question is None:
             return Finding(what, "its plugin has no check")
         try:
             with trio.fail_after(ACCOUNT_SECONDS):
-                return Finding(what, await self._answer(question))
+                return Finding(what, await self._answer(question, kept))
         except trio.TooSlowError:
             said = f"no answer within {ACCOUNT_SECONDS:.0f} s"
             return findings.failed(what, Unavailable(self.instance.name, said, "is it reachable?"))
@@ -197,10 +243,10 @@ class _Interview:
             said = f"its check raised {type(error).__name__}: {error}"
             return findings.failed(what, PluginError(self.instance.name, said, "mend the plugin"))
 
-    async def _answer(self, question: Check) -> str:
+    async def _answer(self, question: Check, kept: Kept | None) -> str:
         instance, account = self.instance, self.account
         async with reached(
-            self.loaded, instance, account, limiters=self.limiters, emit=_nobody_listens
+            self.loaded, instance, account, limiters=self.limiters, emit=_nobody_listens, kept=kept
         ) as reach:
             whole = Partition(instance.name, account.name, instance.connector.feeds[0].name)
             return await question(reach.context(whole, Request("full", None, reach.clock.now())))

@@ -14,6 +14,7 @@ import click
 
 from syncd.cli import ending
 from syncd.cli.commands_asking import after_restore, preview, schema, status
+from syncd.cli.commands_credentials import credentials
 from syncd.cli.commands_cursors import cursors
 from syncd.cli.commands_daemon import cancel, pause, serve, trigger, unpause
 from syncd.cli.commands_embedded import demo, psql_command
@@ -217,6 +218,7 @@ for command in (
     quarantine,
     park,
     resume,
+    credentials,
     schema,
     after_restore,
     demo,

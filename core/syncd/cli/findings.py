@@ -13,9 +13,13 @@ from syncd.cli.questions import Server, Standing
 from syncd.config import Config
 from syncd.daemon import pool_size
 from syncd.errors import InvalidConfig, SyncdError
+from syncd.model import Credential
 from syncd.plugins import Found
 from syncd.progress import Anew, Wanted, choose_pass
 from syncd.store.registry import Life
+
+
+EXPIRES_SOON_DAYS = 30  # as `credential.expiring` is told
 
 
 @attrs.frozen
@@ -163,6 +167,27 @@ def next_pass(what: str, standing: Standing | None, wanted: Wanted, *, now: date
     assert isinstance(chosen, Anew), "no open pass was handed in"
     since = f" since {chosen.since.isoformat(timespec='seconds')}" if chosen.since else ""
     return Finding(what, f"the next pass is {chosen.mode}{since} ({chosen.why})")
+
+
+def expiry(what: str, expires_at: datetime, *, now: datetime) -> Finding:
+    """Say how long a credential is good for that only a person can renew."""
+    days = (expires_at - now).total_seconds() / 86400
+    moment = expires_at.isoformat(timespec="seconds")
+    if days <= 0:
+        return Finding(what, f"expired at {moment}; renew it", ending.FAILED)
+    said = f"expires in {wording.counted(int(days), 'day')}, at {moment}"
+    return Finding(what, f"{said}; renew it" if days < EXPIRES_SOON_DAYS else said)
+
+
+def credential(what: str, kept: Credential, *, now: datetime) -> Finding:
+    """Say how a credential of the vault stands."""
+    renewable = kept.refresh_token is not None
+    ends_at = kept.refresh_expires_at if renewable else kept.access_expires_at
+    if ends_at is not None:
+        found = expiry(what, ends_at, now=now)
+        said = f"{'refresh' if renewable else 'access'} token {found.said}"
+        return attrs.evolve(found, said=said)
+    return Finding(what, "is in the vault; nobody knows when it expires")
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

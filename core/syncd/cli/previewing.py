@@ -15,7 +15,7 @@ from syncd.cli.loading import Loaded
 from syncd.cli.options import refuse_unknown
 from syncd.cli.quarantine import readable
 from syncd.cli.screen import attend
-from syncd.cli.upstreams import Reach, reached
+from syncd.cli.upstreams import Reach, held, reached
 from syncd.errors import Rejected, SyncdError
 from syncd.model import Account, Feed, Instance, Partition, Request, Slice
 from syncd.preview import Preview, Previewer
@@ -77,8 +77,10 @@ def preview(loaded: Loaded, asked: Wanted, *, as_json: bool) -> Preview:
 
     async def main() -> Preview | None:
         try:
+            emit = attendance.observer.emit
+            kept = await held(loaded.config, asked.instance, asked.account, emit=emit)
             async with reached(
-                loaded, asked.instance, asked.account, emit=attendance.observer.emit
+                loaded, asked.instance, asked.account, emit=emit, kept=kept
             ) as reach:
                 return await _previewed(loaded, asked, reach)
         except (SyncdError, click.UsageError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from random import Random
@@ -10,11 +10,19 @@ from typing import Any
 
 import attrs
 
+from syncd import sealing, vault
+from syncd.cli.database import with_control_tables
 from syncd.cli.loading import Loaded
 from syncd.clock import DatabaseClock
+from syncd.config import Config
+from syncd.errors import Unauthorized, Unavailable
 from syncd.events import Event
-from syncd.http import Client, FetchHttp, Limiters
-from syncd.model import Account, Context, Instance, Partition, Request
+from syncd.http import Badge, Client, FetchHttp, Limiters
+from syncd.model import Account, Context, Credential, Instance, Partition, Request, Secret
+from syncd.sealing import Kept
+from syncd.store import credentials
+from syncd.store.credentials import Owner, Row
+from syncd.store.hops import Hops
 
 
 @attrs.frozen
@@ -41,6 +49,57 @@ class Reach:
         )
 
 
+@attrs.frozen
+class _Held:
+    """Lets requests in by a credential as it is (`http.Authority`): a command that only asks."""
+
+    where: str
+    authorize: Callable[[Credential], Mapping[str, str | Secret]]
+    kept: Kept | None
+    clock: Callable[[], datetime]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return ()  # what is said of a request is masked by its badge
+
+    async def badge(self) -> Badge:
+        kept = self.kept
+        if kept is None:
+            what, do = (
+                "its credential is in no vault that is at hand",
+                "see `syncd credentials list`",
+            )
+            raise Unauthorized(self.where, what, do)
+        if not kept.is_valid(self.clock()):
+            what = "its access token has expired, and only a run renews it"
+            raise Unavailable(self.where, what, "run one of its jobs")
+        return Badge.of(self.where, kept.version, self.authorize(kept.credential), *kept.secrets)
+
+    async def newer(self, refused: Badge) -> Badge | None:
+        return None
+
+    async def accepted(self, badge: Badge) -> None:
+        pass
+
+
+async def held(
+    config: Config, instance: Instance[Any], account: Account[Any], *, emit: Callable[[Event], None]
+) -> Kept | None:
+    """Return the credential of an account from the vault, where it is kept there.
+
+    Raises: `Unauthorized` where there is none, or it is taken no more; what the database raises.
+    """
+    if instance.upstream(account).authorize is None:
+        return None
+    owner = Owner(instance.name, account.name)
+
+    async def look(hops: Hops) -> Row | None:
+        return await hops.run(credentials.found, owner)
+
+    row = await with_control_tables(config, look, emit=emit)
+    return sealing.opened(vault.opened(config), owner, row)
+
+
 @asynccontextmanager
 async def reached(
     loaded: Loaded,
@@ -49,23 +108,28 @@ async def reached(
     *,
     emit: Callable[[Event], None],
     limiters: Limiters | None = None,
+    kept: Kept | None = None,
 ) -> AsyncIterator[Reach]:
     """Open the client of an account, as a run does; its clock is this machine's.
 
-    Accounts that are asked at once share `limiters`.
+    Accounts that are asked at once share `limiters`. `kept` is the account's credential, where it
+    is one of the vault: it is not renewed here.
     """
     random = Random()  # noqa: S311  # jitter, no secrets
     clock = DatabaseClock()
     clock.observe(datetime.now(UTC))  # the database may be out of reach; nothing is stored
+    name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
+    upstream = instance.upstream(account)
     client = Client(
-        instance.name if account.name == "default" else f"{instance.name}[{account.name}]",
-        instance.upstream(account),
+        name,
+        upstream,
         limiters=limiters or Limiters(random=random),
         emit=emit,
         clock=clock.now,
         random=random,
         scope=instance.name,
         private_network=instance.private_network,
+        authority=_Held(name, upstream.authorize, kept, clock.now) if upstream.authorize else None,
     )
     lifespan = loaded.plugins.lifespan(instance) or nullcontext()
     async with client, lifespan as session:

@@ -179,6 +179,13 @@ def bring(
 
 
 @repeatable
+def every(connection: Connection, *, now: datetime | None = None) -> dict[Owner, Row]:
+    """Return all that is stored, sealed as it is."""
+    rows = connection.execute(_SQL["every"], {"now": now})
+    return {Owner(row.pop("instance"), row.pop("account")): Row(**row) for row in rows}
+
+
+@repeatable
 def listed(connection: Connection) -> list[dict[str, Any]]:
     """Return what may be seen of all credentials."""
     return connection.execute(_SQL["listed"]).fetchall()

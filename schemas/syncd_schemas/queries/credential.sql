@@ -73,6 +73,12 @@ SET state = 'ready', parked_reason = NULL, parked_at = NULL, try_again_at = NULL
 WHERE instance = %(instance)s AND name = ANY (%(accounts)s::text[]) AND state = 'parked' AND try_again_at IS NOT NULL
 RETURNING name;
 
+-- name: every
+-- All credentials, sealed as they are.
+SELECT instance, account, sealed, sealed_before, version, access_expires_at, stored_at, state, reason,
+       lease_token, greatest(extract(epoch FROM lease_until - syncd.clock(%(now)s)), 0)::float8 AS lease_seconds
+FROM syncd.credential;
+
 -- name: listed
 -- What may be seen of credentials.
 SELECT c.instance, c.account, c.state, c.reason, c.refused_at, c.renewable, c.access_expires_at, c.refresh_expires_at,
