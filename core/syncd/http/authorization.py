@@ -30,7 +30,12 @@ class Badge:
 
     @classmethod
     def of(
-        cls, where: str, version: int, fields: Mapping[str, str | Secret], *secrets: Secret
+        cls,
+        where: str,
+        version: int,
+        fields: Mapping[str, str | Secret],
+        *secrets: Secret,
+        credential: Credential | None = None,
     ) -> Badge:
         """Make the badge of a credential's header fields and its tokens.
 
@@ -38,7 +43,7 @@ class Badge:
         """
         named = {f"token {number}": each for number, each in enumerate(secrets)}
         texts = secrets_of(fields) + secrets_of(named)
-        return cls(version, plain_fields(where, fields), longest_first(texts))
+        return cls(version, plain_fields(where, fields), longest_first(texts), credential)
 
 
 class Authority(Protocol):
