@@ -80,6 +80,7 @@ def connection(dsn: str) -> Iterator[Connection]:
 @pytest.fixture(scope="module")
 def worlds(server: str, template: str) -> Iterator[str]:
     """The conninfo of a database for simulated worlds, one after the other: each empties it."""
+    from inline import close_idle
     from world import equip
 
     name = f"worlds_{uuid.uuid4().hex[:12]}"
@@ -88,5 +89,6 @@ def worlds(server: str, template: str) -> Iterator[str]:
     dsn = make_conninfo(server, dbname=name)
     equip(dsn)
     yield dsn
+    close_idle(dsn)
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

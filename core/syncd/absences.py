@@ -90,7 +90,6 @@ class Absences:
             if known is not None:
                 refused = await self._judge(table, known)
                 said += [refused] if refused else []
-        await self._forget()
         return attrs.evolve(ended, message="; ".join(filter(None, [ended.message, *said])))
 
     async def _evidence(self, table: bulk.Table) -> Evidence | None:
@@ -145,12 +144,6 @@ class Absences:
             if changed < REMOVE_AT_ONCE:
                 break
         return total
-
-    async def _forget(self) -> None:
-        """Delete keys that tell nothing any more."""
-        streams = sorted(self.tables)
-        while await self.hops.run(absences.forget, self.lease, streams) == absences.FORGET_AT_ONCE:
-            pass
 
 
 NOT_WHOLE = (

@@ -16,7 +16,7 @@ plugin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
@@ -55,6 +55,7 @@ from syncd.progress import (
     does_for,
 )
 from syncd.store import leases, passes, validators
+from syncd.store.forgetting import Told, forget
 from syncd.store.hops import Hops
 from syncd.store.keeper import LeaseKeeper, Tenure
 from syncd.store.leases import Lease
@@ -221,7 +222,7 @@ async def _walk(
         tally=tally,
     )
     ended = await absences.judge(await walker.go(), active.mode)
-    await _forget(work, lease, active, ended)
+    await _forget(work, lease, active, ended, judged=absences.tables)
     return ended
 
 
@@ -240,16 +241,17 @@ async def _conditional(
     return Conditional(work.client, feed, work.hops, under, asks=asks, traffic=traffic)
 
 
-async def _forget(work: Work, lease: Lease, active: ActivePass, ended: Ended) -> None:
+async def _forget(
+    work: Work, lease: Lease, active: ActivePass, ended: Ended, *, judged: Collection[str]
+) -> None:
     """Delete what no pass needs any more, some rows at a time."""
     if isinstance(ended, Broke) and isinstance(ended.error, CursorExpired):
         await work.hops.run(passes.supersede, lease)
-    while await work.hops.run(passes.forget, lease) == passes.FORGET_AT_ONCE:
+    told = None
+    if active.mode == "full" and isinstance(ended, PassEnded):
+        told = Told(sorted(judged), active.id if ended.status != "failed" else None)
+    while await work.hops.run(forget, lease, told):
         pass
-    if active.mode == "full" and isinstance(ended, PassEnded) and ended.status != "failed":
-        forget, most = validators.forget, validators.FORGET_AT_ONCE
-        while await work.hops.run(forget, lease, active.id) == most:
-            pass
 
 
 def wanted_of(pipeline: Pipeline, order: Order, part: Slice) -> Wanted:

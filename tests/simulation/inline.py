@@ -41,6 +41,11 @@ Outcome = Literal[
 ]
 TROUBLES: tuple[Outcome, ...] = ("slow", "failed", "unknown, done", "unknown, undone")
 
+# Connections that earlier daemons have left: a new one must learn of every table and query, which
+# costs more than what is asked of it. What a world asks again and again is prepared, for the same
+# reason; a transaction leaves nothing else behind in its connection.
+_idle: dict[str, list[Connection]] = {}
+
 LOST = {"sqlstate": None, "reaction": "reconnect"}
 
 
@@ -99,7 +104,8 @@ class InlineHops(Hops):
         self._clock = clock
         self._dead = False
         self._busy: set[trio.CancelScope] = set()
-        self._one: Connection = psycopg.connect(dsn, **connection_options(timeouts, "simulated"))
+        self._database = dsn
+        self._one: Connection | None = _opened(dsn, timeouts)
 
     async def _attempt(self, active: Any, *work: Any) -> Any:  # noqa: ARG002 - of the threads
         async with self._limiter:
@@ -140,6 +146,7 @@ class InlineHops(Hops):
         commits: bool,
     ) -> T:
         connection, done = self._one, False
+        assert connection is not None, "it is dead, or closed"
         try:
             with translated("database"):
                 connection.execute(
@@ -157,12 +164,31 @@ class InlineHops(Hops):
     def die(self) -> None:
         """Lose the connection, and whatever is under way, as by a kill."""
         self._dead = self._ending = True
-        self._one.close()
+        self.close()
         for scope in tuple(self._busy):
             scope.cancel()
 
     def close(self) -> None:
-        self._one.close()
+        """Leave the connection to others."""
+        connection, self._one = self._one, None
+        if connection is not None and not connection.closed:
+            connection.rollback()
+            _idle.setdefault(self._database, []).append(connection)
+
+
+def _opened(dsn: str, timeouts: Timeouts) -> Connection:
+    idle = _idle.setdefault(dsn, [])
+    if idle:
+        return idle.pop()
+    connection = psycopg.connect(dsn, **connection_options(timeouts, "simulated"))
+    connection.prepare_threshold = 0
+    return connection
+
+
+def close_idle(dsn: str) -> None:
+    """Close what the daemons of all worlds have left: the database is to go."""
+    for connection in _idle.pop(dsn, []):
+        connection.close()
 
 
 def _dead() -> StoreUnavailable:

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.util import Finalize
 
 import psycopg
+from inline import close_idle
 from plan import draw
 from psycopg.conninfo import make_conninfo
 from seeds import Lived, live, summary
@@ -41,6 +42,7 @@ def prepared() -> Iterator[str]:
             migrate(connection)
         equip(dsn)
         yield dsn
+        close_idle(dsn)
 
 
 def wanted(text: str) -> list[int]:

@@ -16,7 +16,7 @@ from uuid import UUID
 import attrs
 import psycopg
 import trio
-from inline import BEGAN_AT, VIRTUAL, Fortune, InlineHops, InlineThreads, now
+from inline import BEGAN_AT, VIRTUAL, Fortune, InlineHops, InlineThreads, close_idle, now
 from psycopg.rows import dict_row
 
 from syncd.building import outfitted
@@ -145,6 +145,7 @@ class World:
         self.daemons += 1
         number = self.daemons
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+            stack.callback(close_idle, self.dsn)
             process = self._process(number, stack)
             await process.hops.run(registry.beat, process.identity)
             nursery.start_soon(process.keeper.run)
