@@ -68,8 +68,8 @@ def unknown_limit(small: bool) -> Stage:
 
 # --- TikTok ---------------------------------------------------------------------------------------
 
-USERS = ("user_daily",)
-VIDEOS = ("videos", "video_daily")  # one page holds both
+USERS = "user_daily"
+VIDEOS = "video_daily"  # of the two streams of a page: what is played are the calls
 
 QUICK = Weather(latency_seconds=0.02, jitter=0.1)
 
@@ -175,9 +175,9 @@ def _stores(stores: int, videos: int) -> dict[str, int]:
     return {f"store-{number:03d}": videos for number in range(stores)}
 
 
-def _tiktok(stores: int, streams: Sequence[str], at_once: int, *, calls: int) -> str:
+def _tiktok(stores: int, stream: str, at_once: int, *, calls: int) -> str:
     tables = tiktok.configuration(list(_stores(stores, 0)), calls=calls, at_once=at_once)
-    return tables + "\n" + _job("tiktok", '", "'.join(streams), at_once)
+    return tables + "\n" + _job("tiktok", stream, at_once)
 
 
 def _job(connector: str, stream: str, at_once: int) -> str:
