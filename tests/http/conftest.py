@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from syncd.events import Event
-from syncd.http import Client, Limiters, Wire
+from syncd.http import Authority, Client, Limiters, Wire
 from syncd.model import Quota, Secret, Upstream
 
 Script = Callable[[trio.SocketStream], Awaitable[bool]]
@@ -195,6 +195,7 @@ class Bench:
         wire: Wire | None = None,
         private_network: bool = False,
         weight: float = 1.0,
+        authority: Authority | None = None,
         **declared: Any,
     ) -> Client:
         client = Client(
@@ -210,6 +211,7 @@ class Bench:
             wire=wire,
             private_network=private_network,
             weight=weight,
+            authority=authority,
         )
         return await self.stack.enter_async_context(client)
 

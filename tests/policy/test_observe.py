@@ -63,3 +63,22 @@ def test_a_secret_does_not_show_itself() -> None:
 
     assert CANARY not in f"{secret} {secret!r} {[secret]}"
     assert secret.reveal() == CANARY
+
+
+def test_tokens_are_masked_as_they_are_and_were_lately_whoever_owns_them() -> None:
+    mask = SecretMask([])
+    for owner in range(300):
+        for number in range(9):
+            mask.keep_out(f"shop-{owner}", [Secret(f"act.{owner:03}.{number}"), Secret("short")])
+
+    assert mask.text("a act.007.8, act.299.7 and act.007.5!") == "a ***, *** and ***!"
+    assert mask.text("short act.007.0 act.007") == "short act.007.0 act.007"
+    assert len(mask._heads) <= 8 * 300
+
+
+def test_of_tokens_that_begin_alike_the_longest_is_masked() -> None:
+    mask = SecretMask([])
+    mask.keep_out("shop", [Secret("eyJhbGciOi"), Secret("eyJhbGciOi.abc"), Secret('eyJhbGci"x')])
+
+    assert mask.text("eyJhbGciOi.abc eyJhbGciOi.a") == "*** ***.a"
+    assert mask.text(json.dumps({"said": 'eyJhbGci"x'})) == '{"said": "***"}'

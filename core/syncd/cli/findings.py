@@ -18,7 +18,6 @@ from syncd.plugins import Found
 from syncd.progress import Anew, Wanted, choose_pass
 from syncd.store.registry import Life
 
-
 EXPIRES_SOON_DAYS = 30  # as `credential.expiring` is told
 
 

@@ -76,7 +76,7 @@ class _Held:
         fields = self.authorize(kept.credential)
         return Badge.of(self.where, kept.version, fields, *kept.secrets, credential=kept.credential)
 
-    async def newer(self, refused: Badge) -> Badge | None:
+    async def newer(self, refused: Badge) -> Badge | None:  # noqa: ARG002  # the protocol's
         return None
 
     async def accepted(self, badge: Badge) -> None:
