@@ -2,7 +2,10 @@
 
 It keeps to what public sources tell of that API: users and videos behind tokens of OAuth, errors in
 bodies, a sliding limit for each endpoint. Beyond that it moves, and misbehaves where a test tells
-it to. What it answers is decided by `simulator_answers.TikTok`.
+it to. What it answers is decided by `simulator_answers.TikTok`. It needs nothing of syncd and may
+be a process of its own:
+
+    python -m syncd_tiktok.simulator --port 0 --stores 300 --videos 500 --restless
 """
 
 from __future__ import annotations
@@ -26,7 +29,6 @@ class Simulator:
 
     def __init__(self, upstream: TikTok) -> None:
         self.upstream = upstream
-        self.public_url = ""  # set by whoever serves it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -69,3 +71,9 @@ async def _live(receive: Receive, send: Send) -> None:
     while (await receive())["type"] == "lifespan.startup":
         await send({"type": "lifespan.startup.complete"})
     await send({"type": "lifespan.shutdown.complete"})
+
+
+if __name__ == "__main__":
+    from syncd_tiktok.simulator_serving import main
+
+    main()

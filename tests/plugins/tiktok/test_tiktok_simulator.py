@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -26,11 +29,11 @@ from syncd import (
 from syncd.events import Event
 from syncd.http import Client, Limiters
 from syncd.plugins import Plugins
-from syncd_cars.simulator_serving import serve
 from syncd_tiktok import plugin
 from syncd_tiktok.plugin import CONNECTOR, AccountSettings, Settings
-from syncd_tiktok.simulator import SCOPES, Call, Reply, Simulator, TikTok
+from syncd_tiktok.simulator import SCOPES, Call, Reply, TikTok
 from syncd_tiktok.simulator_answers import OAUTH_TOKEN, USER_INFO, VIDEO_LIST
+from syncd_tiktok.simulator_serving import serve
 from syncd_tiktok.simulator_tokens import Regime
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -253,8 +256,8 @@ def test_a_zone_that_is_none_is_refused(cls: Any, zone: str) -> None:
 async def asked_who(upstream: TikTok, scopes: Sequence[str] | None = None) -> str:
     """Put the question of `syncd check` to a served upstream."""
     with trio.fail_after(60):
-        async with serve(cast("Any", Simulator(upstream))) as base_url:
-            settings = Settings(base_url=f"{base_url}/v2", scopes=tuple(scopes or SCOPES))
+        async with serve(upstream) as base_url:
+            settings = Settings(base_url=base_url, scopes=tuple(scopes or SCOPES))
             account = Account("store-1", AccountSettings(access_token=Secret("act.store-1")))
             events: list[Event] = []
             client = Client(
@@ -283,3 +286,24 @@ async def test_a_check_says_whose_account_it_is() -> None:
     upstream.tokens.revoke("store-1")
     with pytest.raises(Unauthorized, match="access token is refused"):
         await asked_who(upstream)
+
+
+def test_the_simulator_is_a_program_that_ends_with_its_parent() -> None:
+    command = [sys.executable, "-m", "syncd_tiktok.simulator", "--stores", "2", "--videos", "3"]
+    with subprocess.Popen(
+        [*command, "--exit-with-parent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        base_url = msgspec.json.decode(process.stdout.readline())["base_url"]
+        request = urllib.request.Request(
+            f"{base_url}/user/info/?fields=open_id,video_count",
+            headers={"authorization": "Bearer act.store-002"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            user = msgspec.json.decode(answer.read())["data"]["user"]
+        process.stdin.close()
+        assert process.wait(timeout=30) == 0
+
+    assert user["open_id"].startswith("open-store-002-")
+    assert user["video_count"] == 3
