@@ -34,7 +34,7 @@ from syncd.errors import (
     Unauthorized,
     Unavailable,
 )
-from syncd.events import CredentialNotRenewed, CredentialRefused, CredentialRenewed, Event
+from syncd.events import CredentialPostponed, CredentialRefused, CredentialRenewed, Event
 from syncd.http import Badge
 from syncd.model import Credential, Secret
 from syncd.sealing import Kept
@@ -51,6 +51,7 @@ Trade: TypeAlias = Callable[[Credential], Awaitable[Credential]]  # the old one 
 RENEW_SECONDS = 30.0
 LEASE_SECONDS = 60.0
 SAVE_SECONDS = 20.0
+CUT_SECONDS = 10.0  # for both, once the run that needed it has been cut
 
 LOOK_SECONDS = 0.25  # between two looks at a row that another daemon is renewing
 GIVE_BACK_SECONDS = 3.0
@@ -111,7 +112,7 @@ class Bearer:
         self._all = credentials
         self._entry = entry
         self._authorize = authorize
-        self._where = f"{entry.owner.instance}[{entry.owner.account}]"
+        self._where = str(entry.owner)
         self._badge: Badge | None = None
         self.trade: Trade | None = None  # set where the connector can renew
 
@@ -218,7 +219,7 @@ class Bearer:
                     entry.kept = None  # another one is read as soon as it is there
                 else:
                     whose = attrs.asdict(entry.owner)
-                    self._all.emit(CredentialNotRenewed(**whose, error=str(error)))
+                    self._all.emit(CredentialPostponed(**whose, error=str(error)))
                 raise
             return entry.kept
 
@@ -243,19 +244,30 @@ class Bearer:
             await trio.sleep(min(row.lease_seconds or 0.0, LOOK_SECONDS) + 0.01)
 
     async def _under_lease(self, kept: Kept, token: UUID, trade: Trade) -> Kept:
-        """Trade and store, whatever happens to the run that needed it."""
-        done = False
+        """Trade and store, also where the run that needed it is cut: then within a few seconds."""
+        done: list[Kept] = []
+        failure: SyncdError | None = None
+        deadline = closing.deadline(RENEW_SECONDS + SAVE_SECONDS)
+        shield = trio.CancelScope(shield=True, deadline=deadline)
         try:
-            deadline = closing.deadline(RENEW_SECONDS + SAVE_SECONDS)
-            with trio.CancelScope(shield=True, deadline=deadline):
-                kept = await self._traded(kept, token, trade)
-                done = True
+            async with trio.open_nursery() as beside:
+                beside.start_soon(_hasten, shield)
+                with shield:
+                    try:
+                        done.append(await self._traded(kept, token, trade))
+                    except SyncdError as error:  # not in a group
+                        failure = error
+                beside.cancel_scope.cancel()
             if not done:
-                raise _late(self._where)
+                raise failure or _late(self._where)
         finally:
             if not done:
-                await self._give_back(token)
-        return kept
+                with (
+                    trio.CancelScope(shield=True, deadline=closing.deadline(GIVE_BACK_SECONDS)),
+                    suppress(StoreError),  # else it runs out by itself
+                ):
+                    await self._all.hops.run(store.release, self._entry.owner, token)
+        return done[0]
 
     async def _traded(self, kept: Kept, token: UUID, trade: Trade) -> Kept:
         entry, whole = self._entry, self._all
@@ -298,13 +310,6 @@ class Bearer:
             raise error
         return known
 
-    async def _give_back(self, token: UUID) -> None:
-        with (
-            trio.CancelScope(shield=True, deadline=closing.deadline(GIVE_BACK_SECONDS)),
-            suppress(StoreError),  # else it runs out by itself
-        ):
-            await self._all.hops.run(store.release, self._entry.owner, token)
-
 
 async def _asked(kept: Kept, trade: Trade) -> tuple[Credential, bool]:
     """Trade a credential; where it is refused before it was ever let in, the one before.
@@ -318,6 +323,14 @@ async def _asked(kept: Kept, trade: Trade) -> tuple[Credential, bool]:
         if before is None or before.refresh_token is None:
             raise
         return await trade(before), True
+
+
+async def _hasten(shield: trio.CancelScope) -> None:
+    """Leave what is shielded a few seconds, once what needed it is cut."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        shield.deadline = min(shield.deadline, closing.deadline(CUT_SECONDS))
 
 
 def _late(where: str) -> Unavailable:

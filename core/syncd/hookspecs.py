@@ -136,8 +136,10 @@ def refresh(instance: Instance[Any]) -> Refresh | None:
         which is never sent twice once it may have been heard. What is answered is stored before it
         is used.
 
-    Raises (from the returned function): `Unauthorized` where the refresh token is dead: the account
-        waits for a person. Anything else of `SourceError` fails the request that needed it.
+    Raises (from the returned function): `Unauthorized` where the refresh token is dead
+        (`invalid_grant`): the account waits for a person. A token endpoint that answers 401 to an
+        unknown client says nothing of the account: name such statuses in `also`, read the error,
+        and raise `Unintelligible`. Anything but `Unauthorized` fails the request that needed it.
 
     Answers: one or none. Needed where the upstream has `authorize` and its tokens expire.
     """

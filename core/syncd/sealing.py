@@ -85,7 +85,7 @@ def opened(vault: Vault, owner: Owner, row: Row | None) -> Kept:
     Raises: `Unauthorized` where there is nothing, or the provider takes it no more; `ConfigError`
     where no key opens it.
     """
-    where = f"{owner.instance}[{owner.account}]"
+    where = str(owner)
     do = f"run `syncd credentials import {owner.instance} FILE.csv` with another"
     if row is None:
         raise Unauthorized(where, f"{REAUTH}: there is no credential in the vault", do)

@@ -31,6 +31,7 @@ CLOCKS_AND_DICE = {
     "syncd.cli.database": "it gives its connections their `Random`",
     "syncd.cli.upstreams": "it asks upstreams where no database tells the time",
     "syncd.run": "it draws the identity of a lease",
+    "syncd.credentials": "likewise",
     "syncd.watchdog": "a thread beside Trio and its clock",
 }
 

@@ -61,7 +61,7 @@ async def test_a_dead_refresh_token_parks_its_account_and_the_others_complete(
             assert "reauth_required" in world.told(PartitionParked)[0].reason
             assert len(world.told(CredentialRenewed)) == 3
             assert len(world.rows("SELECT * FROM stamps.stamps")) == 2 * PAGES
-            assert max(world.office.pages.values()) == 1
+            assert max(office.pages.values()) == 1
 
             # Nothing is asked in vain, and nothing expires within the hour.
             again = await world.run()
@@ -76,6 +76,10 @@ async def test_a_dead_refresh_token_parks_its_account_and_the_others_complete(
             assert "FAILED  credential stamps.south: stamps[south]: reauth_required" in found.out
             assert "credential stamps.west: refresh token expires in 179 days" in found.out
             assert found.code == 1
+            rows = await trio.to_thread.run_sync(
+                world.syncd, "preview", "stamps.stamps", "--account", "west"
+            )
+            assert f"stamps.stamps: {PAGES} rows" in rows.out
 
             office.dead.clear()
             back = await trio.to_thread.run_sync(world.bring, office.csv(between=";"))

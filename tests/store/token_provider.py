@@ -15,7 +15,7 @@ from database import connect
 
 from syncd import sealing
 from syncd.credentials import Bearer, Credentials
-from syncd.errors import Unauthorized
+from syncd.errors import Unauthorized, Unavailable
 from syncd.events import Event
 from syncd.http import Badge
 from syncd.model import Connector, Credential, Instance, Secret, Upstream
@@ -78,7 +78,7 @@ class Provider:
         self.taken.append(old.refresh_token.reveal())
         self.number += 1
         if self.loses:
-            raise ConnectionError  # nobody hears the answer
+            raise Unavailable("token", "the connection broke")  # nobody hears the answer
         return self.credential()
 
     def accepts(self, badge: Badge) -> bool:

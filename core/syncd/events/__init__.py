@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from syncd.events.credentials import (
     CredentialExpiring,
-    CredentialNotRenewed,
+    CredentialPostponed,
     CredentialRefused,
     CredentialRenewed,
 )
@@ -91,7 +91,7 @@ __all__ = [
     "ConfigReloaded",
     "ConnectionRefused",
     "CredentialExpiring",
-    "CredentialNotRenewed",
+    "CredentialPostponed",
     "CredentialRefused",
     "CredentialRenewed",
     "CursorFailed",

@@ -19,10 +19,10 @@ class CredentialRenewed(Event):
 
 
 @attrs.frozen
-class CredentialNotRenewed(Event):
+class CredentialPostponed(Event):
     """The provider could not be asked; the access token is used as long as it is valid."""
 
-    name = "credential.not_renewed"
+    name = "credential.postponed"
     level = "warning"
     instance: str
     account: str
@@ -36,7 +36,7 @@ class CredentialRefused(Event):
     The account is parked; the others go on.
     """
 
-    name = "credential.reauth_required"
+    name = "credential.refused"
     level = "error"
     instance: str
     account: str

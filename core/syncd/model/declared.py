@@ -37,8 +37,8 @@ class Upstream:
 
     `authorize` is a pure function of an account's credential: the header fields of its requests,
     beside `headers`. Where it is set, credentials stand in the vault (``syncd credentials import``)
-    and are renewed by what the hook `refresh` returns. A request that is answered with
-    `Unauthorized` is sent once more with a newer credential before that is raised.
+    and are renewed by what the hook `refresh` returns. A request that is refused (401, 403, or
+    `judge` says `Unauthorized`) is sent once more with a newer credential before that is raised.
     """
 
     base_url: str

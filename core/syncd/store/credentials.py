@@ -30,6 +30,9 @@ class Owner:
     instance: str
     account: str
 
+    def __str__(self) -> str:
+        return self.instance if self.account == "default" else f"{self.instance}[{self.account}]"
+
 
 @attrs.frozen(repr=False)
 class Row:
