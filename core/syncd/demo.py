@@ -1,7 +1,8 @@
-"""The parts of `syncd demo`: a simulated upstream, a database to play in, two full passes.
+"""The parts of `syncd demo`: simulated upstreams, a database to play in, two full passes.
 
 Nothing here is a shortcut: the configuration is text that is parsed like any operator's, and jobs
-run as `syncd run` runs them. The simulator is found by its name, as a program of its own.
+run as `syncd run` runs them. Simulators are entry points, and run as programs of their own
+(`syncd.testing.run_simulator` says how they are spoken with).
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import json
-import secrets
 import subprocess
 import sys
 import tempfile
-import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Final, Literal
 
 import attrs
 import trio
 
+from syncd.config import Job
 from syncd.daemon import Process
 from syncd.embedded.place import make_home
 from syncd.errors import ConfigError, StoreUnavailable, Unavailable
@@ -29,47 +30,29 @@ from syncd.jobs import run_job
 from syncd.store.hops import Connection
 from syncd.verdicts import Result
 
-INSTANCE: Final = "cars"
-JOB: Final = "cars"
 CHANGED_SHARE: Final = 0.01
 
-SIMULATOR: Final = "syncd_cars.simulator"
-BURST: Final = 4  # as many as the connector has in flight: it need not be punctual to 1/100 s
-LISTEN_SECONDS: Final = 30.0  # it makes its cars before it listens: 190,000 take under a second
+SIMULATORS: Final = "syncd.simulators"  # the group of entry points
+LISTEN_SECONDS: Final = 30.0  # it makes its records before it listens: 190,000 cars take a second
 CHANGE_SECONDS: Final = 60.0
 END_SECONDS: Final = 5.0
-WAIT_SECONDS: Final = 30.0  # for pages that must wait; nobody else holds the partition
+WAIT_SECONDS: Final = 30.0  # for pages that must wait; nobody else holds the partitions
 
 _LOCK: Final = "demo.lock"  # also the mark that the database beside it is a demo's
 
 
 def config_text(
-    *,
-    base_url: str,
-    api_key: str,
-    data_dir: Path,
-    requests_per_second: float,
-    log_format: Literal["auto", "text"],
+    upstreams: Iterable[Upstream], *, data_dir: Path, log_format: Literal["auto", "text"]
 ) -> str:
     """Write the configuration of the demo as an operator would."""
-    return f"""\
+    head = f"""\
 [daemon]
 data_dir = {_toml(str(data_dir))}
 
 [log]
 format = "{log_format}"
-
-[connectors.{INSTANCE}]
-base_url = {_toml(base_url)}
-api_key = {_toml(api_key)}
-requests_per_second = {requests_per_second!r}
-totals = true
-priority_brands = []
-
-[jobs.{JOB}]
-connector = "{INSTANCE}"
-streams = ["cars", "lots"]
 """
+    return "\n".join([head, *(upstream.configuration for upstream in upstreams)])
 
 
 def _toml(text: str) -> str:
@@ -77,55 +60,64 @@ def _toml(text: str) -> str:
     return json.dumps(text.replace("${", "$${"), ensure_ascii=False)
 
 
-# --- The upstream ---------------------------------------------------------------------------------
+# --- The upstreams --------------------------------------------------------------------------------
+
+
+def simulators() -> dict[str, str]:
+    """Return the modules of all simulators that are installed, by their names.
+
+    Raises: `ConfigError` where there is none.
+    """
+    found = {
+        point.name: point.value
+        for point in metadata.entry_points(group=SIMULATORS)
+        if importlib.util.find_spec(point.value.partition(".")[0]) is not None
+    }
+    if not found:
+        raise ConfigError(
+            "syncd demo", "no simulator is installed", "install syncd with its bundled plugins"
+        )
+    return dict(sorted(found.items()))
 
 
 @attrs.frozen
 class Upstream:
-    """A simulator that runs, and the key that it accepts."""
+    """A simulator that runs, and how syncd is set up to ask it."""
 
+    name: str
     base_url: str
-    api_key: str
+    configuration: str
+    credentials: Sequence[Mapping[str, str]]
+    _process: trio.Process
 
-    def change(self, share: float) -> int:
-        """Change a share of the cars; answer with how many. Blocking.
+    async def change(self, share: float) -> int:
+        """Change a share of the records; answer with how many.
 
         Raises: `Unavailable` where the simulator does not do it.
         """
-        request = urllib.request.Request(  # noqa: S310  # our own simulator's address
-            f"{self.base_url}/_simulator/change",
-            data=json.dumps({"share": share}).encode(),
-            headers={"x-api-key": self.api_key, "content-type": "application/json"},
-        )
+        assert self._process.stdin is not None
         try:
-            with urllib.request.urlopen(request, timeout=CHANGE_SECONDS) as answer:  # noqa: S310
-                return len(json.load(answer)["ids"])
-        except OSError as error:
+            await self._process.stdin.send_all(f"change {share!r}\n".encode())
+            said = await _line(self._process, within_seconds=CHANGE_SECONDS)
+        except trio.BrokenResourceError:
+            said = b""
+        if not said:
             raise Unavailable(
-                "the simulator", f"did not change its cars: {error}", "run the demo again"
-            ) from error
+                f"the simulator of {self.name}", "does not change", "run the demo again"
+            )
+        changed: int = json.loads(said)["changed"]
+        return changed
 
 
 @asynccontextmanager
-async def simulator(
-    *, cars: int, requests_per_second: float, weight: Literal["demo", "real"]
-) -> AsyncIterator[Upstream]:
-    """Run the simulated upstream as a process of its own, for as long as the block lasts.
+async def simulator(name: str, module: str, options: Sequence[str]) -> AsyncIterator[Upstream]:
+    """Run a simulated upstream as a process of its own, for as long as the block lasts.
 
     It ends with us, however we end: it reads our end of a pipe.
 
-    Raises: `ConfigError` where it is not installed, `Unavailable` where it does not listen.
+    Raises: `Unavailable` where it does not listen.
     """
-    if importlib.util.find_spec(SIMULATOR.partition(".")[0]) is None:
-        raise ConfigError(
-            "syncd demo",
-            f"the simulator {SIMULATOR} is not installed",
-            "install syncd with its bundled plugins",
-        )
-    api_key = secrets.token_hex(16)
-    command = [sys.executable, "-m", SIMULATOR, "--port", "0", "--seed", "1"]
-    command += ["--cars", str(cars), "--rate", repr(requests_per_second), "--weight", weight]
-    command += ["--burst", str(BURST), "--api-key", api_key, "--control", "--exit-with-parent"]
+    command = [sys.executable, "-m", module, "--exit-with-parent", *options]
     with tempfile.TemporaryFile() as complaints:
         process = await trio.lowlevel.open_process(
             command,
@@ -135,28 +127,35 @@ async def simulator(
             start_new_session=True,  # a Ctrl-C drains us, and a drain still fetches
         )
         try:
-            yield Upstream(await _base_url(process, complaints), api_key)
+            said = await _line(process, within_seconds=LISTEN_SECONDS)
+            if not said:
+                raise _silent(name, module, complaints)
+            told = json.loads(said)
+            yield Upstream(name, process=process, **told)
         finally:
             with trio.move_on_after(2 * END_SECONDS, shield=True):
                 await _end(process)
 
 
-async def _base_url(process: trio.Process, complaints: IO[bytes]) -> str:
-    """Wait for the line that says where it listens."""
+async def _line(process: trio.Process, *, within_seconds: float) -> bytes:
+    """Wait for a line of a simulator; none where it ends, or says nothing for so long."""
     assert process.stdout is not None
     line = b""
-    with trio.move_on_after(LISTEN_SECONDS):
+    with trio.move_on_after(within_seconds):
         async for part in process.stdout:
             line += part
-            if b"\n" in line:
-                address: str = json.loads(line)["base_url"]
-                return address
+            if line.endswith(b"\n"):
+                return line
+    return b""
+
+
+def _silent(name: str, module: str, complaints: IO[bytes]) -> Unavailable:
     complaints.seek(0)
     said = complaints.read().decode(errors="replace").strip().splitlines()
-    raise Unavailable(
-        "the simulator",
+    return Unavailable(
+        f"the simulator of {name}",
         f"does not listen: {said[-1] if said else 'it said nothing'}",
-        f"try `{sys.executable} -m {SIMULATOR} --api-key demo`",
+        f"try `{sys.executable} -m {module}`",
     )
 
 
@@ -202,24 +201,28 @@ def playground(data_dir: Path) -> Iterator[Path]:
         yield data_dir.resolve()
 
 
-def empty(connection: Connection) -> bool:
+def empty(connection: Connection, instances: Sequence[str]) -> bool:
     """Drop what an earlier demo left; say whether there was anything."""
+    names = ["syncd", *instances]
     there = connection.execute(
-        "SELECT 1 AS one FROM pg_namespace WHERE nspname IN ('syncd', %s)", (INSTANCE,)
+        "SELECT 1 AS one FROM pg_namespace WHERE nspname = ANY (%s)", (names,)
     ).fetchone()
-    connection.execute(f'DROP SCHEMA IF EXISTS "{INSTANCE}", syncd CASCADE')
+    schemas = ", ".join(f'"{name}"' for name in names)
+    connection.execute(f"DROP SCHEMA IF EXISTS {schemas} CASCADE".encode())
     return there is not None
 
 
 # --- The passes -----------------------------------------------------------------------------------
 
 
-async def full_pass(process: Process) -> list[Result]:
-    """Walk everything, as `syncd run --full` does."""
-    job = process.config.jobs[JOB]
-    return await run_job(process, job, mode="full", wait_seconds=WAIT_SECONDS)
+async def full_passes(process: Process) -> dict[str, list[Result]]:
+    """Walk everything, as `syncd run --full` does, all jobs side by side; answer by job."""
+    results: dict[str, list[Result]] = {}
 
+    async def walk(job: Job) -> None:
+        results[job.name] = await run_job(process, job, mode="full", wait_seconds=WAIT_SECONDS)
 
-async def change(upstream: Upstream) -> int:
-    """Let the upstream change, as it does between two passes; answer with how many cars."""
-    return await trio.to_thread.run_sync(upstream.change, CHANGED_SHARE)
+    async with trio.open_nursery() as jobs:
+        for job in process.config.jobs.values():
+            jobs.start_soon(walk, job)
+    return results

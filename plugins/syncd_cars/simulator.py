@@ -3,9 +3,9 @@
 It keeps to what public sources tell of that API: pages of `/cars`, `/archived-lots` and
 `/manufacturers/cars` in Laravel's shape, a key in `x-api-key`, a rate limit. Beyond that it moves
 (cars change, are inserted at the head, are archived), misbehaves where a test tells it to, and
-counts. It needs nothing of syncd and can be a process of its own:
+counts. It can be a process of its own:
 
-    python -m syncd_cars.simulator --port 0 --cars 190000 --api-key demo --rate 50 --control
+    python -m syncd_cars.simulator --port 0 --cars 190000 --api-key demo --rate 50
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ CLOCKS_AND_DICE = {
     "syncd.clock": "it is the clock that others are given",
     "syncd.observe": "a line of the log says when it was written",
     "syncd.daemon": "it makes the process's one `Random` and its name",
-    "syncd.demo": "it invents a key for the upstream that it simulates",
     "syncd.embedded.cluster": "it invents the password of a new cluster",
     "syncd.embedded.locks": "it waits in a thread, before there is a Trio or a database",
     "syncd.embedded.server": "the deadline of that waiting",

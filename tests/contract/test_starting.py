@@ -27,7 +27,7 @@ HEAVY = {
     "syncd.model",
     "trio",
 }
-SIMULATOR = {"hypercorn", "starlette", "syncd.demo", "syncd_cars.simulator"}
+SIMULATOR = {"hypercorn", "starlette", "syncd.demo", "syncd.testing", "syncd_cars.simulator"}
 SHOWN = {"pygments", "rich", "structlog"}  # what draws a table, and what writes a log
 HTTP = {"httpcore", "httpx", "syncd.http"}
 

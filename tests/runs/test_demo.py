@@ -20,7 +20,7 @@ from processes import DEADLINE_SECONDS, seen
 from syncd import demo
 from syncd.config import parse
 from syncd.embedded import unprivileged
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, Unavailable
 
 SYNCD = str(Path(sys.executable).with_name("syncd"))
 ENVIRONMENT = {
@@ -59,17 +59,18 @@ def asked(data_dir: Path, query: str) -> Any:
     return done.stdout.strip()
 
 
-def nobody_serves(data_dir: Path) -> bool:
-    """Whether the embedded server has ended, and the simulator with it."""
+def nobody_serves(data_dir: Path, cars: int) -> bool:
+    """Whether the embedded server has ended, and the simulator of so many cars with it."""
     sockets = (data_dir / "postgresql" / "socket").glob(".s.PGSQL.*")
     commands = (each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline"))
-    return not any(sockets) and not any(f"--cars\0{CARS}\0".encode() in each for each in commands)
+    return not any(sockets) and not any(f"--cars\0{cars}\0".encode() in each for each in commands)
 
 
 def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
     done = syncd("demo", "--cars", str(CARS), "--data-dir", data_dir, "--json")
 
-    first, second = msgspec.json.decode(done.stdout)["passes"]
+    told = msgspec.json.decode(done.stdout)["passes"]
+    first, second = (each["jobs"]["cars"] for each in told)
     assert (done.returncode, first["status"], second["status"]) == (0, "complete", "complete")
     assert (first["updated"], first["unchanged"]) == (0, 0)
     assert first["inserted"] == int(
@@ -81,9 +82,15 @@ def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
     assert CARS / 200 < second["updated"] < CARS / 25  # 1 % of the cars, and lots of theirs
     assert second["updated"] + second["unchanged"] == first["inserted"]
     assert first["requests"] >= CARS / 1000
+    assert all(
+        each["status"] == "complete" and each["records"]
+        for act in told
+        for each in act["jobs"].values()
+    )
+    assert f"simulated upstreams: {', '.join(demo.simulators())}" in done.stderr
     assert f"{CARS:,} cars" in done.stderr
     assert "requests/s allowed (the real feed allows about 1 request/s)" in done.stderr
-    assert nobody_serves(data_dir)
+    assert nobody_serves(data_dir, CARS)
 
 
 async def test_a_second_demo_begins_anew_and_keeps_its_server_up(data_dir: Path) -> None:
@@ -102,19 +109,17 @@ async def test_a_second_demo_begins_anew_and_keeps_its_server_up(data_dir: Path)
             await program.wait()
         text, told = (os.pread(each.fileno(), 100_000, 0).decode() for each in (out, err))
 
-    rows = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert (program.returncode, kept) == (0, "1500")
     assert "what an earlier demo left there is dropped" in told
-    assert rows["inserted"][2] == "0"
-    assert rows["status"][1:] == ["complete", "complete"]
+    assert text.index("first full pass") < text.index("second full pass")
     assert f"psql --data-dir {data_dir}" in text
-    assert nobody_serves(data_dir)
+    assert nobody_serves(data_dir, 1500)
 
 
 async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path) -> None:
     with tempfile.TemporaryFile() as err:
         program = await trio.lowlevel.open_process(
-            [SYNCD, "demo", "--cars", str(CARS), "--rate", "0.5", "--data-dir", str(data_dir)],
+            [SYNCD, "demo", "--cars", str(CARS + 1), "--rate", "0.5", "--data-dir", str(data_dir)],
             stdout=subprocess.DEVNULL,
             stderr=err,
             env=ENVIRONMENT,
@@ -125,7 +130,7 @@ async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path)
             return words in os.pread(err.fileno(), 100_000, 0)
 
         await seen("the first pass", lambda: said(b"begins full pass 1"))
-        assert not nobody_serves(data_dir)
+        assert not nobody_serves(data_dir, CARS + 1)
         refused = await trio.to_thread.run_sync(syncd, "demo", "--data-dir", data_dir)
         os.killpg(program.pid, signal.SIGINT)  # as a terminal does it: to all at once
         with trio.fail_after(DEADLINE_SECONDS):
@@ -138,7 +143,7 @@ async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path)
     assert refused.returncode == 69
     assert refused.stderr.startswith(f"syncd: syncd demo: another demo is running in {data_dir}; ")
     assert len(refused.stderr.splitlines()) == 1
-    await seen("the end of the servers", lambda: nobody_serves(data_dir))
+    await seen("the end of the servers", lambda: nobody_serves(data_dir, CARS + 1))
 
 
 def test_a_database_that_no_demo_made_is_never_emptied(tmp_path: Path) -> None:
@@ -161,24 +166,32 @@ def test_psql_says_where_there_is_no_database(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["/a b/c", "/quo'te\"s", "/${HOME}/x", "/a\\b", "/ü"])
 def test_the_demo_s_configuration_survives_any_directory(folder: str, tmp_path: Path) -> None:
-    text = demo.config_text(
-        base_url="http://127.0.0.1:1",
-        api_key="k",
-        data_dir=Path(folder),
-        requests_per_second=2.5,
-        log_format="text",
-    )
+    text = demo.config_text([], data_dir=Path(folder), log_format="text")
 
     raw = parse(text, file="demo", folder=tmp_path)
 
     written = raw.values["daemon"]["data_dir"]
     assert written.replace("$${", "${") == folder
-    assert raw.values["connectors"]["cars"]["requests_per_second"] == 2.5
 
 
-async def test_a_missing_simulator_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SIMULATOR", "syncd_of_nobody.simulator")
+def test_without_a_simulator_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "SIMULATORS", "syncd.simulators.of.nobody")
 
-    with pytest.raises(ConfigError, match=r"syncd_of_nobody\.simulator is not"):
-        async with demo.simulator(cars=1, requests_per_second=1.0, weight="demo"):
+    with pytest.raises(ConfigError, match="no simulator is installed"):
+        demo.simulators()
+
+
+async def test_a_simulator_that_cannot_start_says_why() -> None:
+    with pytest.raises(Unavailable, match=r"the simulator of x: does not listen: .*No module"):
+        async with demo.simulator("x", "syncd_of_nobody.simulator", []):
             pass
+
+
+async def test_a_simulator_that_is_gone_does_not_change() -> None:
+    async with demo.simulator("cars", "syncd_cars.simulator", ["--cars", "300"]) as upstream:
+        assert await upstream.change(0.01) == 3
+        upstream._process.kill()
+        await upstream._process.wait()
+
+        with pytest.raises(Unavailable, match="does not change"):
+            await upstream.change(0.01)

@@ -36,6 +36,7 @@ SECONDS = 1200.0
 CARS = 20_000
 PER_PAGE = 100
 RATE = 500.0  # requests per second that the upstream allows: more than syncd gets through
+API_KEY = "soak"
 CHANGES_EVERY_SECONDS = 1.0
 CHANGED_SHARE = 0.01
 SAMPLE_SECONDS = 1.0
@@ -242,7 +243,7 @@ class Soak:
     async def _change(self, upstream: demo.Upstream) -> None:
         while True:
             await trio.sleep(CHANGES_EVERY_SECONDS)
-            await trio.to_thread.run_sync(upstream.change, CHANGED_SHARE)
+            await upstream.change(CHANGED_SHARE)
 
     async def _sample(self, pid: int, dsn: str) -> None:
         options = connection_options(Timeouts(), "soak") | {"autocommit": True}
@@ -268,7 +269,7 @@ url = {json.dumps(dsn)}
 pool_max = 6
 [connectors.cars]
 base_url = "{upstream.base_url}"
-api_key = "{upstream.api_key}"
+api_key = "{API_KEY}"
 requests_per_second = {RATE}
 per_page = {PER_PAGE}
 in_flight = 4
@@ -298,7 +299,8 @@ async def soak(conninfo: str, *, seconds: float, cars: int) -> tuple[Soak, int]:
         migrate(connection)
     made = Soak(seconds)
     with tempfile.TemporaryDirectory() as folder:
-        async with demo.simulator(cars=cars, requests_per_second=RATE, weight="demo") as upstream:
+        options = ["--cars", str(cars), "--rate", str(RATE), "--burst", "4", "--api-key", API_KEY]
+        async with demo.simulator("cars", "syncd_cars.simulator", options) as upstream:
             config = configuration(Path(folder), dsn, upstream)
             code = await made.run(command_of(config), dsn, upstream)
     return made, code

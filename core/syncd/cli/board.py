@@ -13,7 +13,7 @@ from syncd.events import Event
 
 @attrs.frozen
 class Row:
-    """One partition, as far as the events have told."""
+    """One partition, as far as the events have told; or a job, as the sum of its partitions."""
 
     partition: str
     state: str = "starting"
@@ -26,6 +26,7 @@ class Row:
     eta_seconds: float | None = None
     in_flight: int = 0
     throttled_seconds: float = 0.0
+    job: str = ""
 
 
 @attrs.frozen
@@ -47,7 +48,7 @@ def folded(board: Board, event: Event) -> Board:
     match event:
         case events.RunStarted(partition=name):
             state = f"{event.mode} pass {event.pass_number}"
-            return board.put(Row(name, state, running=True))
+            return board.put(Row(name, state, running=True, job=event.job))
         case events.RunProgress(partition=name):
             return board.put(_gone_on(board.of(name), event))
         case events.RunFinished(partition=name):
@@ -105,3 +106,52 @@ def shown(board: Board, *, most: int) -> tuple[list[Row], int]:
     kept = wanted[:most] + (over[-room:] if room else [])
     order = {row.partition: number for number, row in enumerate(rows)}
     return sorted(kept, key=lambda row: order[row.partition]), len(rows) - len(kept)
+
+
+def by_job(board: Board) -> Board:
+    """Return a board with one row for each job, in place of its partitions'."""
+    jobs: dict[str, list[Row]] = {}
+    for row in board.rows.values():
+        jobs.setdefault(row.job or row.partition, []).append(row)
+    return attrs.evolve(board, rows={job: _summed(job, rows) for job, rows in jobs.items()})
+
+
+def _summed(job: str, rows: list[Row]) -> Row:
+    """Add up the partitions of a job that have begun; a total is known where each one's is."""
+    if len(rows) == 1:
+        return attrs.evolve(rows[0], partition=job)
+    over = [row for row in rows if row.ended]
+    bad = {row.state for row in over} - {"complete"}
+    processed = sum(row.processed for row in rows)
+    totals = [row.processed if row.ended else row.total for row in rows]
+    total = None if None in totals else sum(filter(None, totals))
+    state = f"{len(over)} of {len(rows)} partitions"
+    return Row(
+        job,
+        f"{state}, {', '.join(sorted(bad))}" if bad else state,
+        running=any(row.running for row in rows),
+        ended=len(over) == len(rows),
+        processed=processed,
+        total=total,
+        percent=100 * processed / total if total else None,
+        rate=sum(row.rate for row in rows if row.running),
+        in_flight=sum(row.in_flight for row in rows),
+        throttled_seconds=max(row.throttled_seconds for row in rows),
+        job=job,
+    )
+
+
+def progress_of(board: Board, event: events.RunProgress) -> events.RunProgress:
+    """Return an event that tells of a whole job what this one tells of a partition."""
+    row = board.of(event.job)
+    return attrs.evolve(
+        event,
+        partition=event.job,
+        processed=row.processed,
+        total=row.total,
+        percent=row.percent,
+        rate=row.rate,
+        eta_seconds=row.eta_seconds,
+        in_flight=row.in_flight,
+        throttled_seconds=row.throttled_seconds,
+    )

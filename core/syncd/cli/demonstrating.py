@@ -7,7 +7,9 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,7 @@ from syncd.events import Event, RunFinished
 from syncd.store.hops import Hops
 from syncd.verdicts import Result
 
+BURST = 4  # as many as the connector has in flight: it need not be punctual to 1/100 s
 REAL_RATE = "the real feed allows about 1 request/s"
 
 
@@ -45,23 +48,39 @@ class Wanted:
     keep: bool
     as_json: bool
 
+    def options(self, name: str) -> list[str]:
+        """Return what the program of a simulator is told; without a word it is what it is."""
+        if name != "cars":
+            return []
+        options = ["--cars", str(self.cars), "--weight", self.weight]
+        return [*options, "--rate", repr(self.requests_per_second), "--burst", str(BURST)]
+
 
 @attrs.define
 class Act:
-    """One full pass of the demo: what became of it, and its runs."""
+    """One full pass of every job: what became of it, and its runs."""
 
     title: str
-    results: list[Result] = attrs.field(factory=list)
+    results: dict[str, list[Result]] = attrs.field(factory=dict)  # by job
     runs: list[RunFinished] = attrs.field(factory=list)
 
     @property
-    def end(self) -> JobEnd:
-        return JobEnd(demo.JOB, tuple(self.results))
+    def ends(self) -> list[JobEnd]:
+        return [JobEnd(job, tuple(results)) for job, results in sorted(self.results.items())]
 
     @property
-    def tally(self) -> summary.Tally:
-        verdicts = dict.fromkeys(result.verdict for result in self.results)
-        return summary.tallied(self.title, ", ".join(verdicts), self.runs)
+    def code(self) -> int:
+        return ending.worst(end.code for end in self.ends)
+
+    @property
+    def tallies(self) -> list[summary.Tally]:
+        """Return what each job did."""
+        return [self._tally(end) for end in self.ends]
+
+    def _tally(self, end: JobEnd) -> summary.Tally:
+        verdicts = ", ".join(dict.fromkeys(result.verdict for result in end.results))
+        runs = [run for run in self.runs if run.job == end.job]
+        return summary.tallied(end.job, verdicts, runs)
 
 
 def show(invocation: Invocation, wanted: Wanted) -> int:
@@ -83,30 +102,27 @@ class _Story:
         with demo.playground(wanted.data_dir) as data_dir:
             async with AsyncExitStack() as stack:
                 server = await stack.enter_async_context(serving(data_dir))
-                upstream = await stack.enter_async_context(
-                    demo.simulator(
-                        cars=wanted.cars,
-                        requests_per_second=wanted.requests_per_second,
-                        weight=wanted.weight,
+                upstreams = [
+                    await stack.enter_async_context(
+                        demo.simulator(name, module, wanted.options(name))
                     )
-                )
-                loaded = self._configured(upstream, data_dir)
-                attendance = attend(loaded.config, loaded.secrets)
+                    for name, module in demo.simulators().items()
+                ]
+                loaded = self._configured(upstreams, data_dir)
+                attendance = attend(loaded.config, loaded.secrets, by_job=True)
                 await self._prepare(loaded, server, attendance)
                 attendance.observer.listen(self._note)
-                await self._play(loaded, upstream, attendance)
-                code = ending.worst(act.end.code for act in self._acts)
+                await self._play(loaded, upstreams, attendance)
+                code = ending.worst(act.code for act in self._acts)
                 self._print(data_dir, code)
                 if wanted.keep and not self._stopped:
                     await self._stay(server.psql_command)
         return code
 
-    def _configured(self, upstream: demo.Upstream, data_dir: Path) -> Loaded:
+    def _configured(self, upstreams: Sequence[demo.Upstream], data_dir: Path) -> Loaded:
         text = demo.config_text(
-            base_url=upstream.base_url,
-            api_key=upstream.api_key,
+            upstreams,
             data_dir=data_dir,
-            requests_per_second=self._wanted.requests_per_second,
             # On a terminal the live table is enough; whoever reads a file wants lines, not JSON.
             log_format="auto" if sys.stderr.isatty() else "text",
         )
@@ -120,32 +136,37 @@ class _Story:
         say, wanted = attendance.screen.say, self._wanted
         say(f"embedded postgresql {server.version} in {server.data_dir}")
 
+        instances = list(loaded.config.instances)
+
         async def empty(hops: Hops) -> bool:
-            return await hops.run(demo.empty)
+            return await hops.run(demo.empty, instances)
 
         if await with_database(loaded.config, empty, emit=attendance.observer.emit):
             say("what an earlier demo left there is dropped")
         size = "6 KB each, as real ones" if wanted.weight == "real" else "1.5 KB each"
+        say(f"simulated upstreams: {', '.join(instances)}")
         say(
-            f"simulated upstream: {wording.count(wanted.cars)} cars ({size}), "
+            f"{wording.count(wanted.cars)} cars ({size}), "
             f"{wanted.requests_per_second:g} requests/s allowed ({REAL_RATE})"
         )
 
-    async def _play(self, loaded: Loaded, upstream: demo.Upstream, attendance: Attendance) -> None:
+    async def _play(
+        self, loaded: Loaded, upstreams: Sequence[demo.Upstream], attendance: Attendance
+    ) -> None:
         screen = attendance.screen
 
         async def main(process: Process) -> None:
             self._acts.append(Act("first full pass"))
             screen.say("first full pass, into empty tables")
-            self._acts[-1].results = await demo.full_pass(process)
+            self._acts[-1].results = await demo.full_passes(process)
             self._stopped = process.draining.is_set()
-            if self._stopped or self._acts[-1].end.code != ending.FINE:
+            if self._stopped or self._acts[-1].code != ending.FINE:
                 return
-            changed = await demo.change(upstream)
-            screen.say(f"the upstream changed {wording.count(changed)} cars; second full pass")
+            changed = [await upstream.change(demo.CHANGED_SHARE) for upstream in upstreams]
+            screen.say(f"{wording.counted(sum(changed), 'record')} changed; second full pass")
             screen.clear()
             self._acts.append(Act("second full pass"))
-            self._acts[-1].results = await demo.full_pass(process)
+            self._acts[-1].results = await demo.full_passes(process)
             self._stopped = process.draining.is_set()
 
         with screen.showing():
@@ -158,16 +179,16 @@ class _Story:
     def _print(self, data_dir: Path, code: int) -> None:
         seconds = time.monotonic() - self._began
         for act in self._acts:
-            for sentence in summary.sentences(act.end):
+            for sentence in chain.from_iterable(map(summary.sentences, act.ends)):
                 click.echo(self._invocation.redact(f"syncd: {sentence}"), err=True)
         if self._wanted.as_json:
             text = msgspec.json.encode(as_json(self._acts, seconds, code)).decode()
             click.echo(msgspec.json.format(text, indent=2))
             return
         look = "SELECT title, vin FROM cars.cars LIMIT 5"
-        click.echo(f"\n{as_table(self._acts)}\n")
+        click.echo(f"\n{as_table(self._acts, width=self._invocation.width)}\n")
         click.echo(f"all of it took {wording.seconds(seconds)}\n")
-        click.echo("look at the tables (cars.cars, cars.lots, syncd.run, syncd.pass):")
+        click.echo("look at the tables (one schema for each connector; syncd.run, syncd.pass):")
         click.echo(f"  {psql_command(data_dir)}")
         click.echo(f"  {psql_command(data_dir)} -c {shlex.quote(look)}")
 
@@ -200,17 +221,32 @@ def psql_command(data_dir: Path) -> str:
     return shlex.join([*program, "psql", "--data-dir", str(data_dir)])
 
 
-def as_table(acts: list[Act]) -> str:
-    """Write the passes side by side."""
-    names = ["status", *summary.COUNTS, "throttled s", "seconds", "rows/s"]
-    tallies = [act.tally.cells()[1:] for act in acts]
-    rows = [[name, *values] for name, *values in zip(names, *tallies, strict=True)]
-    return columns.table(["", *(act.title for act in acts)], rows)
+def as_table(acts: list[Act], *, width: int | None = None) -> str:
+    """Write the passes one after the other, with a line for each job."""
+    heading = ["", "job", *summary.HEADINGS[1:]]
+    rows = [
+        [act.title if number == 0 else "", *tally.cells()]
+        for act in acts
+        for number, tally in enumerate(act.tallies)
+    ]
+    return columns.table(heading, rows, width=width)
 
 
 def as_json(acts: list[Act], seconds: float, code: int) -> dict[str, Any]:
     """Return what `--json` prints."""
     passes = [
-        attrs.asdict(act.tally) | {"rows_per_second": act.tally.rows_per_second} for act in acts
+        {
+            "title": act.title,
+            "jobs": {
+                end.job: attrs.asdict(tally, filter=_is_no_name)
+                | {"rows_per_second": tally.rows_per_second}
+                for end, tally in zip(act.ends, act.tallies, strict=True)
+            },
+        }
+        for act in acts
     ]
     return {"exit_code": code, "seconds": round(seconds, 1), "passes": passes}
+
+
+def _is_no_name(attribute: Any, _: object) -> bool:
+    return bool(attribute.name != "partition")

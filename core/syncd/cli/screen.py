@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 import attrs
 
 from syncd.cli import wording
-from syncd.cli.board import Board, folded
+from syncd.cli.board import Board, by_job, folded, progress_of
 from syncd.config import Config, Log
 from syncd.events import Event, LeaseWaiting, Level, RecordsQuarantined, RunProgress
 from syncd.model import Secret
@@ -71,7 +71,7 @@ class Screen:
 
     `redact` removes secrets from every line. `now` answers with seconds, for the pauses between
     progress lines. Lines go through the sink, so that none of them keeps the loop waiting; at a
-    terminal sits whoever can stop it anyway.
+    terminal sits whoever can stop it anyway. `by_job`: one line for each job, not each partition.
     """
 
     def __init__(
@@ -82,7 +82,9 @@ class Screen:
         stream: TextIO | Sink | None = None,
         console: Console | None = None,
         now: Callable[[], float] = time.monotonic,
+        by_job: bool = False,
     ) -> None:
+        self._by_job = by_job
         self._how = how
         self.redact = redact
         self._sink = stream if isinstance(stream, Sink) else Sink(stream or sys.stderr)
@@ -111,10 +113,13 @@ class Screen:
     def showing(self) -> Iterator[None]:
         """Show the live table while the block runs, where there is to be one."""
         try:
-            with self._terminal.showing(lambda: self._board) if self._terminal else nullcontext():
+            with self._terminal.showing(self._shown) if self._terminal else nullcontext():
                 yield
         finally:
             self._sink.flush()  # what is printed next comes after it
+
+    def _shown(self) -> Board:
+        return by_job(self._board) if self._by_job else self._board
 
     def clear(self) -> None:
         """Forget what was shown: something else begins."""
@@ -125,8 +130,10 @@ class Screen:
         if self._how.lines is None or _RANK[event.level] < _RANK[self._how.lines]:
             return None
         match event:
-            case RunProgress(partition=where):
-                return event if not self._how.display and self._after_a_pause(where) else None
+            case RunProgress(partition=where, job=job):
+                if self._how.display or not self._after_a_pause(job if self._by_job else where):
+                    return None
+                return progress_of(self._shown(), event) if self._by_job else event
             case RecordsQuarantined(partition=where, stream=stream, reason=reason):
                 kind = (where, stream, reason)
                 count = self._set_aside.get(kind, 0) + event.count
@@ -170,10 +177,12 @@ class Attendance:
     screen: Screen
 
 
-def attend(config: Config, secrets: Sequence[Secret], *, only_json: bool = False) -> Attendance:
+def attend(
+    config: Config, secrets: Sequence[Secret], *, only_json: bool = False, by_job: bool = False
+) -> Attendance:
     """Open what a command shows and logs while it runs, as the configuration wants it.
 
-    `only_json`: stdout is to carry nothing but JSON.
+    `only_json`: stdout is to carry nothing but JSON. `by_job`: one line of progress for each job.
     """
     log = config.log
     if only_json and log.destination == "stdout":
@@ -185,7 +194,7 @@ def attend(config: Config, secrets: Sequence[Secret], *, only_json: bool = False
         destination_is_terminal=stream.isatty(),
     )
     sink = Sink(stream)
-    screen = Screen(how, redact=SecretMask(secrets).text, stream=sink)
+    screen = Screen(how, redact=SecretMask(secrets).text, stream=sink, by_job=by_job)
     observer = Observer(stream=sink if how.json else None, level=log.level, secrets=secrets)
     observer.listen(screen.listen)
     return Attendance(observer, screen)

@@ -1,0 +1,10 @@
+"""What authors test a connector with: the stand-in for its upstream, served over real HTTP.
+
+`serve` an ASGI application for as long as a block lasts, or `run_simulator` as a program of its own
+(`python -m syncd_cars.simulator`), which `syncd demo` plays with, too.
+"""
+
+from syncd.testing.serving import serve
+from syncd.testing.simulators import Simulated, run_simulator, simulator_options
+
+__all__ = ["Simulated", "run_simulator", "serve", "simulator_options"]
