@@ -1,87 +1,64 @@
-"""Serve the simulator over HTTP/1.1 on the loopback interface: in a test, or as a process."""
+"""Serve the TikTok simulator as a program."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
 
-import hypercorn.trio
-import msgspec
-import trio
-from hypercorn.config import Config
+from syncd.testing import Simulated, run_simulator, simulator_options
+from syncd_tiktok.simulator import PREFIX, SCOPES, Simulator, TikTok
 
-from syncd_tiktok.simulator import PREFIX, Simulator
-from syncd_tiktok.simulator_answers import TikTok
+CLIENT = ("demo-client", "demo-secret")  # of the app: what the simulator invents, and takes
 
-_HOST = "127.0.0.1"
-_GRACE_SECONDS = 0.25  # for what is being answered when the server stops
-_STOP_SECONDS = 5.0
+_JOBS = """
+[jobs.tiktok-users]
+connector = "tiktok"
+streams = ["user_daily"]
+mode = "full"
 
-
-@asynccontextmanager
-async def serve(upstream: TikTok, *, port: int = 0) -> AsyncIterator[str]:
-    """Serve until the block ends, on `port` (0: any that is free); yield the base URL.
-
-    An error of the block leaves it as it is, not wrapped in a group.
-    """
-    alone: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        stop = trio.Event()
-        bound: list[str] = await nursery.start(partial(_listen, upstream, port=port, stop=stop))
-        try:
-            yield bound[0] + PREFIX
-        except Exception as error:  # noqa: BLE001  # it is raised again below, out of the nursery
-            alone = error
-        finally:
-            stop.set()
-            nursery.cancel_scope.deadline = trio.current_time() + _STOP_SECONDS
-    if alone is not None:
-        raise alone
-
-
-async def _listen(
-    upstream: TikTok, *, port: int, stop: trio.Event, task_status: trio.TaskStatus[list[str]]
-) -> None:
-    config = Config()
-    config.bind = [f"{_HOST}:{port}"]
-    config.include_date_header = False  # the simulator's clock makes the date
-    config.graceful_timeout = _GRACE_SECONDS
-    config.loglevel = "WARNING"
-    await hypercorn.trio.serve(
-        cast("Any", Simulator(upstream)),
-        config,
-        shutdown_trigger=stop.wait,
-        task_status=task_status,
-        mode="asgi",
-    )
+[jobs.tiktok-videos]
+connector = "tiktok"
+streams = ["videos", "video_daily"]
+mode = "full"
+after = ["tiktok-users"]
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; the first line of output is `{"base_url": ...}`."""
-    trio.run(_run, _parser().parse_args(arguments))
+    """Serve as a program; see `syncd.testing.run_simulator`."""
+    options = _parser().parse_args(arguments)
+    upstream = _upstream(options)
+    draw = Random(f"changes {options.seed}")  # noqa: S311 - no secret
+
+    def configuration(base_url: str) -> str:
+        return _configuration(upstream, base_url, endless=options.endless_tokens)
+
+    def change(share: float) -> int:
+        for store in upstream.stores.values():
+            store.move(draw, share=share)
+        return sum(round(share * len(store.videos)) for store in upstream.stores.values())
+
+    credentials = () if options.endless_tokens else tuple(_credentials(upstream))
+    run_simulator(Simulated(Simulator(upstream), configuration, credentials, change), options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m syncd_tiktok.simulator",
-        description="Serve a stand-in for TikTok's Display API on the loopback interface. Its "
-        "stores are store-001, store-002, ...; each is let in by the token act.NAME for ever.",
+        description="Serve a stand-in for TikTok's Display API on the loopback interface.",
     )
-    parser.add_argument("--port", type=int, default=0, help="0 takes any that is free")
-    parser.add_argument("--stores", type=int, default=10)
-    parser.add_argument("--videos", type=int, default=100, help="of each store")
+    simulator_options(parser)
+    parser.add_argument("--stores", type=int, default=30)
+    parser.add_argument("--videos", type=int, default=60, help="of each store")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--calls", type=int, default=600, help="of each endpoint in any 60 seconds")
     parser.add_argument("--regime", choices=("2h", "24h"), default="2h", help="of tokens")
     parser.add_argument("--restless", action="store_true", help="stores move between two pages")
     parser.add_argument(
-        "--exit-with-parent", action="store_true", help="stop when standard input ends"
+        "--endless-tokens",
+        action="store_true",
+        help="let each store in by the token act.NAME for ever, and write it in the configuration",
     )
     return parser
 
@@ -93,6 +70,7 @@ def _upstream(options: argparse.Namespace) -> TikTok:
         seed=options.seed,
         limit=(options.calls, 60.0),
         regime=options.regime,
+        client=CLIENT,
         restless=options.restless,
     )
     for name in stores:
@@ -100,21 +78,28 @@ def _upstream(options: argparse.Namespace) -> TikTok:
     return upstream
 
 
-async def _run(options: argparse.Namespace) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with serve(_upstream(options), port=options.port) as base_url:
-            line = msgspec.json.encode({"base_url": base_url}).decode()
-            print(line, flush=True)  # noqa: T201 - the command's output
-            async with trio.open_nursery() as nursery:
-                if options.exit_with_parent:
-                    nursery.start_soon(_cancel_at_end_of_input, nursery.cancel_scope)
-                await anext(signals)
-                nursery.cancel_scope.cancel()
+def _credentials(upstream: TikTok) -> Iterator[Mapping[str, str]]:
+    """Yield what stores have granted, as rows for `syncd credentials import`."""
+    for name, store in upstream.stores.items():
+        grant = upstream.tokens.grant(name, tuple(SCOPES))
+        yield {
+            "account": name,
+            "access_token": grant.access_token,
+            "refresh_token": grant.refresh_token,
+            "access_expires_at": grant.access_expires_at.isoformat(),
+            "refresh_expires_at": grant.refresh_expires_at.isoformat(),
+            "open_id": store.open_id,
+            "scope": ",".join(grant.scopes),
+        }
 
 
-async def _cancel_at_end_of_input(scope: trio.CancelScope) -> None:
-    """Wait for standard input to end: a pipe does, when the process that held it is gone."""
-    read = partial(os.read, sys.stdin.fileno(), 4096)
-    while await trio.to_thread.run_sync(read, abandon_on_cancel=True):
-        pass
-    scope.cancel()
+def _configuration(upstream: TikTok, base_url: str, *, endless: bool) -> str:
+    client_key, client_secret = CLIENT
+    lines = [
+        f'[connectors.tiktok]\nbase_url = "{base_url}{PREFIX}"',
+        f'client_key = "{client_key}"\nclient_secret = "{client_secret}"',
+    ]
+    for name in upstream.stores:
+        lines.append(f'[[connectors.tiktok.accounts]]\nname = "{name}"')
+        lines += [f'access_token = "act.{name}"'] if endless else []
+    return "\n".join([*lines, _JOBS])

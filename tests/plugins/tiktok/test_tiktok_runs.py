@@ -25,12 +25,12 @@ from syncd.observe import Observer
 from syncd.plugins import Plugins
 from syncd.store import credentials
 from syncd.store.credentials import Owner
+from syncd.testing import serve
 from syncd.vault import Vault, new_key
 from syncd.verdicts import Result
 from syncd_tiktok import plugin
-from syncd_tiktok.simulator import SCOPES, Grant, Store, TikTok
+from syncd_tiktok.simulator import SCOPES, Grant, Simulator, Store, TikTok
 from syncd_tiktok.simulator_answers import OAUTH_TOKEN, USER_INFO
-from syncd_tiktok.simulator_serving import serve
 from syncd_tiktok.simulator_tokens import Regime
 
 DEADLINE_SECONDS = 90.0
@@ -79,7 +79,7 @@ class World:
     def text(self) -> str:
         lines = [
             f'[database]\nurl = "{self.dsn}"\npool_max = 4\n[vault]\nkeys = ["{KEY.reveal()}"]',
-            f'[connectors.tiktok]\nbase_url = "{self.base_url}"\n{self.settings}',
+            f'[connectors.tiktok]\nbase_url = "{self.base_url}/v2"\n{self.settings}',
         ]
         for name in self.upstream.stores:
             lines.append(f'[[connectors.tiktok.accounts]]\nname = "{name}"')
@@ -179,7 +179,7 @@ async def world(
     for name in stores:
         upstream.permit(name)
     with trio.fail_after(DEADLINE_SECONDS):
-        async with serve(upstream) as base_url:
+        async with serve(Simulator(upstream)) as base_url:
             yield World(dsn, upstream, base_url, settings=settings, clock=clock)
 
 

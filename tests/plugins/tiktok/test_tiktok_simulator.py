@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -26,14 +29,16 @@ from syncd import (
     SlidingWindow,
     Unauthorized,
 )
+from syncd.cli.credential_rows import read_rows
+from syncd.config import parse, structure
 from syncd.events import Event
 from syncd.http import Client, Limiters
 from syncd.plugins import Plugins
+from syncd.testing import serve
 from syncd_tiktok import plugin
 from syncd_tiktok.plugin import CONNECTOR, AccountSettings, Settings
-from syncd_tiktok.simulator import SCOPES, Call, Reply, TikTok
+from syncd_tiktok.simulator import SCOPES, Call, Reply, Simulator, TikTok
 from syncd_tiktok.simulator_answers import OAUTH_TOKEN, USER_INFO, VIDEO_LIST
-from syncd_tiktok.simulator_serving import serve
 from syncd_tiktok.simulator_tokens import Regime
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -256,8 +261,8 @@ def test_a_zone_that_is_none_is_refused(cls: Any, zone: str) -> None:
 async def asked_who(upstream: TikTok, scopes: Sequence[str] | None = None) -> str:
     """Put the question of `syncd check` to a served upstream."""
     with trio.fail_after(60):
-        async with serve(upstream) as base_url:
-            settings = Settings(base_url=base_url, scopes=tuple(scopes or SCOPES))
+        async with serve(Simulator(upstream)) as base_url:
+            settings = Settings(base_url=f"{base_url}/v2", scopes=tuple(scopes or SCOPES))
             account = Account("store-1", AccountSettings(access_token=Secret("act.store-1")))
             events: list[Event] = []
             client = Client(
@@ -288,22 +293,38 @@ async def test_a_check_says_whose_account_it_is() -> None:
         await asked_who(upstream)
 
 
-def test_the_simulator_is_a_program_that_ends_with_its_parent() -> None:
-    command = [sys.executable, "-m", "syncd_tiktok.simulator", "--stores", "2", "--videos", "3"]
+def test_the_simulator_is_a_program_that_says_how_to_ask_it_and_ends_with_its_parent() -> None:
+    command = [sys.executable, "-m", "syncd_tiktok.simulator", "--stores", "2", "--videos", "20"]
     with subprocess.Popen(
         [*command, "--exit-with-parent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        base_url = msgspec.json.decode(process.stdout.readline())["base_url"]
+        said = msgspec.json.decode(process.stdout.readline())
+        raw = parse(said["configuration"], file="said.toml", folder=Path.cwd())
+        config = structure(raw, {"tiktok": CONNECTOR}, environment={})
+        settings = config.instances["tiktok"].settings
+        token = said["credentials"][1]["access_token"]
         request = urllib.request.Request(
-            f"{base_url}/user/info/?fields=open_id,video_count",
-            headers={"authorization": "Bearer act.store-002"},
+            f"{settings.base_url}/user/info/?fields=open_id,video_count",
+            headers={"authorization": f"Bearer {token}"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             user = msgspec.json.decode(answer.read())["data"]["user"]
+        process.stdin.write(b"change 0.1\n")
+        process.stdin.flush()
+        changed = msgspec.json.decode(process.stdout.readline())
         process.stdin.close()
         assert process.wait(timeout=30) == 0
 
-    assert user["open_id"].startswith("open-store-002-")
-    assert user["video_count"] == 3
+    assert user == {"open_id": said["credentials"][1]["open_id"], "video_count": 20}
+    assert changed == {"changed": 4}
+    assert [each.name for each in config.instances["tiktok"].accounts] == ["store-001", "store-002"]
+    assert config.jobs["tiktok-videos"].after == ("tiktok-users",)
+    rows = io.StringIO()
+    writer = csv.DictWriter(rows, list(said["credentials"][0]))
+    writer.writeheader()
+    writer.writerows(said["credentials"])
+    read = read_rows(rows.getvalue().encode(), known={"store-001", "store-002"})
+    assert not read.problems
+    assert set(read.credentials["store-001"].details) == {"open_id", "scope"}
