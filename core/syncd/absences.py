@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import attrs
-import trio
 
 from syncd import bulk, faults
 from syncd.events import AbsenceRefused, Event, RowsAbsent
@@ -23,7 +22,7 @@ from syncd.store import absences
 from syncd.store.absences import Evidence
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
-from syncd.work import Order, Work
+from syncd.work import Draining, Order, Work
 
 REMOVE_AT_ONCE = 5_000  # rows of one transaction: so that other writers of the table go on
 
@@ -48,7 +47,7 @@ class Absences:
 
     hops: Hops
     emit: Callable[[Event], None]
-    draining: trio.Event
+    draining: Draining
     lease: Lease
     tables: Mapping[str, bulk.Table]  # of streams that judge; none where the slice is a part
     shifts: bool

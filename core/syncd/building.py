@@ -7,29 +7,68 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
+import trio
 
-from syncd import asking, bulk
+from syncd import accounts, asking, closing
+from syncd.accounts import Books, Effective
 from syncd.admitting import bearer_of, let_renew
 from syncd.commit import Target
 from syncd.config import Job
+from syncd.config.accounts import secrets_in, unfit_quotas
 from syncd.daemon import Process
-from syncd.errors import SyncdError, Unauthorized
-from syncd.events import PartitionParked, TableChanged
+from syncd.errors import ConfigError, SyncdError, Unauthorized
+from syncd.events import AccountInvalid, PartitionParked, TableChanged
+from syncd.feeding import after_of, derived_of, make_fit, sources_of, walked_by
 from syncd.http import Client
-from syncd.model import Account, Context, Feed, Instance, Mode, Partition, Request, Slice
+from syncd.model import Account, Context, Instance, Mode, Partition, Quota, Request, Slice
 from syncd.plugins import Pipeline
 from syncd.progress import Bounds
 from syncd.store import leases, registry
-from syncd.work import Order, Work
+from syncd.work import Draining, Order, Work
+
+CLOSE_SECONDS = 3.0  # for the connections that nobody uses any more
+
+
+@attrs.define(eq=False)
+class Tenant:
+    """An account as it is worked on, until it leaves; its client is closed when nobody uses it."""
+
+    account: Account[Any]
+    client: Client
+    leaving: trio.Event = attrs.field(factory=trio.Event)
+    _users: int = 0
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[None]:
+        """Keep the client open."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            with trio.CancelScope(shield=True, deadline=closing.deadline(CLOSE_SECONDS)):
+                await self._close_where_idle()
+
+    async def leave(self) -> None:
+        """Have its runs end as in a drain: what they have fetched is committed."""
+        self.leaving.set()
+        await self._close_where_idle()
+
+    async def _close_where_idle(self) -> None:
+        if self.leaving.is_set() and not self._users:
+            async with self.client:
+                pass  # left is closed
 
 
 @attrs.frozen
 class Place:
-    """One account's feed, as a job walks it."""
+    """One account's feed, as a job walks it; `after` are feeds of the job that it is made of."""
 
     whole: Partition
     work: Work
     target: Target
+    tenant: Tenant
+    after: frozenset[str] = frozenset()
 
     def order(
         self, job: Job, *, mode: Mode, verify: bool = False, bounds: Bounds | None = None
@@ -41,45 +80,153 @@ class Place:
             mode if incremental else "full",
             self.target,
             verify,
-            bounds,
+            bounds if incremental else None,
             failed_items_max=job.failed_items_max,
         )
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Outfit:
-    """All places of one job, and how its accounts stand."""
+    """All places of one job, and how its accounts stand: as they are now, not as they were."""
 
     job: Job
-    instance: Instance[Any]
-    places: Mapping[tuple[str, str], Place]  # by account and feed
-    parked: Mapping[str, str | None]  # by account, why
+    effective: Effective
+    session: object
+    patience_seconds: float
+    places: Mapping[tuple[str, str], Place] = attrs.field(factory=dict)  # by account and feed
+    parked: Mapping[str, str | None] = attrs.field(factory=dict)  # by account, why
+    tenants: Mapping[str, Tenant] = attrs.field(factory=dict)
+
+    @property
+    def instance(self) -> Instance[Any]:
+        """Return the instance, with all accounts that are worked on."""
+        return self.effective.instance
+
+    def of(self, instance: str) -> bool:
+        return self.instance.name == instance
+
+    async def refit(self, process: Process, effective: Effective) -> None:
+        """Work on these accounts from now on; those that are as they were are left alone.
+
+        Raises: `ConfigError` where the accounts do not go with what is configured; then nothing
+        has changed. What the database raises.
+        """
+        instance = effective.instance
+        for problem in unfit_quotas(instance):
+            raise ConfigError(problem.key, problem.what, "mend the configuration")
+        walked = _walked(process, instance, self.job)
+        parked = await process.hops.run(registry.register_instance, instance)
+        staying, coming = self._compared(process, instance)
+        left = [each for each in self.tenants.values() if each.account.name not in staying]
+        self.tenants = {
+            each.name: staying.get(each.name) or coming[each.name] for each in instance.accounts
+        }
+        self.effective, self.parked = effective, parked
+        self.places = {
+            (place.whole.account, place.whole.feed): place
+            for place in self._places(process, walked)
+        }
+        for tenant in left:
+            await tenant.leave()
+
+    async def close(self) -> None:
+        """Close all clients: no run is left."""
+        for tenant in self.tenants.values():
+            await tenant.leave()
+
+    def _compared(
+        self, process: Process, instance: Instance[Any]
+    ) -> tuple[dict[str, Tenant], dict[str, Tenant]]:
+        """Return the tenants that stay as they are, and new ones for the other accounts."""
+        staying = {
+            each.name: tenant
+            for each in instance.accounts
+            if (tenant := self.tenants.get(each.name)) and tenant.account == each
+        }
+        coming = {
+            each.name: Tenant(each, client_of(process, instance, each, session=self.session))
+            for each in instance.accounts
+            if each.name not in staying
+        }
+        return staying, coming
+
+    def _places(
+        self, process: Process, walked: Sequence[tuple[Pipeline, Target]]
+    ) -> Iterator[Place]:
+        """Yield account by account what is walked of each; at the end what is no single one's."""
+        for tenant in self.tenants.values():
+            for pipeline, target in walked:
+                if not pipeline.feed.of_instance:
+                    yield self._place(process, walked, pipeline, target, tenant)
+        for pipeline, target in walked:
+            if pipeline.feed.of_instance and self.tenants:
+                (account,) = self.instance.accounts_of(pipeline.feed)
+                # It asks for nothing: any client does, for its secrets' masks.
+                nobody = Tenant(account, next(iter(self.tenants.values())).client)
+                yield self._place(process, walked, pipeline, target, nobody)
+
+    def _place(
+        self,
+        process: Process,
+        walked: Sequence[tuple[Pipeline, Target]],
+        pipeline: Pipeline,
+        target: Target,
+        tenant: Tenant,
+    ) -> Place:
+        whole = Partition(self.instance.name, tenant.account.name, pipeline.feed.name)
+        work = _work(process, pipeline, tenant)
+        work = attrs.evolve(work, session=self.session, patience_seconds=self.patience_seconds)
+        after = after_of(pipeline, [other for other, _ in walked])
+        return Place(whole, work, target, tenant, after)
+
+    @property
+    def later(self) -> list[Place]:
+        """Return the places whose turn comes after those of others, each after what it reads."""
+        return [place for place in self.places.values() if place.after]
 
 
 @asynccontextmanager
 async def outfitted(
-    process: Process, job: Job, *, patience_seconds: float
+    process: Process, job: Job, *, patience_seconds: float, before: Effective | None = None
 ) -> AsyncIterator[Outfit]:
     """Open what a job's runs work with: session, clients, pipelines, tables that fit.
 
+    `before`: what is known of the accounts.
+
     Raises: what the plugin's lifespan and the database raise.
     """
-    instance = process.config.instances[job.connector]
     async with AsyncExitStack() as stack:
+        effective = await effective_of(process, process.config.instances[job.connector], before)
+        instance = effective.instance
         lifespan = process.plugins.lifespan(instance)
         session = await stack.enter_async_context(asking.session(instance.name, lifespan))
-        parked = await process.hops.run(registry.register_instance, instance)
-        walked = [await _walked(process, instance, *each) for each in feeds_of(instance, job)]
-        places: dict[tuple[str, str], Place] = {}
-        for account in instance.accounts:
-            opened = client_of(process, instance, account, session=session)
-            client = await stack.enter_async_context(opened)
-            for pipeline, target in walked:
-                whole = Partition(instance.name, account.name, pipeline.feed.name)
-                work = _work(process, pipeline, account, client)
-                work = attrs.evolve(work, session=session, patience_seconds=patience_seconds)
-                places[whole.account, whole.feed] = Place(whole, work, target)
-        yield Outfit(job, instance, places, parked)
+        outfit = Outfit(job, effective, session, patience_seconds)
+        for pipeline, target in _walked(process, instance, job):
+            await _make_fit(process, pipeline, target)
+        stack.push_async_callback(outfit.close)
+        await outfit.refit(process, effective)
+        yield outfit
+
+
+async def effective_of(
+    process: Process, configured: Instance[Any], before: Effective | None = None
+) -> Effective:
+    """Return an instance with all of its accounts; what is wrong with one of the tables is told.
+
+    `before`: what was known; what was told then is not told again.
+
+    Raises: `StoreError`.
+    """
+    if configured.connector.account_settings is None:
+        return Effective(configured)
+    books = Books.of(process.config, configured, process.vault)
+    effective = await process.hops.run(accounts.look, books, before)
+    process.protect(secrets_in([account.settings for _, account in effective.known.values()]))
+    told = before.refused if before else {}
+    for name, error in effective.refused.items():
+        if told.get(name) != error:
+            process.emit(AccountInvalid(configured.name, name, error))
+    return effective
 
 
 async def expand(process: Process, place: Place) -> list[Partition]:
@@ -87,7 +234,8 @@ async def expand(process: Process, place: Place) -> list[Partition]:
 
     Raises: `SourceError` where the plugin's look-ups fail, `PluginError` where it breaks.
     """
-    slices = await _slices(process, place)
+    async with place.tenant.used():
+        slices = await _slices(process, place)
     return [attrs.evolve(place.whole, slice=part) for part in slices]
 
 
@@ -127,47 +275,51 @@ def client_of(
     return client
 
 
-def feeds_of(instance: Instance[Any], job: Job) -> Iterator[tuple[Feed, frozenset[str]]]:
-    """Yield the feeds a job walks, each with the streams it wants of it."""
-    for feed in instance.connector.feeds:
-        names = {stream.name for stream in feed.streams}
-        wanted = names & set(job.streams) if job.streams else names
-        if wanted:
-            yield feed, frozenset(wanted)
+def _walked(process: Process, instance: Instance[Any], job: Job) -> list[tuple[Pipeline, Target]]:
+    """Bind the pipelines of a job's feeds, and say what their tables must be."""
+    walked = []
+    for feed, streams in walked_by(process.plugins, instance, job, process.config.jobs.values()):
+        pipeline = process.plugins.pipeline(instance, feed)
+        walked.append((pipeline, Target.of(instance, pipeline, streams)))
+    return walked
 
 
-async def _walked(
-    process: Process, instance: Instance[Any], feed: Feed, streams: frozenset[str]
-) -> tuple[Pipeline, Target]:
-    """Bind a feed's pipeline, and make its tables fit."""
-    pipeline = process.plugins.pipeline(instance, feed)
-    target = Target.of(instance, pipeline, streams)
+async def _make_fit(process: Process, pipeline: Pipeline, target: Target) -> None:
+    """Make tables fit."""
     changed = await process.hops.run(
-        bulk.apply,
-        list(target.tables.values()),
+        make_fit,
+        target,
+        sources_of(process.plugins, pipeline),
+        derived_of(pipeline, target),
         lock_timeout_seconds=process.config.database.lock_timeout_seconds,
     )
     for table, statements in changed.items():
         process.emit(TableChanged(table, statements))
-    return pipeline, target
 
 
-def _work(process: Process, pipeline: Pipeline, account: Account[Any], client: Client) -> Work:
-    instance = pipeline.instance
-    upstream = instance.upstream(account)
+def _work(process: Process, pipeline: Pipeline, tenant: Tenant) -> Work:
     return Work(
         pipeline=pipeline,
-        account=account,
-        client=client,
-        quota=next(each for each in upstream.quotas if each.key == pipeline.feed.quota),
+        account=tenant.account,
+        client=tenant.client,
+        quota=_quota(pipeline, tenant.account),
         hops=process.hops,
         clock=process.clock,
         random=process.random,
         emit=process.emit,
-        draining=process.draining,
+        draining=Draining((process.draining, tenant.leaving)),
         threads=process.threads,
         novelties=process.novelties,
     )
+
+
+def _quota(pipeline: Pipeline, account: Account[Any]) -> Quota:
+    """Return the quota of a feed; one that asks for nothing needs none."""
+    key = pipeline.feed.quota
+    if pipeline.feed.derived:
+        return Quota(key)
+    upstream = pipeline.instance.upstream(account)
+    return next(each for each in upstream.quotas if each.key == key)
 
 
 async def _slices(process: Process, place: Place) -> Sequence[Slice]:

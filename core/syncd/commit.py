@@ -60,12 +60,12 @@ class Target:
 
         Raises: `ConfigError` where a stream declares what cannot be.
         """
-        transforms = pipeline.transforms
+        transforms, derived = pipeline.transforms, pipeline.derivation
         streams = [
             attrs.evolve(
                 stream,
-                # What a plugin writes bears no hash of ours.
-                shortcut="off" if stream.name in pipeline.writes else stream.shortcut,
+                # What a plugin writes, or a statement makes, bears no hash of ours.
+                shortcut="off" if stream.name in pipeline.writes or derived else stream.shortcut,
                 on_absent=instance.on_absent.get(stream.name, stream.on_absent),
             )
             for stream in pipeline.feed.streams
@@ -74,7 +74,8 @@ class Target:
         for stream in streams:
             _refuse_unknowable(instance, stream, writes=stream.name in pipeline.writes)
         tables = {s.name: bulk.table_of(instance.name, s) for s in streams}
-        prints = {s.name: bulk.row_fingerprint(s, transforms[s.name], {}) for s in streams}
+        made_by = attrs.asdict(derived) if derived else {}
+        prints = {s.name: bulk.row_fingerprint(s, transforms[s.name], made_by) for s in streams}
         makers = {
             s.name: RecordMaker.of(s, transforms[s.name], tables[s.name], prints[s.name]["row"])
             for s in streams

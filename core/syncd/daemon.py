@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -71,6 +71,10 @@ class Stopped(Exception):
     """The process was cut by a signal before its main function had ended."""
 
 
+def _keep_to_itself(_: Iterable[Secret]) -> None:
+    """Take secrets where nothing is ever written."""
+
+
 @attrs.frozen
 class Process:
     """What everything in a process shares."""
@@ -91,6 +95,7 @@ class Process:
     psql_command: str | None  # of the embedded server
     vault: Vault
     novelties: Novelties = attrs.field(factory=Novelties)
+    protect: Callable[[Iterable[Secret]], None] = _keep_to_itself  # they never show from then on
     wire: Callable[[], Wire] | None = None  # what clients exchange over, in a simulation
     keep_out: Callable[[str, Sequence[Secret]], None] = lambda _, __: None  # of the log: tokens
     credentials: Credentials = attrs.field()
@@ -226,6 +231,7 @@ class Root:
             identity=self._identity,
             psql_command=psql_command,
             vault=vault.opened(self._config),
+            protect=self._observer.protect,
             keep_out=self._observer.keep_out,
         )
 

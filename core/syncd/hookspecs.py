@@ -18,6 +18,7 @@ from syncd.model import (
     Begin,
     Check,
     Connector,
+    Derivation,
     Feed,
     Fetch,
     Instance,
@@ -103,6 +104,18 @@ def write(instance: Instance[Any], stream: Stream) -> Write | None:
         the connection, and neither commits nor rolls back.
 
     Answers: one or none.
+    """
+
+
+@hookspec
+def derive(instance: Instance[Any], stream: Stream) -> Derivation | None:
+    """Return the SELECT that a derived stream is made with, and the streams it reads.
+
+    Asked for the stream of each feed that says `derived`, which has no `begin`, `fetch` and
+    `transform`. What it filters by comes from `instance.settings` and goes into the parameters,
+    never into the statement.
+
+    Answers: exactly one for such a stream.
     """
 
 

@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from syncd import closing
-from syncd.building import expand, note_hindrance, outfitted, parked_message
+from syncd.accounts import none_message
+from syncd.building import Outfit, Place, expand, note_hindrance, outfitted, parked_message
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import (
@@ -36,11 +37,12 @@ CURSORS_EXPIRED_MAX = 3  # passes begun anew in one job run: an upstream may exp
 
 @attrs.frozen
 class Share:
-    """One partition of a job, with what its runs work with."""
+    """One partition of a job, with what its runs work with; it waits for those of some feeds."""
 
     partition: Partition
     work: Work
     order: Order
+    after: frozenset[str] = frozenset()
 
 
 async def run_job(
@@ -57,16 +59,16 @@ async def run_job(
     `wait_seconds`: how long to wait for partitions that another process holds, and in a run when
     only waiting cursors remain. `verify`: compare every row with what its record says, also where
     the hashes say that nothing changed. `bounds`: of a backfill, for which feeds that can only be
-    walked in full are left out.
+    walked in full are left out. Derived feeds come after the feeds they read.
 
     Raises: what the plugin's lifespan and the database raise before the first run.
     """
     async with outfitted(process, job, patience_seconds=wait_seconds) as outfit:
         await tell_of_expiry(process, [outfit.instance])
         shares: list[Share] = []
-        hindered: dict[str, Result] = {}  # by account: one word for each
+        hindered = _invalid(outfit)  # by account: one word for each
         for (account, _), place in outfit.places.items():
-            if account in hindered or (bounds and not place.work.pipeline.feed.incremental):
+            if account in hindered or (bounds and not _takes_part(place)):
                 continue
             if reason := outfit.parked[account]:
                 message = parked_message(outfit.instance.name, reason)
@@ -80,12 +82,32 @@ async def run_job(
                 hindered[account] = Result(where, verdict_on(error), str(error), None)
                 continue
             order = place.order(job, mode=mode, verify=verify, bounds=bounds)
-            shares += [Share(part, place.work, order) for part in found]
+            shares += [Share(part, place.work, order, place.after) for part in found]
         parts = [share.partition for share in shares]
         ids = await process.hops.run(registry.register_partitions, parts)
         trigger: Trigger = "backfill" if bounds else "run"
         partitions = _Partitions(process, job, dict(zip(ids, shares, strict=True)), wait_seconds)
         return await _round(process, job, partitions, [*hindered.values()], trigger)
+
+
+def _takes_part(place: Place) -> bool:
+    """Return whether a backfill is anything to a feed: also to what is made of what it brings."""
+    feed = place.work.pipeline.feed
+    return feed.incremental or bool(feed.derived and place.after)
+
+
+def _invalid(outfit: Outfit) -> dict[str, Result]:
+    """Return the word for each account of the control tables that cannot be worked on.
+
+    Raises: `ConfigError` where there is no account at all.
+    """
+    effective = outfit.effective
+    if not outfit.instance.accounts and not effective.refused:
+        raise none_message(outfit.instance)
+    return {
+        name: Result(str(Partition(outfit.instance.name, name, "*")), "failed", error, None)
+        for name, error in effective.refused.items()
+    }
 
 
 async def _round(
@@ -171,9 +193,14 @@ class _Partitions:
         busy = list(self._running.values())
         return [
             number
-            for number in self._pending - set(self._running)
+            for number in self._ready() - set(self._running)
             if busy.count(self._account(number)) < self._job.partitions_per_account
         ]
+
+    def _ready(self) -> set[int]:
+        """Return the pending partitions that wait for no other one's result."""
+        feeds = {self._shares[number].partition.feed for number in self._pending}
+        return {n for n in self._pending if feeds.isdisjoint(self._shares[n].after)}
 
     def _account(self, number: int) -> str:
         return self._shares[number].partition.account
@@ -238,7 +265,7 @@ class _Partitions:
             self._held_since = trio.current_time()
             self._told_again_at = 0.0
         waited = trio.current_time() - self._held_since
-        found = await self._process.hops.run(leases.obstacles, sorted(self._pending))
+        found = await self._process.hops.run(leases.obstacles, sorted(self._ready()))
         for each in found:
             where = str(self._shares[each.partition_id].partition)
             if each.parked is not None:

@@ -66,6 +66,10 @@ class Observer:
         """Redact these, too: a configuration that was read anew."""
         self._redact.add(secrets)
 
+    def redact(self, text: str) -> str:
+        """Take what is protected out of a text."""
+        return self._redact.text(text)
+
     def keep_out(self, owner: str, secrets: Sequence[Secret]) -> None:
         """Redact the tokens of an owner, as they are now and were lately: they change by the hour.
 

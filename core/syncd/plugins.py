@@ -16,13 +16,14 @@ from typing import Any
 import attrs
 import pluggy
 
-from syncd import hookspecs
+from syncd import derivations, hookspecs
 from syncd.border import in_thread
 from syncd.errors import HookError, PluginError
 from syncd.model import (
     Begin,
     Check,
     Connector,
+    Derivation,
     Feed,
     Fetch,
     Instance,
@@ -67,7 +68,8 @@ class Pipeline:
     partitions: Partitions | None
     transforms: Mapping[str, tuple[Transform, ...]]  # by stream, in their order
     writes: Mapping[str, Write]  # by stream, where a plugin writes itself
-    plugin: str  # that fetches: for errors
+    plugin: str  # that fetches, or derives: for errors
+    derivation: Derivation | None = None  # of a derived feed, which is not fetched
 
 
 class Plugins:
@@ -159,6 +161,8 @@ class Plugins:
 
         Raises: `HookError` for unclaimed and contested hooks and for wrong signatures.
         """
+        if feed.derived:
+            return self._derived(instance, feed)
         where = f"{instance.name}.{feed.name}"
         whose = {"instance": instance, "feed": feed}
         _, begin = self._one("begin", where, needed=True, **whose)
@@ -178,6 +182,46 @@ class Plugins:
             writes=self._writes(instance, feed.streams),
             plugin=plugin,
         )
+
+    def _derived(self, instance: Instance[Any], feed: Feed) -> Pipeline:
+        """Bind a derived feed, which is asked for nothing but its derivation."""
+        stream = derivations.only_stream(instance, feed)
+        plugin, derivation = self._derivation(instance, stream)
+        where = f"{instance.name}.{stream.name}: derive of plugin {plugin}"
+        derivations.refuse_circle(where, stream.name, self._reads(instance))
+        return Pipeline(
+            instance=instance,
+            feed=feed,
+            begin=derivations.begin,
+            fetch=derivations.fetch,
+            partitions=None,
+            transforms={stream.name: ()},
+            writes={},
+            plugin=plugin,
+            derivation=derivation,
+        )
+
+    def _derivation(self, instance: Instance[Any], stream: Stream) -> tuple[str, Derivation]:
+        where = f"{instance.name}.{stream.name}"
+        plugin, answer = self._one("derive", where, needed=True, instance=instance, stream=stream)
+        where = f"{where}: derive of plugin {plugin}"
+        derivations.refuse_wrong(where, instance.connector, answer)
+        return plugin, answer
+
+    def derived(self, instance: Instance[Any]) -> dict[str, Derivation]:
+        """Return what the derived streams of an instance are made of, by stream.
+
+        Raises: `HookError`.
+        """
+        return {
+            stream.name: self._derivation(instance, stream)[1]
+            for feed in instance.connector.feeds
+            if feed.derived
+            for stream in feed.streams
+        }
+
+    def _reads(self, instance: Instance[Any]) -> dict[str, tuple[str, ...]]:
+        return {name: each.reads for name, each in self.derived(instance).items()}
 
     def _transforms(self, instance: Instance[Any], stream: Stream) -> tuple[Transform, ...]:
         gathered: list[Transform] = []

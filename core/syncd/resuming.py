@@ -59,7 +59,8 @@ class Resuming:
             request=Request("full", None, self.process.clock.now()),
         )
         try:
-            await checked(check, context)
+            async with place.tenant.used():
+                await checked(check, context)
         except (SourceError, PluginError) as error:
             self.process.emit(AccountRefused(whole.instance, whole.account, str(error)))
             return

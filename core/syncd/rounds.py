@@ -6,7 +6,7 @@ a daemon that looks at a job has to do, `judge` how a round ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -81,6 +81,7 @@ class JobState:
     owed: int  # partitions that had no turn yet; no more are counted than all processes have slots
     now: datetime  # by the database's clock
     daemons: int = 1  # processes that live, this one included
+    accounts_revision: int = 0  # grows when an account of its instance is changed in the table
 
 
 @attrs.frozen
@@ -122,6 +123,31 @@ def step(state: JobState, *, overlap: Literal["skip", "queue"]) -> Step:
     if state.asked is not None:
         return Begin(state.asked)
     return Begin("schedule") if due else None
+
+
+@attrs.frozen
+class Sequel:
+    """Partitions of a derived feed, whose turn comes after those of the feeds it reads."""
+
+    feed: str
+    reads: frozenset[str]  # feeds of the same job
+    ids: tuple[int, ...]
+
+
+def following(sequels: Sequence[Sequel], had: frozenset[int]) -> list[int]:
+    """Return the partitions whose turn comes next, now that nobody owes one; some `had` theirs.
+
+    So a feed that is made of what hundreds of partitions bring is made once a round, after the last
+    of them, and what is made of that after it.
+    """
+    left = {each.feed for each in sequels if not had.issuperset(each.ids)}
+    return [
+        number
+        for each in sequels
+        if each.feed in left and left.isdisjoint(each.reads)
+        for number in each.ids
+        if number not in had
+    ]
 
 
 def fair_share(

@@ -10,7 +10,7 @@
 
 Then `walk` (the fetchers, the batcher, the writers), `frontier` (which cursor is next), `progress`
 (which pass, and where the end leads), `commit` (the transaction), and `hookspecs` with one small
-plugin.
+plugin. `deriving` walks a pass that has one cursor and no page.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from syncd.asking import begun
 from syncd.clock import DatabaseClock
 from syncd.commit import Committer
 from syncd.conditional import Conditional
+from syncd.deriving import derive
 from syncd.errors import CommitUnknown, CursorExpired, LeaseLost, StoreError, SyncdError
 from syncd.events import CommitLost, Event, PartitionParked, PassSuperseded, RunFinished, RunStarted
 from syncd.events import LeaseLost as LeaseLostEvent
@@ -193,7 +194,28 @@ async def _walk(
             epoch=lease.epoch,
         )
     )
-    collecting = absences.collecting(active.mode)
+    if work.pipeline.derivation is not None:
+        ended = await derive(work, order, tenure, active, wanted=wanted, tally=tally)
+    else:
+        ended = await _walk_pages(
+            work, order, tenure, active, wanted, absences=absences, tally=tally
+        )
+    await _forget(work, lease, active, ended, judged=absences.tables)
+    return ended
+
+
+async def _walk_pages(
+    work: Work,
+    order: Order,
+    tenure: Tenure,
+    active: ActivePass,
+    wanted: Wanted,
+    *,
+    absences: Absences,
+    tally: Tally,
+) -> Ended:
+    """Walk what is fetched, and judge by it what is gone."""
+    lease, collecting = tenure.lease, absences.collecting(active.mode)
     asks = not order.verify and not collecting  # a page that is not sent names nobody
     conditional = await _conditional(work, order, lease, active=active, wanted=wanted, asks=asks)
     committer = Committer(
@@ -221,9 +243,7 @@ async def _walk(
         conditional=conditional,
         tally=tally,
     )
-    ended = await absences.judge(await walker.go(), active.mode)
-    await _forget(work, lease, active, ended, judged=absences.tables)
-    return ended
+    return await absences.judge(await walker.go(), active.mode)
 
 
 async def _conditional(

@@ -15,7 +15,8 @@ import attrs
 import trio
 
 from syncd import resuming
-from syncd.building import Outfit, expand, note_hindrance
+from syncd.accounts import none_message
+from syncd.building import Outfit, Place, expand, note_hindrance
 from syncd.config import Job
 from syncd.daemon import Process
 from syncd.errors import PluginError, SourceError, StoreError, StoreExhausted
@@ -27,10 +28,20 @@ from syncd.events import (
     RoundStarted,
 )
 from syncd.expiring import tell_of_expiry
+from syncd.following import Following
 from syncd.model import Partition
 from syncd.progress import Next
 from syncd.resuming import Resuming
-from syncd.rounds import Begin, End, JobState, PassBy, courtesy_seconds, fair_share, step
+from syncd.rounds import (
+    Begin,
+    End,
+    JobState,
+    PassBy,
+    Sequel,
+    courtesy_seconds,
+    fair_share,
+    step,
+)
 from syncd.run import claim, run_partition
 from syncd.schedule import first_moment, next_moment
 from syncd.store import leases, registry, rounds
@@ -39,7 +50,7 @@ from syncd.store.leases import Lease
 LOOK_SECONDS = 1.0  # between two looks at the jobs, over the upper half of it (jitter)
 UNREACHABLE_SECONDS = 5.0  # between two looks while PostgreSQL cannot be reached
 EXHAUSTED_SECONDS = 30.0  # and while it lacks room, which takes an operator longer
-SETTLE_SECONDS = 5.0  # between two looks at turns that nobody can take
+SETTLE_SECONDS = 5.0  # between two looks at turns that nobody can take, and at what lags behind
 FORGET_SECONDS = 3600.0  # between two looks at history past its retention
 
 
@@ -71,6 +82,8 @@ class Scheduler:
         self._settle_at: dict[str, float] = {}
         self._shares: dict[str, int | None] = {}  # of the running rounds, by job
         self._forget_at = trio.current_time()
+        self._following = Following(process, outfits)
+        self._instances = {name: outfit.instance.name for name, outfit in outfits.items()}
         self._resuming = Resuming(process, outfits.values())
         self._try_at = trio.current_time()
         self._trying = trio.CancelScope()
@@ -123,7 +136,9 @@ class Scheduler:
     async def _look(self, runs: trio.Nursery) -> None:
         """Advance every job, then claim what there are free slots for."""
         slots = {name: outfit.job.concurrency for name, outfit in self._outfits.items()}
-        for state in await self._process.hops.run(rounds.states, slots):
+        states = await self._process.hops.run(rounds.states, slots, instances=self._instances)
+        await self._following.follow(states)
+        for state in states:
             await self._advance(state, self._outfits[state.name])
         for outfit in self._outfits.values():
             while await self._claim_one(outfit, runs):
@@ -155,7 +170,7 @@ class Scheduler:
             case End(cancelled=cancelled):
                 await self._end(state, outfit, cancelled=cancelled)
             case None:
-                await self._settle(state)
+                await self._settle(state, outfit)
 
     def _share(self, state: JobState, outfit: Outfit, *, owed: int) -> None:
         self._shares[state.name] = fair_share(
@@ -187,7 +202,12 @@ class Scheduler:
         """List a job's partitions: where look-ups fail, those that are known have their turn."""
         parts: list[Partition] = []
         ids: list[int] = []
+        if not outfit.instance.accounts:
+            error = none_message(outfit.instance)
+            self._process.emit(JobHindered(outfit.job.name, outfit.instance.name, str(error)))
         for place in outfit.places.values():
+            if place.after:
+                continue  # its turn comes later
             try:
                 parts += await expand(self._process, place)
             except (SourceError, PluginError) as error:
@@ -209,6 +229,8 @@ class Scheduler:
             thresholds=job.thresholds,
             cancelled=cancelled,
             followers=followers,
+            sequels=await self._sequels(outfit),
+            known=list(self._outfits),
         )
         if judged is not None and state.started_at is not None:
             self._process.emit(
@@ -223,14 +245,34 @@ class Scheduler:
                 )
             )
 
-    async def _settle(self, state: JobState) -> None:
-        """Look now and then whether a round waits for what cannot come."""
-        if state.round_id is None or self._busy_with(state.name):
+    async def _sequels(self, outfit: Outfit) -> list[Sequel]:
+        """Return the partitions whose turn comes after others', each feed after what it reads."""
+        later = outfit.later
+        if not later:
+            return []
+        parts = [place.whole for place in later]
+        ids = await self._process.hops.run(registry.register_partitions, parts)
+        reads = {place.whole.feed: place.after for place in later}
+        numbered = list(zip(parts, ids, strict=True))
+        return [
+            Sequel(feed, after, tuple(number for part, number in numbered if part.feed == feed))
+            for feed, after in reads.items()
+        ]
+
+    async def _settle(self, state: JobState, outfit: Outfit) -> None:
+        """Look now and then whether a round waits for what cannot come, and what lags behind."""
+        between = state.round_id is None
+        if self._busy_with(state.name) or (between and (state.paused or not outfit.later)):
             return
         now = trio.current_time()
-        if now >= self._settle_at.get(state.name, 0.0):
-            self._settle_at[state.name] = now + SETTLE_SECONDS
+        if now < self._settle_at.get(state.name, 0.0):
+            return
+        self._settle_at[state.name] = now + SETTLE_SECONDS
+        if state.round_id is not None:
             await self._process.hops.run(rounds.settle_unable, state.round_id)
+        else:
+            sequels = await self._sequels(outfit)
+            await self._process.hops.run(rounds.catch_up, state.name, sequels)
 
     async def _forget(self) -> None:
         if trio.current_time() < self._forget_at:
@@ -290,20 +332,28 @@ class Scheduler:
     async def _run_one(
         self, running: _Running, outfit: Outfit, lease: Lease, sent_at: float
     ) -> None:
-        place = outfit.places.get((lease.partition.account, lease.partition.feed))
         try:
+            place = await self._place(outfit, lease)
             if place is None:
                 await self._let_go(lease, outfit.job)
             else:
                 order = place.order(outfit.job, mode=outfit.job.mode)
                 keeper = self._process.keeper
-                with running.scope:
-                    await run_partition(place.work, order, lease, keeper=keeper, sent_at=sent_at)
+                async with place.tenant.used():
+                    with running.scope:
+                        await run_partition(
+                            place.work, order, lease, keeper=keeper, sent_at=sent_at
+                        )
         except* Exception as group:  # noqa: BLE001  # a bug of ours: it costs its partition alone
             self._process.supervisor.note(f"run of {lease.partition}", group)
         finally:
             self._running.discard(running)
             self._changed.set()
+
+    async def _place(self, outfit: Outfit, lease: Lease) -> Place | None:
+        with suppress(StoreError):  # then it is not given back either: its lease runs out
+            return await self._following.place(outfit, lease)
+        return None
 
     async def _let_go(self, lease: Lease, job: Job) -> None:
         """Give a partition back whose account or feed is configured no more."""

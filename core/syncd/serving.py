@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import attrs
 import trio
 
-from syncd.building import outfitted
+from syncd.building import Outfit, outfitted
 from syncd.config import Config
 from syncd.daemon import Process
 from syncd.errors import ConfigError, SyncdError
@@ -55,9 +55,10 @@ async def generation(
 ) -> None:
     """Keep the jobs of one configuration; what it opened is closed once its last run has ended."""
     async with AsyncExitStack() as stack:
-        outfits = {}
+        outfits: dict[str, Outfit] = {}
         for name, job in process.config.jobs.items():
-            opened = outfitted(process, job, patience_seconds=PATIENCE_SECONDS)
+            before = next((o.effective for o in outfits.values() if o.of(job.connector)), None)
+            opened = outfitted(process, job, patience_seconds=PATIENCE_SECONDS, before=before)
             outfits[name] = await stack.enter_async_context(opened)
         scheduler = Scheduler(process, outfits, look_seconds=look_seconds)
         task_status.started(scheduler)

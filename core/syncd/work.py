@@ -22,6 +22,27 @@ from syncd.threads import Threads
 
 
 @attrs.frozen
+class Draining:
+    """Whether a run is to stop: its process drains, or nobody wants its account worked on."""
+
+    events: tuple[trio.Event, ...]
+
+    def is_set(self) -> bool:
+        return any(event.is_set() for event in self.events)
+
+    async def wait(self) -> None:
+        """Wait for the first of them."""
+        async with trio.open_nursery() as nursery:
+            for event in self.events:
+                nursery.start_soon(_cancel_at, event, nursery.cancel_scope)
+
+
+async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+@attrs.frozen
 class Work:
     """What a walk works with: all of it lives longer than the run."""
 
@@ -33,7 +54,7 @@ class Work:
     clock: DatabaseClock
     random: Random
     emit: Callable[[Event], None]
-    draining: trio.Event
+    draining: Draining
     threads: Threads = attrs.field(factory=Threads)
     novelties: Novelties = attrs.field(factory=Novelties)
     session: object = None

@@ -20,6 +20,7 @@ from syncd import (
     Context,
     Credential,
     Cursor,
+    Derivation,
     Feed,
     Instance,
     Page,
@@ -230,6 +231,63 @@ def test_hook_write_that_two_claim_is_refused() -> None:
 
     with pytest.raises(HookError, match="write is answered by a and b"):
         bound(a=whole(write=lambda: write), b=plugin(write=lambda: write))
+
+
+# A feed that is derived from the books, and one that is derived from that.
+SHELVES = Feed("shelves", (Stream("shelves", Nothing),), quota="all", derived=True)
+ROOMS = Feed("rooms", (Stream("rooms", Nothing),), quota="all", derived=True)
+LIBRARY = attrs.evolve(BOOKS, feeds=(FEED, SHELVES, ROOMS))
+DERIVED = {
+    "shelves": Derivation("SELECT FROM {books}", reads=("books",)),
+    "rooms": Derivation("SELECT FROM {shelves}", reads=("shelves",)),
+}
+
+
+def derived(feed: Feed = SHELVES, **others: object) -> Pipeline:
+    """Bind a derived feed; `others` are answers in place of the right ones."""
+    answers = DERIVED | others
+    plugins = Plugins({"a": plugin(derive=lambda stream: answers[stream.name])})
+    return plugins.pipeline(Instance("books-eu", LIBRARY, Nothing(), ()), feed)
+
+
+def test_hook_derive_is_bound_and_no_other_hook_is_asked() -> None:
+    assert derived().derivation is DERIVED["shelves"]
+    assert derived(ROOMS).plugin == "a"
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (None, r"books-eu\.shelves: no plugin answers derive"),
+        ("SELECT 1", r"books-eu\.shelves: derive of plugin a: answered with str"),
+        (Derivation("SELECT 1", reads=("films",)), "reads 'films', .*from books, shelves, rooms"),
+        (Derivation("SELECT FROM {books}", reads=()), r"names \{books\}, and does not say"),
+        (Derivation("SELECT '{}'", reads=()), "a brace of its own is doubled"),
+        (Derivation("SELECT '{books'", reads=("books",)), "its select: "),
+        (Derivation("SELECT 1", (), {"account": "x"}), "'account' is given by the core"),
+        (Derivation("SELECT FROM {rooms}", reads=("rooms",)), "'shelves' is made of itself"),
+    ],
+)
+def test_hook_derive_that_cannot_be_bound_is_refused(answer: object, complaint: str) -> None:
+    with pytest.raises(HookError, match=complaint):
+        derived(shelves=answer)
+
+
+@pytest.mark.parametrize(
+    ("declared", "complaint"),
+    [
+        ({"incremental": True}, "incremental: means nothing"),
+        ({"paging": "numbered"}, 'paging = "numbered": means nothing'),
+        ({"streams": (Stream("shelves", Nothing, version="n"),)}, "version: means nothing"),
+        ({"streams": (Stream("shelves", Nothing, on_absent="mark"),)}, "on_absent: means nothing"),
+        ({"streams": (Stream("a", Nothing), Stream("b", Nothing))}, "this one has 2"),
+    ],
+)
+def test_hook_derive_is_not_asked_about_a_feed_that_says_how_it_is_fetched(
+    declared: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(HookError, match=complaint):
+        derived(attrs.evolve(SHELVES, **declared))
 
 
 async def test_hook_lifespan_gives_the_session() -> None:

@@ -168,7 +168,6 @@ def problems(text: str, environment: Mapping[str, str] | None = None) -> tuple[P
         (f"[connectors.{'c' * 42}]\nplugin = 'shop'", f"connectors.{'c' * 42}", "at most 40"),
         ('[connectors."a.b"]\nplugin = "shop"', 'connectors."a.b"', "wanted a lower-case letter"),
         (CAR + "accounts = []", "connectors.cars.accounts", "'cars' has no accounts"),
-        (SHOP, "connectors.shop.accounts", "[[connectors.shop.accounts]] with name, token"),
         (SHOP + "accounts = []", "connectors.shop.accounts", "empty; wanted tables"),
         (SHOP + "accounts = 'x'", "connectors.shop.accounts", "found 'x', wanted tables"),
         (SHOP + "accounts = [1]", "connectors.shop.accounts", "found an array, wanted tables"),

@@ -193,7 +193,6 @@ def test_what_syncd_accepts_the_schema_accepts(text: str) -> None:
         CAR + "paging = { order = 'name' }",
         CAR + "paging = { siz = 1 }",
         CAR + "accounts = [{ name = 'a' }]",
-        "[connectors.shop]\napi_key = 'k'",
         SHOP,
         SHOP + "token = 't'\ncolour = 1",
         "[jobs.a]",

@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 import census
+import clinic
 import library
 import mall
 import msgspec
@@ -66,6 +67,7 @@ class Engine:
         known: dict[str, Any] = {
             "cars": cars,
             "census": census.PLUGIN,
+            "clinic": clinic.PLUGIN,
             "library": library.PLUGIN,
             "mall": mall.PLUGIN,
             "saboteur": saboteur,

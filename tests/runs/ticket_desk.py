@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 
 import attrs
 import msgspec
+import trio
 
 from syncd import (
     Connector,
@@ -56,6 +57,7 @@ class Desk:
         self.garbled: set[int] = set()  # tickets whose answer is no JSON
         self.messages: dict[int, list[Any]] = {}  # of tickets that have others than the usual two
         self.edition = 1  # of every subject
+        self.gate: trio.Event | None = None  # tickets are answered once it is open
         self.asked: Counter[str] = Counter()
 
     def serve(self) -> AbstractAsyncContextManager[str]:
@@ -69,6 +71,8 @@ class Desk:
             return
         token = dict(scope["headers"]).get(b"authorization", b"").decode()
         query = scope["query_string"].decode()
+        if self.gate is not None and scope["path"] != "/search":
+            await self.gate.wait()
         status, body = self._answer(scope["path"], query, token)
         headers = [
             (b"content-type", b"application/json"),
@@ -121,6 +125,7 @@ class Settings:
 @attrs.frozen
 class Tenant:
     token: Secret
+    seats: int = 1
 
 
 class _Search(msgspec.Struct):
@@ -195,6 +200,9 @@ async def fetch(ctx: Context[Settings, None], cursor: Cursor) -> Page:
     )
 
 
+PLUGIN = Plugin()
+
+
 @attrs.define
 class Office:
     """A database, the desk, and what was said."""
@@ -204,6 +212,7 @@ class Office:
     base_url: str
     plugin: Plugin = attrs.field(factory=Plugin)
     job: str = ""  # further keys of its table
+    more: str = ""  # further tables
     events: list[Event] = attrs.field(factory=list)
 
     def config(self, *tokens: str) -> Config:
@@ -215,7 +224,7 @@ class Office:
             f'[database]\nurl = "{self.dsn}"\npool_max = 4\n'
             f'[connectors.desk]\nbase_url = "{self.base_url}"\n{accounts}'
             '[jobs.desk]\nconnector = "desk"\nmode = "full"\n'
-            f"{self.job}\n"
+            f"{self.job}\n{self.more}"
         )
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, {"desk": CONNECTOR}, environment={})

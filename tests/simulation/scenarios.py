@@ -22,6 +22,7 @@ from stages import (
     many_videos,
     one_chain,
     one_huge,
+    one_store,
     shared_videos,
     unknown_limit,
     users,
@@ -193,6 +194,7 @@ SCENARIOS: Sequence[Scenario] = (
         "unknown limit, nothing announced", ">= 90 % within 60 s, < 2 % refused", unknown_limit
     ),
     Scenario("Nhanh, 42,900 customers, one chain at 0.2 s", "<= 1.05x, 0 while locked", one_chain),
+    Scenario("Nhanh, 7,500 customers, one chain at 0.2 s", "<= 1.05x", one_store),
     Scenario("Nhanh, four disjoint filters, 150 per 30 s", "<= 1.1x, 0 while locked", four_chains),
     Scenario("190,000 cars, 1,000 a page, 1/s token bucket", "<= 1.05x", feed_of_cars),
     Scenario("the same with spells of 429", "<= 1.1x, no page lost", cars_refused),

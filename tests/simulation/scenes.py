@@ -13,6 +13,7 @@ from transport import Asked
 from world import Upstream
 
 from syncd_cars import plugin as cars_plugin
+from syncd_nhanh import plugin as nhanh_plugin
 from syncd_tiktok import plugin as tiktok_plugin
 
 PAGE = 20  # records
@@ -80,15 +81,16 @@ def _tiktok(plan: Plan) -> Scene:
 
 def _nhanh(plan: Plan) -> Scene:
     ids = {f"business-{n}": n for n in range(1, len(plan.pages) + 1)}
-    upstream = nhanh.Nhanh(
+    upstream = nhanh.Upstream(
         {n: PAGE * plan.pages[n - 1] - 7 for n in ids.values()},
         allowed=Allowed("sliding", plan.calls * plan.daemons, WINDOW_SECONDS),
     )
 
     def tables(accounts: Sequence[str]) -> str:
         lines = [
-            "[connectors.nhanh]",
-            f"calls = {plan.calls}\nwindow_seconds = {WINDOW_SECONDS}\npage_size = {PAGE}",
+            f'[connectors.nhanh]\nbase_url = "https://{nhanh.HOST}"\napp_id = 73905',
+            f"page_size = {PAGE}\n[connectors.nhanh.quotas.customers]",
+            f'requests = {plan.calls}\nper = "{WINDOW_SECONDS:g}s"',
         ]
         for name in accounts:
             lines += [
@@ -99,7 +101,7 @@ def _nhanh(plan: Plan) -> Scene:
 
     return Scene(
         name="nhanh",
-        plugin=nhanh,
+        plugin=nhanh_plugin,
         host=nhanh.HOST,
         upstream=upstream,
         accounts=dict(zip(ids, plan.pages, strict=True)),

@@ -17,6 +17,7 @@ from stand_ins import cars, nhanh, unknown
 from transport import Weather
 
 from syncd_cars import plugin as cars_plugin
+from syncd_nhanh import plugin as nhanh_plugin
 from syncd_tiktok import plugin as tiktok_plugin
 
 LATENCY_SECONDS = 0.2  # of a call, there and back
@@ -192,7 +193,12 @@ def _job(connector: str, stream: str, at_once: int) -> str:
 
 def one_chain(small: bool) -> Stage:
     """42,900 customers, a hundred a page, each page named by the one before."""
-    return _nhanh(8_000 if small else 42_900, windows=1, reach=1.05)
+    return _nhanh(3_000 if small else 42_900, windows=1, reach=1.05)
+
+
+def one_store(_: bool) -> Stage:
+    """7,500 customers, which are 75 calls one after the other."""
+    return _nhanh(7_500, windows=1, reach=1.05)
 
 
 def four_chains(small: bool) -> Stage:
@@ -201,9 +207,7 @@ def four_chains(small: bool) -> Stage:
 
 
 def _nhanh(customers: int, *, windows: int, reach: float) -> Stage:
-    upstream = nhanh.Nhanh(
-        {110668: customers}, allowed=Allowed("sliding", 150, 30.0), windows=windows
-    )
+    upstream = nhanh.Upstream({110668: customers}, allowed=Allowed("sliding", 150, 30.0))
     (judge,) = upstream.judges.values()
     calls = windows * math.ceil(customers / windows / nhanh.PAGE_MAX)
     latency = LATENCY_SECONDS
@@ -212,11 +216,13 @@ def _nhanh(customers: int, *, windows: int, reach: float) -> Stage:
         calls * latency if windows == 1 else (calls - 1) // 150 * 30.0 + last * latency / windows
     )
     configuration = (
-        f"[connectors.nhanh]\nwindows = {windows}\n[[connectors.nhanh.accounts]]\n"
+        f'[connectors.nhanh]\nbase_url = "https://{nhanh.HOST}"\napp_id = 73905\n'
+        f'windows = {nhanh.boundaries(customers, windows)}\nfull_every = "0s"\n'
+        "[[connectors.nhanh.accounts]]\n"
         'name = "shop"\nbusiness_id = 110668\ntoken = "token-110668"\n'
     )
     return Stage(
-        plugins={"nhanh": nhanh},
+        plugins={"nhanh": nhanh_plugin},
         host=nhanh.HOST,
         upstream=upstream,
         judge=judge,

@@ -409,7 +409,7 @@ def test_all_that_is_sealed_is_sealed_anew_in_batches_but_what_no_key_opens(
             (names,),
         )
         assert store.bring(connection, INSTANCE, new) == []
-        (where,) = resealing.SEALED
+        where = resealing.SEALED[0]
         after: tuple[str, str] | None = ("", "")
         steps = []
         while after is not None:

@@ -59,8 +59,18 @@ class Session:
     opened_at: datetime
 
 
+@attrs.frozen
+class Call:
+    """A customer to be called: made of orders, and worked on by others."""
+
+    order_id: int
+    status: str
+
+
 ORDERS = syncd.Stream("orders", Order, key=("id",), version="updated_at", per_account=True)
 FEED = syncd.Feed("orders", (ORDERS,), quota="shop", incremental=True)
+CALLS = syncd.Stream("calls", Call, key=("order_id",), mode="insert-only", per_account=True)
+DERIVED = syncd.Feed("calls", (CALLS,), quota="shop", derived=True)
 
 
 def upstream(settings: Settings, shop: ShopSettings) -> syncd.Upstream:
@@ -115,7 +125,7 @@ CONNECTOR = syncd.Connector(
     version="1.0.0",
     settings=Settings,
     account_settings=ShopSettings,
-    feeds=(FEED,),
+    feeds=(FEED, DERIVED),
     upstream=upstream,
 )
 
@@ -206,6 +216,18 @@ def copy(connection: Any, rows: Sequence[Any]) -> syncd.Written:
 
 
 @syncd.hookimpl
+def derive(instance: syncd.Instance[Any], stream: syncd.Stream) -> syncd.Derivation | None:
+    if stream is not CALLS:
+        return None
+    return syncd.Derivation(
+        "SELECT o.id AS order_id, %(status)s AS status FROM {orders} AS o"
+        " WHERE o.account_id = %(account)s AND o.total > 1000",
+        reads=("orders",),
+        parameters={"status": "new"},
+    )
+
+
+@syncd.hookimpl
 def lifespan(instance: syncd.Instance[Any]) -> AbstractAsyncContextManager[Session] | None:
     return opened() if instance.connector is CONNECTOR else None
 
@@ -256,6 +278,7 @@ async def mistakes(ctx: Ctx, cursor: syncd.Cursor) -> syncd.Page:
     syncd.Throttled("shop", "too fast")  # type: ignore[call-arg]
     syncd.Stream("orders", Order, mode="replace")  # type: ignore[arg-type]
     syncd.Pass("full", syncd.Cursor(1))  # type: ignore[arg-type]
+    syncd.Derivation("SELECT 1", reads="orders")  # type: ignore[arg-type]
     return [syncd.Record(b"{}")]  # type: ignore[arg-type, return-value]
 
 

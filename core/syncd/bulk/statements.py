@@ -289,7 +289,11 @@ def _match(table: Table) -> Composed:
 
 
 def qualified(table: Table) -> Composed:
-    return SQL("{}.{}").format(escaped(table.schema), escaped(table.name))
+    return qualified_as(table.schema, table.name)
+
+
+def qualified_as(schema: str, name: str) -> Composed:
+    return SQL("{}.{}").format(escaped(schema), escaped(name))
 
 
 def escaped(name: str) -> Identifier:

@@ -11,8 +11,9 @@ import attrs
 import trio
 
 from syncd import bulk, sealing, valkey, vault
-from syncd.building import feeds_of
-from syncd.cli import findings, questions
+from syncd.accounts import Effective
+from syncd.bulk.derived import check as check_derived
+from syncd.cli import accounts, findings, questions
 from syncd.cli.database import with_database
 from syncd.cli.findings import Finding
 from syncd.cli.invocation import Invocation
@@ -23,9 +24,10 @@ from syncd.config import Job
 from syncd.errors import PluginError, StoreError, SyncdError, Unavailable
 from syncd.events import Event
 from syncd.expiring import expiry_of
+from syncd.feeding import derived_of, sources_of, walked_by
 from syncd.http import Limiters
 from syncd.model import Account, Check, Feed, Instance, Partition, Request, Slice
-from syncd.plugins import found
+from syncd.plugins import Pipeline, found
 from syncd.run import wanted_of
 from syncd.sealing import Kept
 from syncd.store import credentials, migrations
@@ -45,16 +47,20 @@ def check(invocation: Invocation) -> list[Finding]:
         return findings.problems(error)
     return [
         *findings.configuration(loaded.config),
-        *findings.quotas(loaded.config),
         *findings.plugins(found(), [i.connector.name for i in loaded.config.instances.values()]),
-        *trio.run(_ask_all, loaded),
+        *trio.run(_ask_all, invocation, loaded),
     ]
 
 
-async def _ask_all(loaded: Loaded) -> list[Finding]:
+async def _ask_all(invocation: Invocation, loaded: Loaded) -> list[Finding]:
+    known: dict[str, Effective] = {}  # where the control tables could be read
+    database = await _ask_database(loaded, known)
+    loaded = accounts.hidden(invocation, accounts.joined(loaded, known))
     return [
-        *await _ask_database(loaded),
+        *findings.quotas(loaded.config),
+        *database,
         *await _or_failed("redis", _ask_redis(loaded)),
+        *findings.accounts(known),
         *await _ask_accounts(loaded),
     ]
 
@@ -73,15 +79,17 @@ def _nobody_listens(_: Event) -> None:
 # --- The database ---------------------------------------------------------------------------------
 
 
-async def _ask_database(loaded: Loaded) -> list[Finding]:
+async def _ask_database(loaded: Loaded, known: dict[str, Effective]) -> list[Finding]:
+    """Ask the database; `known` is filled with the accounts that it says, too."""
     config = loaded.config
     home = config.daemon.data_dir / "postgresql"
     if config.database.url is None and not home.exists():
+        known.update(accounts.of_the_file(loaded))
         said = f"embedded, made by the first run in {config.daemon.data_dir}"
         return [Finding("database", said)]
 
     async def look(hops: Hops) -> list[Finding]:
-        return await _look_around(loaded, hops)
+        return await _look_around(loaded, hops, known)
 
     return await _or_failed("database", with_database(config, look, emit=_nobody_listens))
 
@@ -93,13 +101,18 @@ async def _or_failed(what: str, asked: Awaitable[list[Finding]]) -> list[Finding
         return [findings.failed(what, error)]
 
 
-async def _look_around(loaded: Loaded, hops: Hops) -> list[Finding]:
-    config = loaded.config
+async def _look_around(loaded: Loaded, hops: Hops, known: dict[str, Effective]) -> list[Finding]:
     server = await hops.run(questions.server)
     result = [findings.database(server)]
     missing = await _or_failed("control tables", _look_at_control_tables(loaded, hops))
     result += missing
-    tables_stand = await hops.run(migrations.applied) > 0
+    newest = await hops.run(migrations.applied)
+    tables_stand = newest > 0
+    from_tables = newest >= accounts.MIGRATION
+    every = await accounts.effective(loaded, hops) if from_tables else accounts.of_the_file(loaded)
+    known.update(every)
+    loaded = accounts.joined(loaded, known)
+    config = loaded.config
     if tables_stand:
         life = await hops.run(questions.life)
         result += [findings.connections(config, life), findings.sharing(config, life)]
@@ -122,13 +135,31 @@ async def _look_at_job(
 ) -> list[Finding]:
     instance = loaded.config.instances[job.connector]
     result = []
-    for feed, streams in feeds_of(instance, job):
-        target = Target.of(instance, loaded.plugins.pipeline(instance, feed), streams)
+    for feed, streams in walked_by(loaded.plugins, instance, job, loaded.config.jobs.values()):
+        pipeline = loaded.plugins.pipeline(instance, feed)
+        target = Target.of(instance, pipeline, streams)
         for table in target.tables.values():
             statements = [each.as_string() for each in await hops.run(bulk.plan, table)]
             result.append(findings.data_table(str(table), statements, may_create=server.may_create))
+        what = f"select of {instance.name}.{feed.streams[0].name}"
+        result += await _or_failed(what, _look_at_select(loaded, hops, pipeline, target, what))
         result += await _foresee(loaded, hops, job, feed, target, has_history=has_history)
     return result
+
+
+async def _look_at_select(
+    loaded: Loaded, hops: Hops, pipeline: Pipeline, target: Target, what: str
+) -> list[Finding]:
+    """Have PostgreSQL look at what a derived stream is made with; it is not run."""
+    derived = derived_of(pipeline, target)
+    if derived is None or pipeline.derivation is None:
+        return []
+    for table in sources_of(loaded.plugins, pipeline):
+        if await hops.run(bulk.plan, table):
+            said = f"is looked at by the next run, which makes {table} fit first"
+            return [Finding(what, said)]
+    await hops.run(check_derived, derived)
+    return [Finding(what, f"fits; it reads {', '.join(pipeline.derivation.reads)}")]
 
 
 async def _foresee(
@@ -140,7 +171,7 @@ async def _foresee(
     order = Order(job.name, job.mode if feed.incremental else "full", target)
     known = await hops.run(questions.standings, instance.name, feed.name) if has_history else []
     result = []
-    for account in instance.accounts:
+    for account in instance.accounts_of(feed):
         theirs: list[questions.Standing | None] = [s for s in known if s.account == account.name]
         for standing in theirs or [None]:  # none: it never ran
             part = Slice(standing.slice, standing.slice_settings) if standing else Slice()

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from syncd.cli import ending
+from syncd.cli.commands_accounts import accounts
 from syncd.cli.commands_asking import after_restore, preview, schema, status
 from syncd.cli.commands_credentials import credentials
 from syncd.cli.commands_cursors import cursors
@@ -216,6 +217,7 @@ for command in (
     state,
     cursors,
     quarantine,
+    accounts,
     park,
     resume,
     credentials,

@@ -94,14 +94,15 @@ def preview(
 ) -> int:
     """Fetch and transform some records of a stream as a full pass would, and show their rows.
 
-    Needs no database and writes nothing; the upstream's limits are kept. Records that would be set
-    aside are shown with their reason; what only PostgreSQL can refuse is not foreseen. --json
-    prints one document with rows and quarantined records.
+    Writes nothing, and needs no database, but for an account that only the control tables have;
+    the upstream's limits are kept. Records that would be set aside are shown with their reason;
+    what only PostgreSQL can refuse is not foreseen. Of a derived stream the select is run, in a
+    transaction that cannot write. --json prints one document with rows and quarantined records.
     """
-    from syncd.cli import previewing
+    from syncd.cli import accounts, previewing
     from syncd.cli.loading import load
 
-    loaded = load(invocation)
+    loaded = accounts.for_account(invocation, load(invocation), stream.rpartition(".")[0], account)
     asked = previewing.wanted(
         loaded, stream, account=account, slice=slice, records_max=limit, pages_max=pages
     )

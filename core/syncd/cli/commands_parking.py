@@ -22,10 +22,12 @@ def _instance_of(config: Config, instance: str, account: str | None, feed: str |
     """Let pass only what is configured; globs that fit something of it are."""
     from fnmatch import fnmatchcase
 
+    from syncd.cli.accounts import known_names
+
     refuse_unknown("INSTANCE", instance, config.instances)
     configured = config.instances[instance]
     for what, glob, known in (
-        ("--account", account, [each.name for each in configured.accounts]),
+        ("--account", account, known_names(config, configured, account)),
         ("--feed", feed, [each.name for each in configured.connector.feeds]),
     ):
         if glob is not None and not any(fnmatchcase(name, glob) for name in known):

@@ -8,9 +8,11 @@ from typing import Any
 
 import attrs
 
+from syncd.accounts import Effective, none_message
 from syncd.cli import ending, wording
 from syncd.cli.questions import Server, Standing
 from syncd.config import Config
+from syncd.config.accounts import unfit_quotas
 from syncd.daemon import pool_size
 from syncd.errors import InvalidConfig, SyncdError
 from syncd.model import Credential
@@ -79,6 +81,23 @@ def quotas(config: Config) -> list[Finding]:
         if quota.key in instance.quotas
     }
     return [Finding(what, f"{said} (configured)") for what, said in kept.items()]
+
+
+def accounts(known: Mapping[str, Effective]) -> list[Finding]:
+    """Say which accounts cannot be worked on, and where there is none at all."""
+    result = []
+    for name, effective in known.items():
+        result += [
+            Finding(f"account {name}.{account}", said, ending.CONFIGURATION)
+            for account, said in effective.refused.items()
+        ]
+        result += [
+            Finding(problem.key, problem.what, ending.CONFIGURATION)
+            for problem in unfit_quotas(effective.instance)
+        ]
+        if not effective.instance.accounts and not effective.refused:
+            result.append(failed(f"connector {name}", none_message(effective.instance)))
+    return result
 
 
 def plugins(installed: Sequence[Found], enabled: Iterable[str]) -> list[Finding]:

@@ -16,7 +16,6 @@ from syncd.cli.screen import attend
 from syncd.config import Config
 from syncd.daemon import Process, Root, Stopped
 from syncd.events import Event
-from syncd.observe import SecretMask
 from syncd.plugins import Plugins
 from syncd.serving import serve
 from syncd.store import rounds
@@ -36,7 +35,6 @@ def keep(invocation: Invocation, loaded: Loaded) -> int:
     def reload() -> tuple[Config, Plugins]:
         again = load(invocation)
         attendance.observer.protect(again.secrets)
-        attendance.screen.redact = SecretMask((*loaded.secrets, *again.secrets)).text
         return again.config, again.plugins
 
     async def main(process: Process) -> None:

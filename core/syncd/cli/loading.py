@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
 
 from syncd.cli.invocation import Invocation
 from syncd.config import Config, RawConfig, read, structure
+from syncd.config.accounts import secrets_in
 from syncd.model import Secret
 from syncd.observe import SecretMask
 from syncd.plugins import Plugins, found
@@ -57,24 +57,9 @@ def secrets_of(config: Config) -> Iterator[Secret]:
         yield config.quota.shared
         yield from _passwords(config.quota.shared.reveal())
     for instance in config.instances.values():
-        yield from _inside(instance.settings)
+        yield from secrets_in(instance.settings)
         for account in instance.accounts:
-            yield from _inside(account.settings)
-
-
-def _inside(value: Any) -> Iterator[Secret]:
-    """Yield the secrets in settings: in fields, and in lists and mappings of such."""
-    if isinstance(value, Secret):
-        yield value
-    elif attrs.has(type(value)):
-        for field in attrs.fields(type(value)):
-            yield from _inside(getattr(value, field.name))
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _inside(each)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for each in value:
-            yield from _inside(each)
+            yield from secrets_in(account.settings)
 
 
 def _passwords(url: str) -> Iterator[Secret]:

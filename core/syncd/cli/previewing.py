@@ -1,7 +1,11 @@
-"""`syncd preview`: rows as a run would make them, without a database."""
+"""`syncd preview`: rows as a run would make them, without a database.
+
+Rows of a derived stream are made of other rows: its select is run, where these are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -10,15 +14,21 @@ import msgspec
 import trio
 
 from syncd.asking import sliced
+from syncd.bulk.derived import sample
 from syncd.cli import columns, ending, wording
+from syncd.cli.database import with_database
 from syncd.cli.loading import Loaded
 from syncd.cli.options import refuse_unknown
 from syncd.cli.quarantine import readable
 from syncd.cli.screen import attend
 from syncd.cli.upstreams import Reach, held, reached
-from syncd.errors import Rejected, SyncdError
+from syncd.commit import Target
+from syncd.errors import ConfigError, Rejected, SyncdError
+from syncd.events import Event
+from syncd.feeding import derived_of
 from syncd.model import Account, Feed, Instance, Partition, Request, Slice
 from syncd.preview import Preview, Previewer
+from syncd.store.hops import Hops
 
 CELL_CHARACTERS_MAX = 60  # `--json` has all of it
 
@@ -78,6 +88,8 @@ def preview(loaded: Loaded, asked: Wanted, *, as_json: bool) -> Preview:
     async def main() -> Preview | None:
         try:
             emit = attendance.observer.emit
+            if asked.feed.derived:
+                return await _derived(loaded, asked, emit)
             kept = await held(loaded.config, asked.instance, asked.account, emit=emit)
             async with reached(
                 loaded, asked.instance, asked.account, emit=emit, kept=kept
@@ -91,6 +103,26 @@ def preview(loaded: Loaded, asked: Wanted, *, as_json: bool) -> Preview:
     if found is None:
         raise failure[0]
     return found
+
+
+async def _derived(loaded: Loaded, asked: Wanted, emit: Callable[[Event], None]) -> Preview:
+    """Run the select of a derived stream in a transaction that cannot write."""
+    config = loaded.config
+    if config.database.url is None and not (config.daemon.data_dir / "postgresql").exists():
+        said = "is made of rows in a database, and there is none yet"
+        raise ConfigError(f"{asked.instance.name}.{asked.stream}", said, "run what it reads first")
+    pipeline = loaded.plugins.pipeline(asked.instance, asked.feed)
+    target = Target.of(asked.instance, pipeline, frozenset({asked.stream}))
+    table, made = target.tables[asked.stream], derived_of(pipeline, target)
+    assert made is not None, "its feed is derived"
+    most, account = asked.records_max, asked.account.name
+
+    async def look(hops: Hops) -> list[dict[str, Any]]:
+        return await hops.run(sample, made, account=account, most=most)
+
+    rows = await with_database(config, look, emit=emit)
+    columns = [column.name for column in table.columns]
+    return Preview(str(table), columns, rows, (), pages=0, requests=0, whole=len(rows) < most)
 
 
 async def _previewed(loaded: Loaded, asked: Wanted, reach: Reach) -> Preview:

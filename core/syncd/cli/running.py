@@ -12,7 +12,6 @@ import click
 import msgspec
 import trio
 
-from syncd.building import feeds_of
 from syncd.cli import ending, summary
 from syncd.cli.loading import Loaded
 from syncd.cli.screen import Attendance, attend
@@ -22,6 +21,7 @@ from syncd.config.values import did_you_mean
 from syncd.daemon import Process, Root
 from syncd.errors import ConfigError, SyncdError
 from syncd.events import Event, RunFinished
+from syncd.feeding import feeds_of
 from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.progress import Bounds

@@ -20,7 +20,7 @@ from syncd.cli.board import Board, by_job, folded, progress_of
 from syncd.config import Config, Log
 from syncd.events import Event, LeaseWaiting, Level, RecordsQuarantined, RunProgress
 from syncd.model import Secret
-from syncd.observe import Observer, SecretMask, stream_of
+from syncd.observe import Observer, stream_of
 from syncd.sink import Sink
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def attend(
         destination_is_terminal=stream.isatty(),
     )
     sink = Sink(stream)
-    screen = Screen(how, redact=SecretMask(secrets).text, stream=sink, by_job=by_job)
     observer = Observer(stream=sink if how.json else None, level=log.level, secrets=secrets)
+    screen = Screen(how, redact=observer.redact, stream=sink, by_job=by_job)
     observer.listen(screen.listen)
     return Attendance(observer, screen)

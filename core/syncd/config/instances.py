@@ -130,6 +130,7 @@ def _declared(
             quotas=quotas,
             private_network=common.private_network,
             on_absent={n: s.on_absent for n, s in common.streams.items() if s.on_absent},
+            implied="accounts" not in table,
         ),
     )
 
@@ -186,12 +187,20 @@ def _default_account(
 ) -> tuple[Account[Any], ...] | Invalid:
     if connector.account_settings is None:
         return (Account("default", None),)
-    needed = [s.key for s in settings_of(connector.account_settings) if s.required]
-    if needed:
-        keys = ", ".join(["name", *needed])
-        return reading.problem(where, f"missing; wanted tables [[{where}]] with {keys}")
+    if any(setting.required for setting in settings_of(connector.account_settings)):
+        return ()  # the control tables may have some: whoever wants to work on them looks there
     settings = Table(connector.account_settings).read({}, where, reading)
     return INVALID if settings is INVALID else (Account("default", settings),)
+
+
+def read_account(
+    cls: type[Any], item: Mapping[str, Any], key: str, reading: Reading
+) -> Account[Any] | Invalid:
+    """Read one account: what every account has, and what the connector defines."""
+    named, settings = _account(cls, item, key, reading)
+    if named is INVALID or settings is INVALID:
+        return INVALID
+    return Account(named.name, settings, named.weight)
 
 
 def _account(

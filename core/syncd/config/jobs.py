@@ -132,7 +132,8 @@ def _refuse_incremental(
         return
     by_default = "" if "mode" in entry.fields else ", the default"
     for feed in connector.feeds:
-        if not feed.incremental and not _streams_of(feed).isdisjoint(streams):
+        walked_in_full = not feed.incremental and not feed.derived  # which is no matter of modes
+        if walked_in_full and not _streams_of(feed).isdisjoint(streams):
             reading.problem(
                 f"{entry.key}.mode",
                 f'found "incremental"{by_default}, but the feed {feed.name!r} of '

@@ -105,10 +105,32 @@ def read_quotas(
     settings: Any,
     accounts: Iterable[Account[Any]],
 ) -> Mapping[str, QuotaTable] | Invalid:
-    """Read what stands under ``quotas``; every key must be one that the connector declares."""
+    """Read what stands under ``quotas``; every key must be one that the connector declares.
+
+    Without accounts nobody knows which those are: `refuse_unfit` says it once there are some.
+    """
     if not value:
         return {}
+    accounts = tuple(accounts)
     tables = Named(Table(QuotaTable)).read(value, key, reading)
+    if tables is INVALID or not accounts:
+        return tables
+    fine = refuse_unfit(
+        tables, key, reading, connector=connector, settings=settings, accounts=accounts
+    )
+    return tables if fine else INVALID
+
+
+def refuse_unfit(
+    tables: Mapping[str, QuotaTable],
+    key: str,
+    reading: Reading,
+    *,
+    connector: Connector,
+    settings: Any,
+    accounts: Iterable[Account[Any]],
+) -> bool:
+    """List what is said of quotas that no account has, or cannot be meant of one."""
     declared = reading.foreign(
         lambda: {
             quota.key: quota
@@ -117,13 +139,13 @@ def read_quotas(
         },
         key,
     )
-    if tables is INVALID or declared is INVALID:
-        return INVALID
+    if declared is INVALID:
+        return False
     fine = [
         _fits(table, name, f"{key}.{dotted(name)}", declared, reading)
         for name, table in tables.items()
     ]
-    return tables if all(fine) else INVALID
+    return all(fine)
 
 
 def _fits(

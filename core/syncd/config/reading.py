@@ -30,10 +30,14 @@ class Reading:
 
     Problems show values as they are written in the file, so that what came out of a variable or
     a secret is never shown; messages of foreign code are withheld where they repeat such a value.
+
+    `literal`: values stand for themselves, since they come from elsewhere than the file: whoever
+    may write them is not to read this process's variables, or files, through them.
     """
 
     folder: Path
     environment: Mapping[str, str] = attrs.field(repr=False)
+    literal: bool = attrs.field(default=False, kw_only=True)
     problems: list[Problem] = attrs.field(factory=list)
     warnings: list[str] = attrs.field(factory=list)
     inline_secrets: list[str] = attrs.field(factory=list)  # keys of secrets that stand in the file
@@ -48,6 +52,8 @@ class Reading:
 
     def text(self, value: str, key: str) -> str | Invalid:
         """Fill in the variables of a text; each one that is missing is a problem."""
+        if self.literal:
+            return self.problem(key, "a NUL character in it") if "\0" in value else value
         done = interpolate(value, self.environment)
         self._sensitive.update(filter(None, done.used))
         if done.malformed:
@@ -65,12 +71,12 @@ class Reading:
         match value:
             case str():
                 text = self.text(value, key)
-                if not interpolate(value, {}).missing:  # it names no variable
+                if not self.literal and not interpolate(value, {}).missing:  # it names no variable
                     self.inline_secrets.append(key)
-            case {"file": str(file), **rest} if not rest:
+            case {"file": str(file), **rest} if not rest and not self.literal:
                 text = self._secret_file(file, f"{key}.file")
             case _:
-                wanted = 'wanted text or { file = "path" }'
+                wanted = "wanted text" if self.literal else 'wanted text or { file = "path" }'
                 return self.problem(key, f"found {sort_of(value)}, {wanted}")
         if text is INVALID:
             return INVALID

@@ -99,8 +99,6 @@ def _connector(connector: Connector) -> dict[str, Any]:
     account = Table(connector.account_settings).schema()
     account["properties"] |= {"name": {}}
     schema["properties"]["accounts"] = {"type": "array", "items": account}
-    if account.get("required"):
-        schema["required"] = [*schema.get("required", []), "accounts"]
     return schema
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -208,6 +209,11 @@ def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
 
     Raises: `HookError` where the class cannot be configured: a mistake of the plugin's author.
     """
+    return _settings_of(cls)  # type: ignore[arg-type]  # typeshed: `type[Any]` may not be hashable
+
+
+@cache  # accounts by the hundreds are read by one class
+def _settings_of(cls: type[Any]) -> tuple[Setting, ...]:
     if not attrs.has(cls):
         raise _unfit(cls, "is no attrs class")
     try:

@@ -66,8 +66,10 @@ from syncd.events.process import (
     ThreadAbandoned,
 )
 from syncd.events.runs import (
+    AccountInvalid,
     AccountRefused,
     AccountResumed,
+    AccountsChanged,
     LeaseLost,
     LeaseWaiting,
     PartitionParked,
@@ -80,8 +82,10 @@ from syncd.events.runs import (
 
 __all__ = [
     "AbsenceRefused",
+    "AccountInvalid",
     "AccountRefused",
     "AccountResumed",
+    "AccountsChanged",
     "BatchCommitted",
     "BatchHalved",
     "BreakerClosed",

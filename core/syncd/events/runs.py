@@ -108,6 +108,28 @@ class LeaseWaiting(Event):
 
 
 @attrs.frozen
+class AccountsChanged(Event):
+    """Accounts of the control tables were changed: from now on this process works on them so."""
+
+    name = "accounts.changed"
+    instance: str
+    added: int
+    removed: int  # or disabled, or invalid by now
+    changed: int
+
+
+@attrs.frozen
+class AccountInvalid(Event):
+    """An account of the control tables cannot be worked on; the others are."""
+
+    name = "account.invalid"
+    level = "error"
+    instance: str
+    account: str
+    error: str
+
+
+@attrs.frozen
 class AccountRefused(Event):
     """An account whose credential was refused was tried again, in vain."""
 

@@ -12,6 +12,7 @@ from syncd.model.configured import (
 from syncd.model.credentials import Credential
 from syncd.model.declared import (
     Connector,
+    Derivation,
     Feed,
     OnAbsent,
     Paging,
@@ -66,6 +67,7 @@ __all__ = [
     "Credential",
     "Cursor",
     "CursorKind",
+    "Derivation",
     "Feed",
     "Fetch",
     "FixedWindow",

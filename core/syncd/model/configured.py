@@ -7,11 +7,12 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 
-from syncd.model.declared import Connector, OnAbsent, Upstream
+from syncd.model.declared import Connector, Feed, OnAbsent, Upstream
 from syncd.model.quotas import Quota
 
 Settings = TypeVar("Settings")
 Covers = Literal["all", "part", "share"]
+DEFAULT_ACCOUNT = "default"
 
 
 @attrs.frozen
@@ -38,6 +39,9 @@ class Override(Protocol):
 class Instance(Generic[Settings]):
     """A configured connector: ``[connectors.cars-kr] plugin = "cars"``.
 
+    `accounts`: those of the configuration, or all that are worked on, once those of the control
+    tables are known. `implied`: the configuration lists none; what is here for want of any gives
+    way to accounts of the tables.
     `private_network`: names may lead to addresses of the operator's own network. `on_absent`: by
     stream, what the operator wants otherwise than the connector says.
     """
@@ -49,6 +53,7 @@ class Instance(Generic[Settings]):
     private_network: bool = False
     on_absent: Mapping[str, OnAbsent] = attrs.field(factory=dict)
     quotas: Mapping[str, Override] = attrs.field(factory=dict)  # by key
+    implied: bool = False
 
     def upstream(self, account: Account[Any]) -> Upstream:
         """Return how to talk to an account: as the connector declares it, quotas as configured."""
@@ -60,6 +65,17 @@ class Instance(Generic[Settings]):
             for each in declared.quotas
         )
         return attrs.evolve(declared, quotas=kept)
+
+    def accounts_of(self, feed: Feed) -> tuple[Account[Any], ...]:
+        """Return the accounts at which a feed has partitions.
+
+        What is derived for all of them at once stands at `default`, be there such an account or
+        not: it is nobody's own, and stays where it is when accounts come and go.
+        """
+        if not feed.of_instance:
+            return self.accounts
+        named = tuple(each for each in self.accounts if each.name == DEFAULT_ACCOUNT)
+        return named or (Account(DEFAULT_ACCOUNT, None),)
 
 
 @attrs.frozen
@@ -94,6 +110,6 @@ class Partition:
 
     def __str__(self) -> str:
         name = f"{self.instance}.{self.feed}"
-        marks = [self.account] if self.account != "default" else []
+        marks = [self.account] if self.account != DEFAULT_ACCOUNT else []
         marks += [self.slice.name] if self.slice.name else []
         return f"{name}[{', '.join(marks)}]" if marks else name

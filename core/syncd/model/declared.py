@@ -102,6 +102,26 @@ class Stream:
 
 
 @attrs.frozen
+class Derivation:
+    """What a derived stream is made of: one SELECT over other streams of the same instance.
+
+    `select` is one query of PostgreSQL whose columns are those of the stream's row, by name and
+    type, one row for each key; ``{providers}`` in it stands for the quoted table of the stream
+    `providers`, which `reads` must name. Values travel as `parameters` only, ``%(name)s`` in the
+    query; a brace or percent sign of its own is doubled. Where the stream is per account it selects
+    the rows of one, which the core names as ``%(account)s``.
+
+    The core makes one statement of it, whatever the number of rows, by the stream's mode:
+    ``"upsert"`` writes what is new or differs, ``"insert-only"`` leaves existing rows untouched,
+    ``"append"`` adds all rows with each pass.
+    """
+
+    select: str
+    reads: tuple[str, ...]  # names of streams of the same connector
+    parameters: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
 class Feed:
     """What is paged: it has the fetch, the quota, the partitions and the passes.
 
@@ -121,6 +141,10 @@ class Feed:
 
     `concurrency` is that of jobs that name its streams and say nothing themselves.
     `concurrency_variable` names the environment variable that sets it in place of the connector's.
+
+    `derived`: its one stream is made from other streams' tables, by what `derive` answers. Such a
+    feed has no `begin`, `fetch` and `transform`, asks nothing of the upstream, and takes its turn
+    when a pass of a stream it reads has ended, or by its job.
     """
 
     name: str
@@ -133,6 +157,7 @@ class Feed:
     safety_lag_seconds: float = 60.0
     conditional: bool = False
     lasting_cursors: bool = False
+    derived: bool = False
     concurrency: int | None = None
     concurrency_variable: str | None = None
 
@@ -140,6 +165,11 @@ class Feed:
     def shifts(self) -> bool:
         """Return whether a record may be passed over because others moved while pages were read."""
         return self.paging == "numbered" or self.lasting_cursors
+
+    @property
+    def of_instance(self) -> bool:
+        """Return whether it has one partition for all accounts."""
+        return self.derived and not any(stream.per_account for stream in self.streams)
 
     @property
     def resumable_seconds(self) -> float:

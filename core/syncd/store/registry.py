@@ -28,7 +28,8 @@ def register_instance(
     connector = instance.connector
     known = {"name": instance.name, "plugin": connector.name, "version": connector.version}
     connection.execute(_SQL["register_instance"], {**known, "now": now})
-    names = [account.name for account in instance.accounts]
+    own = [account for feed in connector.feeds for account in instance.accounts_of(feed)]
+    names = list(dict.fromkeys(account.name for account in (*instance.accounts, *own)))
     connection.execute(_SQL["register_accounts"], {"instance": instance.name, "names": names})
     rows = connection.execute(_SQL["account_states"], {"instance": instance.name})
     return {row["name"]: row["parked_reason"] for row in rows if row["name"] in names}

@@ -30,7 +30,10 @@ class SealedIn:
 
 
 # Everything that is ever sealed: `syncd credentials reencrypt` goes through it.
-SEALED = (SealedIn("credential", ("sealed", "sealed_before"), "credential"),)
+SEALED = (
+    SealedIn("credential", ("sealed", "sealed_before"), "credential"),
+    SealedIn("account", ("secrets",), "account", account="name"),
+)
 
 
 @attrs.frozen
@@ -60,8 +63,8 @@ def reseal(
     found = connection.execute(
         sql.SQL(
             "SELECT instance, {account} AS account, {columns} FROM {table} "
-            "WHERE (instance, {account}) > (%s, %s) ORDER BY instance, {account} "
-            "LIMIT %s FOR UPDATE"
+            "WHERE (instance, {account}) > (%s, %s) AND coalesce({columns}) IS NOT NULL "
+            "ORDER BY instance, {account} LIMIT %s FOR UPDATE"
         ).format(**names, columns=columns),
         (*after, ROWS_AT_ONCE),
     ).fetchall()

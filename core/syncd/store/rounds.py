@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from syncd.rounds import JobState, Judged, Thresholds, Trigger, judge
+from syncd.rounds import JobState, Judged, Sequel, Thresholds, Trigger, following, judge
 from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
 from syncd.store.registry import STALE_SECONDS
@@ -40,10 +41,18 @@ def register(
 
 @repeatable
 def states(
-    connection: Connection, slots: Mapping[str, int], *, now: datetime | None = None
+    connection: Connection,
+    slots: Mapping[str, int],
+    *,
+    instances: Mapping[str, str] | None = None,
+    now: datetime | None = None,
 ) -> list[JobState]:
-    """Return how jobs stand, of each of which a process runs so many partitions at once."""
-    wanted = {"names": list(slots), "slots": list(slots.values())}
+    """Return how jobs stand, of each of which a process runs so many partitions at once.
+
+    `instances`: by job, whose accounts it is to be told of.
+    """
+    wanted: dict[str, Any] = {"names": list(slots), "slots": list(slots.values())}
+    wanted["instances"] = [(instances or {}).get(name) for name in slots]
     rows = connection.execute(
         _SQL["states"], {**wanted, "stale_seconds": STALE_SECONDS, "now": now}
     )
@@ -172,14 +181,17 @@ def end(
     thresholds: Thresholds,
     cancelled: bool,
     followers: Mapping[str, Sequence[str]],
+    sequels: Sequence[Sequel] = (),
+    known: Sequence[str] = (),
     now: datetime | None = None,
 ) -> Judged | None:
-    """End a job's running round; `None` where another daemon did.
+    """End a job's running round; `None` where another daemon did, or it goes on with `sequels`.
 
-    `followers` are the jobs that come after this one, each with all jobs that it comes after.
+    `followers` are the jobs that come after this one, each with all jobs that it comes after;
+    `known` are all configured jobs, as for `begin`.
     """
     found = connection.execute(_SQL["lock_round"], {"round": seen.round_id}).fetchone()
-    if found is None:
+    if found is None or (not cancelled and _goes_on(connection, seen, sequels, known, now)):
         return None
     rows = connection.execute(_SQL["verdicts"], {"round": seen.round_id})
     judged = judge({row["verdict"]: row["partitions"] for row in rows}, thresholds)
@@ -192,6 +204,46 @@ def end(
         for job, after in followers.items():
             connection.execute(_SQL["follow"], {"job": job, "after": list(after)})
     return judged
+
+
+def _goes_on(
+    connection: Connection,
+    seen: JobState,
+    sequels: Sequence[Sequel],
+    known: Sequence[str],
+    now: datetime | None,
+) -> bool:
+    """Give a turn to whom it comes to now; say whether the round, which is locked, is not over."""
+    ids = [number for each in sequels for number in each.ids]
+    if not ids:
+        return False
+    asked = {"round": seen.round_id, "ids": ids}
+    owing = {row["id"]: row["owes"] for row in connection.execute(_SQL["had_turns"], asked)}
+    if any(owing.values()):
+        return True  # another daemon was here meanwhile
+    given = following(sequels, frozenset(owing))
+    if given:
+        asked["ids"] = given
+        connection.execute(_SQL["take_turns"], asked)
+        due = {"job": seen.name, "known": list(known), "jitter_seconds": 0.0, "now": now}
+        connection.execute(_SQL["make_due"], asked | due)
+        settle_unable(connection, int(seen.round_id or 0), now=now)
+    return bool(given)
+
+
+def catch_up(
+    connection: Connection, job: str, sequels: Sequence[Sequel], *, now: datetime | None = None
+) -> int:
+    """Make derived partitions due that lag behind, between two rounds; answer with how many.
+
+    A pass of what they read has ended since their own last one began: after a wait of its own, say,
+    or by a command of a process that does not know them. While one goes on they wait for it.
+    """
+    due = 0
+    for each in sequels:
+        asked = {"job": job, "ids": list(each.ids), "reads": sorted(each.reads), "now": now}
+        due += connection.execute(_SQL["catch_up"], asked).rowcount
+    return due
 
 
 def end_command(

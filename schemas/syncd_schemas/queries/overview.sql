@@ -31,7 +31,9 @@ FROM (
     JOIN syncd.account a ON a.instance = p.instance AND a.name = p.account
     CROSS JOIN (SELECT syncd.clock(%(now)s) AS now) AS c
     CROSS JOIN LATERAL (
-        SELECT p.state = 'ready' AND a.state = 'ready' AND coalesce(p.lease_until <= c.now, true) AS free
+        -- Of an account that is disabled, or was removed, nothing is due; unless the configuration has it, too.
+        SELECT p.state = 'ready' AND a.state = 'ready' AND coalesce(p.lease_until <= c.now, true)
+               AND (a.enabled OR p.job IS NOT NULL) AS free
     ) AS f
     GROUP BY p.instance, p.feed, c.now
 ) AS g
@@ -58,7 +60,9 @@ LIMIT %(most)s;
 -- name: parked_accounts
 -- Accounts that wait for an operator.
 SELECT instance, name AS account, parked_reason AS reason, parked_at, count(*) OVER () AS matching
-FROM syncd.account WHERE state = 'parked'
+FROM syncd.account a
+WHERE state = 'parked' AND (enabled OR EXISTS (
+    SELECT FROM syncd.partition p WHERE p.instance = a.instance AND p.account = a.name AND p.job IS NOT NULL))
 ORDER BY parked_at, instance, name
 LIMIT %(most)s;
 
@@ -71,9 +75,10 @@ LIMIT %(most)s;
 
 -- name: failing
 -- Partitions that fail, the longest first.
-SELECT instance, account, feed, slice, failures, failing_since, last_error, count(*) OVER () AS matching
-FROM syncd.partition WHERE failures > 0 AND state = 'ready'
-ORDER BY failing_since, id
+SELECT p.instance, p.account, p.feed, p.slice, p.failures, p.failing_since, p.last_error, count(*) OVER () AS matching
+FROM syncd.partition p JOIN syncd.account a ON a.instance = p.instance AND a.name = p.account
+WHERE p.failures > 0 AND p.state = 'ready' AND (a.enabled OR p.job IS NOT NULL)
+ORDER BY p.failing_since, p.id
 LIMIT %(most)s;
 
 -- name: quarantined

@@ -12,8 +12,9 @@ WHERE job.schedule IS DISTINCT FROM excluded.schedule;
 INSERT INTO syncd.job (name, schedule) VALUES (%(job)s, '') ON CONFLICT DO NOTHING;
 
 -- name: states
--- How jobs stand, with their running round if there is one. Turns that are owed are counted as far as all
--- processes together have slots for them: with more, nobody needs to know how many.
+-- How jobs stand, with their running round if there is one, and how often their instances' accounts have
+-- changed. Turns that are owed are counted as far as all processes together have slots for them: with more,
+-- nobody needs to know how many.
 WITH live AS MATERIALIZED (
     SELECT greatest(count(*), 1) AS daemons FROM syncd.daemon
     WHERE heartbeat_at > syncd.clock(%(now)s) - make_interval(secs => %(stale_seconds)s)
@@ -21,9 +22,11 @@ WITH live AS MATERIALIZED (
 SELECT j.name, j.state = 'paused' AS paused, j.next_at, j.asked, j.cancelled, r.id AS round_id,
        r.number AS round_number, r.started_at, syncd.clock(%(now)s) AS now, l.daemons::int AS daemons,
        (SELECT count(*)::int
-        FROM (SELECT FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL LIMIT l.daemons * w.slots) o) AS owed
-FROM live l, unnest(%(names)s::text[], %(slots)s::int[]) AS w (name, slots)
+        FROM (SELECT FROM syncd.turn t WHERE t.round_id = r.id AND t.verdict IS NULL LIMIT l.daemons * w.slots) o) AS owed,
+       coalesce(i.accounts_revision, 0) AS accounts_revision
+FROM live l, unnest(%(names)s::text[], %(slots)s::int[], %(instances)s::text[]) AS w (name, slots, instance)
 JOIN syncd.job j ON j.name = w.name
+LEFT JOIN syncd.instance i ON i.name = w.instance
 LEFT JOIN syncd.round r ON r.job = j.name AND r.status = 'running' AND r.owner IS NULL
 ORDER BY j.name;
 
@@ -68,6 +71,31 @@ FROM (SELECT id, syncd.clock(%(now)s)
              + make_interval(secs => %(jitter_seconds)s * ((id * 2654435761) %% 4294967296) / 4294967296.0) AS moment
       FROM unnest(%(ids)s::bigint[]) AS id) m
 WHERE p.id = m.id AND p.token IS NULL AND (p.job IS NULL OR NOT p.job = ANY (%(known)s::text[]));
+
+-- name: had_turns
+-- Of these partitions, which have a turn in a round, and whether they owe it.
+SELECT partition_id AS id, verdict IS NULL AS owes FROM syncd.turn
+WHERE round_id = %(round)s AND partition_id = ANY (%(ids)s::bigint[]);
+
+-- name: catch_up
+-- Partitions of a derived feed are due when a pass of a feed they read has ended since their own last one
+-- began. Not those that wait, run, or are set aside; and not while one they read is at work, whose end counts.
+UPDATE syncd.partition p
+SET job = %(job)s, due_at = syncd.clock(%(now)s), claim_at = syncd.clock(%(now)s) - make_interval(secs => p.priority)
+WHERE p.id = ANY (%(ids)s::bigint[]) AND p.token IS NULL AND p.job IS NULL AND p.state = 'ready'
+  AND NOT EXISTS (
+      SELECT FROM syncd.partition s
+      WHERE s.instance = p.instance AND s.feed = ANY (%(reads)s::text[]) AND s.token IS NOT NULL)
+  AND EXISTS (
+      SELECT FROM syncd.partition s
+      CROSS JOIN LATERAL (
+          SELECT x.ended_at FROM syncd.pass x
+          WHERE x.partition_id = s.id AND x.state IN ('complete', 'partial') ORDER BY x.number DESC LIMIT 1) last
+      WHERE s.instance = p.instance AND s.feed = ANY (%(reads)s::text[])
+        AND last.ended_at > coalesce((
+            SELECT x.started_at FROM syncd.pass x
+            WHERE x.partition_id = p.id AND x.state IN ('complete', 'partial') ORDER BY x.number DESC LIMIT 1),
+            '-infinity'));
 
 -- name: let_go
 -- Partitions that are no longer of a job are not claimed for it any more.
