@@ -163,7 +163,9 @@ class Bearer:
         if self._badge is None or self._badge.version != kept.version:
             fields = self._authorize(kept.credential)
             with self._unusable():
-                self._badge = Badge.of(self._where, kept.version, fields, *kept.secrets)
+                self._badge = Badge.of(
+                    self._where, kept.version, fields, *kept.secrets, credential=kept.credential
+                )
         return self._badge
 
     async def _loaded(self) -> Kept:

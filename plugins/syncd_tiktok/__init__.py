@@ -1,1 +1,1 @@
-"""The connector for TikTok's Display API: users and videos of connected stores."""
+"""Keep PostgreSQL tables in step with TikTok stores: their users, videos and daily counts."""

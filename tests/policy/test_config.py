@@ -279,6 +279,44 @@ def test_a_connectors_own_variable_stands_in_place_of_everyones(
     assert (jobs["a"].concurrency, jobs["b"].concurrency) == (cars, shop)
 
 
+FEEDS = attrs.evolve(
+    CARS,
+    concurrency_variable=None,
+    feeds=(
+        Feed("cars", (stream("cars"),), "key", concurrency=30),
+        Feed("lots", (stream("lots"),), "key", concurrency=20, concurrency_variable="LOTS_AT_ONCE"),
+        Feed("brands", (stream("brands"),), "key"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("streams", "environment", "concurrency"),
+    [
+        (["cars"], {}, 30),
+        (["lots"], {}, 20),
+        (["cars", "lots"], {}, 20),
+        (["brands"], {}, 4),
+        (["cars"], {"SYNC_CONCURRENCY": "50", "LOTS_AT_ONCE": "7"}, 50),
+        (["lots"], {"SYNC_CONCURRENCY": "50", "LOTS_AT_ONCE": "7"}, 7),
+        (["cars", "lots"], {"SYNC_CONCURRENCY": "50", "LOTS_AT_ONCE": "7"}, 7),
+        (["cars", "lots"], {"SYNC_CONCURRENCY": "5", "LOTS_AT_ONCE": "7"}, 5),
+        (["lots"], {"SYNC_CONCURRENCY": "50"}, 20),
+    ],
+)
+def test_a_feed_says_how_many_at_once_and_by_which_variable(
+    streams: list[str], environment: dict[str, str], concurrency: int
+) -> None:
+    text = f'{CAR}[jobs.a]\nconnector = "cars"\nmode = "full"\nstreams = {streams}\n'
+    raw = parse(text, file="syncd.toml", folder=Path("/etc/syncd"))
+    said = parse(f"{text}concurrency = 3\n", file="syncd.toml", folder=Path("/etc/syncd"))
+
+    job = structure(raw, {"cars": FEEDS}, environment=environment).jobs["a"]
+    own = structure(said, {"cars": FEEDS}, environment={}).jobs["a"]
+
+    assert (job.concurrency, own.concurrency) == (concurrency, 3)
+
+
 def test_an_escaped_reference_stands_for_itself() -> None:
     config = configured(CAR + 'base_url = "$${X}/${Y}"\n', {"Y": "y"})
 

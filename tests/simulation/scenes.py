@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
+import tiktok_upstream as tiktok
 from judge import Allowed, Judge
 from plan import Plan
-from stand_ins import cars, nhanh, tiktok, unknown
+from stand_ins import cars, nhanh, unknown
 from transport import Asked
 from world import Upstream
 
 from syncd_cars import plugin as cars_plugin
 from syncd_nhanh import plugin as nhanh_plugin
+from syncd_tiktok import plugin as tiktok_plugin
 
 PAGE = 20  # records
 WINDOW_SECONDS = 5.0
@@ -35,6 +37,7 @@ class Scene:
     truth: str  # the query of what the tables hold
     judge_of: Callable[[Asked], Judge]
     per_second: float  # calls that one daemon may make; 0: nobody knows
+    also: tuple[str, ...] = ()  # streams of the same pages
     announced: bool = True  # else the limit is found by being refused
 
 
@@ -49,26 +52,27 @@ def scenes_of(plan: Plan) -> list[Scene]:
 def _tiktok(plan: Plan) -> Scene:
     pages = {f"store-{n:03d}": count for n, count in enumerate(plan.pages, start=1)}
     calls = plan.calls * plan.daemons
-    stores = {name: PAGE * count - 7 for name, count in pages.items()}
-    upstream = tiktok.TikTok(stores, allowed=Allowed("sliding", calls, WINDOW_SECONDS))
+    # Cursors are whole seconds, so that each page but the first begins with a second once more.
+    stores = {name: (PAGE - 1) * count - 6 for name, count in pages.items()}
+    upstream = tiktok.Stores(
+        stores, allowed=Allowed("sliding", calls, WINDOW_SECONDS), cursors_in="seconds"
+    )
+    upstream.twin()
 
     def tables(accounts: Sequence[str]) -> str:
-        lines = [
-            "[connectors.tiktok]",
-            f"in_flight = 8\ncalls = {plan.calls}\nwindow_seconds = {WINDOW_SECONDS}",
-        ]
-        for name in accounts:
-            lines += ["[[connectors.tiktok.accounts]]", f'name = "{name}"', f'token = "act.{name}"']
-        return "\n".join(lines)
+        return tiktok.configuration(
+            accounts, calls=plan.calls, at_once=8, per_seconds=WINDOW_SECONDS
+        )
 
     return Scene(
         name="tiktok",
-        plugin=tiktok,
+        plugin=tiktok_plugin,
         host=tiktok.HOST,
         upstream=upstream,
         accounts=pages,
         tables=tables,
         stream="videos",
+        also=("video_daily",),
         truth=tiktok.TRUTH,
         judge_of=upstream.judge_of,
         per_second=plan.calls / WINDOW_SECONDS,

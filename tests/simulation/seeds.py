@@ -116,9 +116,10 @@ class Life:
 
     def _table(self, scene: Scene) -> str:
         accounts = list(self.accounts) if scene is self.scene else []
+        streams = '", "'.join((scene.stream, *scene.also))
         return (
             f"{scene.tables(accounts)}\n[jobs.{scene.name}]\n"
-            f'connector = "{scene.name}"\nstreams = ["{scene.stream}"]\nmode = "full"\n'
+            f'connector = "{scene.name}"\nstreams = ["{streams}"]\nmode = "full"\n'
             f'every = "{self.plan.every_seconds:.0f}s"\noverlap = "{self.overlap}"\n'
             f"concurrency = {self.concurrency}\n"
         )

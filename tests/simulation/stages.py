@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import tiktok_upstream as tiktok
 from daemons import LATENCY_SECONDS as TRANSACTION_SECONDS
 from judge import Allowed, Judge
-from stand_ins import cars, nhanh, nppes, tiktok, unknown
+from stand_ins import cars, nhanh, nppes, unknown
 from transport import Weather
 
 from syncd_cars import plugin as cars_plugin
 from syncd_nhanh import plugin as nhanh_plugin
 from syncd_nppes import plugin as nppes_plugin
+from syncd_tiktok import plugin as tiktok_plugin
 
 LATENCY_SECONDS = 0.2  # of a call, there and back
 ORDINARY = Weather(latency_seconds=LATENCY_SECONDS, jitter=0.1)
@@ -68,22 +70,25 @@ def unknown_limit(small: bool) -> Stage:
 
 # --- TikTok ---------------------------------------------------------------------------------------
 
+USERS = "user_daily"
+VIDEOS = "video_daily"  # of the two streams of a page: what is played are the calls
+
 QUICK = Weather(latency_seconds=0.02, jitter=0.1)
 
 
 def users(small: bool) -> Stage:
     """Each store's user in one call of 3 s; nobody limits the calls."""
     stores, at_once = (40, 10) if small else (300, 30)
-    upstream = tiktok.TikTok(_stores(stores, 1), user_seconds=3.0 - QUICK.latency_seconds)
+    upstream = tiktok.Stores(_stores(stores, 1), user_seconds=3.0 - QUICK.latency_seconds)
     return Stage(
-        plugins={"tiktok": tiktok},
+        plugins={"tiktok": tiktok_plugin},
         host=tiktok.HOST,
         upstream=upstream,
         judge=upstream.judges["user_info"],
-        configuration=_tiktok(stores, "users", at_once, calls=0),
+        configuration=_tiktok(stores, USERS, at_once, calls=0),
         ideal_seconds=3.0 * stores / at_once,
         reach=31 / 30,
-        rows=("SELECT count(*) FROM tiktok.users", stores),
+        rows=("SELECT count(*) FROM tiktok.user_daily", stores),
         weather=QUICK,
     )
 
@@ -91,16 +96,16 @@ def users(small: bool) -> Stage:
 def videos(small: bool) -> Stage:
     """Each store's 140 videos in seven calls of 1 s, one after the other."""
     stores, at_once = (20, 5) if small else (300, 20)
-    upstream = tiktok.TikTok(_stores(stores, 140), video_seconds=1.0 - QUICK.latency_seconds)
+    upstream = tiktok.Stores(_stores(stores, 140), video_seconds=1.0 - QUICK.latency_seconds)
     return Stage(
-        plugins={"tiktok": tiktok},
+        plugins={"tiktok": tiktok_plugin},
         host=tiktok.HOST,
         upstream=upstream,
         judge=upstream.judges["video_list"],
-        configuration=_tiktok(stores, "videos", at_once, calls=0),
+        configuration=_tiktok(stores, VIDEOS, at_once, calls=0),
         ideal_seconds=7.0 * stores / at_once,
         reach=108 / 105,
-        rows=("SELECT count(*) FROM tiktok.videos", stores * 140),
+        rows=("SELECT count(*) FROM tiktok.video_daily", stores * 140),
         weather=QUICK,
     )
 
@@ -108,18 +113,18 @@ def videos(small: bool) -> Stage:
 def many_videos(small: bool) -> Stage:
     """500 videos a store, 20 a page: 600 calls a minute, in a sliding window."""
     stores, calls = (20, 100) if small else (300, 600)
-    upstream = tiktok.TikTok(
+    upstream = tiktok.Stores(
         _stores(stores, 500), allowed=Allowed("sliding", calls, 60.0), video_seconds=0.1
     )
     return Stage(
-        plugins={"tiktok": tiktok},
+        plugins={"tiktok": tiktok_plugin},
         host=tiktok.HOST,
         upstream=upstream,
         judge=upstream.judges["video_list"],
-        configuration=_tiktok(stores, "videos", 10, calls=calls),
+        configuration=_tiktok(stores, VIDEOS, 10, calls=calls),
         ideal_seconds=stores * 25 / calls * 60,
         reach=1.05,
-        rows=("SELECT count(*) FROM tiktok.videos", stores * 500),
+        rows=("SELECT count(*) FROM tiktok.video_daily", stores * 500),
     )
 
 
@@ -127,18 +132,18 @@ def shared_videos(small: bool) -> Stage:
     """The same for eight daemons, which all know the one limit only."""
     whole = many_videos(small=False)
     stores = 30 if small else 300
-    upstream = tiktok.TikTok(
+    upstream = tiktok.Stores(
         _stores(stores, 500), allowed=Allowed("sliding", 600, 60.0), video_seconds=0.1
     )
     return attrs.evolve(
         whole,
         upstream=upstream,
         judge=upstream.judges["video_list"],
-        configuration=_tiktok(stores, "videos", 4, calls=600),
+        configuration=_tiktok(stores, VIDEOS, 4, calls=600),
         ideal_seconds=stores * 25 / 600 * 60,
         reach=1 / 0.9,
         refused_max=1e-9,
-        rows=("SELECT count(*) FROM tiktok.videos", stores * 500),
+        rows=("SELECT count(*) FROM tiktok.video_daily", stores * 500),
         daemons=8,
     )
 
@@ -150,20 +155,20 @@ def one_huge(small: bool) -> Stage:
     """
     stores, at_once, calls = (40, 8, 300) if small else (299, 30, 600)
     huge = {"huge": 200_000 // (20 if small else 1)}
-    upstream = tiktok.TikTok(
+    upstream = tiktok.Stores(
         huge | _stores(stores, 200), allowed=Allowed("sliding", calls, 60.0), video_seconds=0.1
     )
-    configuration = _tiktok(stores, "videos", at_once, calls=calls)
-    account = '[[connectors.tiktok.accounts]]\nname = "huge"\ntoken = "act.huge"\n'
+    configuration = _tiktok(stores, VIDEOS, at_once, calls=calls)
+    account = tiktok.account("huge") + "\n"
     return Stage(
-        plugins={"tiktok": tiktok},
+        plugins={"tiktok": tiktok_plugin},
         host=tiktok.HOST,
         upstream=upstream,
         judge=upstream.judges["video_list"],
         configuration=configuration.replace("[jobs.all]", f"{account}[jobs.all]"),
         ideal_seconds=stores * 10 / calls * 60 * at_once / (at_once - 1),
         reach=1.05,
-        rows=("SELECT count(*) FROM tiktok.videos WHERE account_id <> 'huge'", stores * 200),
+        rows=("SELECT count(*) FROM tiktok.video_daily WHERE account_id <> 'huge'", stores * 200),
         beside="huge",
     )
 
@@ -173,10 +178,8 @@ def _stores(stores: int, videos: int) -> dict[str, int]:
 
 
 def _tiktok(stores: int, stream: str, at_once: int, *, calls: int) -> str:
-    lines = ["[connectors.tiktok]", f"calls = {calls}", f"in_flight = {at_once}"]
-    for name in _stores(stores, 0):
-        lines += ["[[connectors.tiktok.accounts]]", f'name = "{name}"', f'token = "act.{name}"']
-    return "\n".join([*lines, _job("tiktok", stream, at_once)])
+    tables = tiktok.configuration(list(_stores(stores, 0)), calls=calls, at_once=at_once)
+    return tables + "\n" + _job("tiktok", stream, at_once)
 
 
 def _job(connector: str, stream: str, at_once: int) -> str:

@@ -112,8 +112,8 @@ def test_what_the_database_must_not_hold_is_found(world: tuple[Life, Lived]) -> 
     with tampered(
         life,
         "INSERT INTO simulated.closed SELECT * FROM simulated.closed LIMIT 1",
-        "UPDATE tiktok.videos SET like_count = like_count + 1 WHERE id = (SELECT max(id) FROM"
-        " tiktok.videos)",
+        "UPDATE tiktok.video_daily SET like_count = like_count + 1 WHERE video_id ="
+        " (SELECT max(video_id) FROM tiktok.video_daily)",
         "UPDATE syncd.partition SET state = 'parked', parked_reason = 'by hand' WHERE id = 1",
     ):
         assert names(life) == {

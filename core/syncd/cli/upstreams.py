@@ -73,7 +73,8 @@ class _Held:
         if not kept.is_valid(self.clock()):
             what = "its access token has expired, and only a run renews it"
             raise Unavailable(self.where, what, "run one of its jobs")
-        return Badge.of(self.where, kept.version, self.authorize(kept.credential), *kept.secrets)
+        fields = self.authorize(kept.credential)
+        return Badge.of(self.where, kept.version, fields, *kept.secrets, credential=kept.credential)
 
     async def newer(self, refused: Badge) -> Badge | None:  # noqa: ARG002  # the protocol's
         return None

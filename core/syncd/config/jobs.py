@@ -57,7 +57,7 @@ def read_jobs(
             if entry.fields["streams"] is not INVALID:
                 named += _by_feed(entry, connector, streams)
             _refuse_incremental(entry, connector, streams, reading)
-            _override(entry, concurrency_of(connector, concurrencies))
+            _set_concurrency(entry, connector, streams, concurrencies)
         job = Table(Job).build(entry.fields, entry.key, reading)
         if job is not INVALID:
             jobs[name] = job
@@ -142,10 +142,20 @@ def _refuse_incremental(
             )
 
 
-def _override(entry: _Entry, concurrency: int | None) -> None:
-    """Put the environment's number in place of the file's, unless that is a problem."""
-    if concurrency is not None and entry.fields.get("concurrency") is not INVALID:
-        entry.fields["concurrency"] = concurrency
+def _set_concurrency(
+    entry: _Entry, connector: Connector, streams: Sequence[str], numbers: Mapping[str, int]
+) -> None:
+    """Put the environment's number in place of the file's, unless that is a problem.
+
+    Where neither says anything, the feeds do: of several, the one that bears least.
+    """
+    feeds = [each for each in connector.feeds if not _streams_of(each).isdisjoint(streams)]
+    own = [each.concurrency for each in feeds if each.concurrency is not None]
+    if own:
+        entry.fields.setdefault("concurrency", min(own))
+    set_by_environment = concurrency_of(connector, feeds, numbers)
+    if set_by_environment is not None and entry.fields.get("concurrency") is not INVALID:
+        entry.fields["concurrency"] = set_by_environment
 
 
 def _refuse_overlaps(named: Sequence[_Named], reading: Reading) -> None:

@@ -285,8 +285,8 @@ class Job:
         default=4,
         validator=between(1, 1000),
         metadata=about(
-            "partitions at once; SYNC_CONCURRENCY, or the connector's own variable, in the "
-            "environment overrides it"
+            "partitions at once, if the connector does not say otherwise; SYNC_CONCURRENCY, or a "
+            "variable of the connector's or feed's own, in the environment overrides it"
         ),
     )
     jitter_seconds: Duration = attrs.field(

@@ -11,7 +11,7 @@ import attrs
 from syncd.config.reading import INVALID, Invalid, Reading
 from syncd.config.settings import Database, Job
 from syncd.config.values import Range
-from syncd.model import Connector
+from syncd.model import Connector, Feed
 
 POOL_MAX: Final = "DB_POOL_SIZE"
 POOL_MIN: Final = "DB_POOL_MIN"
@@ -53,18 +53,28 @@ def with_pool(database: Database | Invalid, reading: Reading) -> Database | Inva
     )
 
 
-def concurrency_of(connector: Connector, numbers: Mapping[str, int]) -> int | None:
-    """Find what overrides the concurrency of a connector's jobs: its own variable, or everyone's.
+def concurrency_of(
+    connector: Connector, feeds: Iterable[Feed], numbers: Mapping[str, int]
+) -> int | None:
+    """Find what overrides the concurrency of a job of these feeds: their variable, or everyone's.
 
-    A connector with a variable of its own does not hear SYNC_CONCURRENCY, also where its own one is
-    not set: what suits most upstreams is said not to suit this one.
+    The feed's own, else the connector's, else SYNC_CONCURRENCY; of several feeds, the lowest. Who
+    has a variable of its own does not hear the others, also where that one is not set: what suits
+    most upstreams is said not to suit this one.
     """
-    return numbers.get(connector.concurrency_variable or CONCURRENCY)
+    names = {_variable(connector, feed) for feed in feeds} or {_variable(connector)}
+    return min((numbers[name] for name in names if name in numbers), default=None)
+
+
+def _variable(connector: Connector, feed: Feed | None = None) -> str:
+    own = feed.concurrency_variable if feed else None
+    return own or connector.concurrency_variable or CONCURRENCY
 
 
 def concurrencies(connectors: Iterable[Connector], reading: Reading) -> dict[str, int]:
     """Read every variable that overrides a concurrency, by its name."""
-    own = (c.concurrency_variable for c in connectors)
-    names = dict.fromkeys((CONCURRENCY, *filter(None, own)))
+    names = {CONCURRENCY: None}
+    for connector in connectors:
+        names |= dict.fromkeys(_variable(connector, feed) for feed in (None, *connector.feeds))
     found = {name: _number(name, Job, "concurrency", reading) for name in names}
     return {name: number for name, number in found.items() if number is not None}

@@ -13,7 +13,7 @@ import attrs
 
 from syncd.http.headers import plain_fields
 from syncd.http.masking import longest_first, secrets_of
-from syncd.model import Secret
+from syncd.model import Credential, Secret
 
 
 @attrs.frozen(repr=False)  # it is made of secrets
@@ -26,10 +26,16 @@ class Badge:
     version: int
     fields: Mapping[str, str]
     secrets: tuple[str, ...] = ()
+    credential: Credential | None = None  # for a plugin that asks for it
 
     @classmethod
     def of(
-        cls, where: str, version: int, fields: Mapping[str, str | Secret], *secrets: Secret
+        cls,
+        where: str,
+        version: int,
+        fields: Mapping[str, str | Secret],
+        *secrets: Secret,
+        credential: Credential | None = None,
     ) -> Badge:
         """Make the badge of a credential's header fields and its tokens.
 
@@ -37,7 +43,7 @@ class Badge:
         """
         named = {f"token {number}": each for number, each in enumerate(secrets)}
         texts = secrets_of(fields) + secrets_of(named)
-        return cls(version, plain_fields(where, fields), longest_first(texts))
+        return cls(version, plain_fields(where, fields), longest_first(texts), credential)
 
 
 class Authority(Protocol):

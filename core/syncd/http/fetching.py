@@ -12,7 +12,7 @@ from syncd.http.asked import Asked, form_body, json_body
 from syncd.http.authorization import Authority
 from syncd.http.statistics import Tally
 from syncd.limits.fair import Traffic
-from syncd.model import JSON, Response, Secret
+from syncd.model import JSON, Credential, Response, Secret
 from syncd.validators import Condition
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class FetchHttp(Tally):
     def now(self) -> datetime:
         """Return the moment, by the database's clock."""
         return self._client.now()
+
+    async def credential(self) -> Credential | None:
+        """Return what its requests are let in by: see `model.Http.credential`."""
+        return None if self.authority is None else (await self.authority.badge()).credential
 
     async def get(
         self,

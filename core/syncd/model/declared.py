@@ -139,6 +139,9 @@ class Feed:
     page of one plain request is neither sent nor decoded. `lasting_cursors`: chain cursors mean the
     same in every pass (an offset, no token); without it no validator is kept where there are any.
 
+    `concurrency` is that of jobs that name its streams and say nothing themselves.
+    `concurrency_variable` names the environment variable that sets it in place of the connector's.
+
     `derived`: its one stream is made from other streams' tables, by what `derive` answers. Such a
     feed has no `begin`, `fetch` and `transform`, asks nothing of the upstream, and takes its turn
     when a pass of a stream it reads has ended, or by its job.
@@ -155,6 +158,8 @@ class Feed:
     conditional: bool = False
     lasting_cursors: bool = False
     derived: bool = False
+    concurrency: int | None = None
+    concurrency_variable: str | None = None
 
     @property
     def shifts(self) -> bool:

@@ -25,6 +25,15 @@ class Http(Protocol):
         """Return the moment, by the database's clock."""
         ...
 
+    async def credential(self) -> Credential | None:
+        """Return what requests are let in by now (`Upstream.authorize`), renewed where it is due.
+
+        `None` where credentials stand in settings, and for the requests of a refresh.
+
+        Raises: as `get`.
+        """
+        ...
+
     async def get(
         self,
         url: str,
