@@ -7,8 +7,10 @@ run as `syncd run` runs them. Simulators are entry points, and run as programs o
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -89,6 +91,15 @@ class Upstream:
     configuration: str
     credentials: Sequence[Mapping[str, str]]
     _process: trio.Process
+
+    def credentials_file(self) -> bytes:
+        """Write its credentials as `syncd credentials import` takes them."""
+        names = list(self.credentials[0]) if self.credentials else []
+        file = io.StringIO()
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(self.credentials)
+        return file.getvalue().encode()
 
     async def change(self, share: float) -> int:
         """Change a share of the records; answer with how many.

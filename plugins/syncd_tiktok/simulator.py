@@ -2,8 +2,8 @@
 
 It keeps to what public sources tell of that API: users and videos behind tokens of OAuth, errors in
 bodies, a sliding limit for each endpoint. Beyond that it moves, and misbehaves where a test tells
-it to. What it answers is decided by `simulator_answers.TikTok`. It needs nothing of syncd and may
-be a process of its own:
+it to. What it answers is decided by `simulator_answers.TikTok`. It may be a
+process of its own:
 
     python -m syncd_tiktok.simulator --port 0 --stores 300 --videos 500 --restless
 """
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
+from syncd.testing import body_of, live
 from syncd_tiktok.simulator_answers import SCOPES, Asked, Call, Reply, TikTok
 from syncd_tiktok.simulator_stores import Store, Video
 from syncd_tiktok.simulator_tokens import Grant, Tokens
@@ -33,7 +34,7 @@ class Simulator:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await live(receive, send)
             return
         if scope["type"] != "http":
             return
@@ -45,18 +46,9 @@ class Simulator:
             path=scope["path"].removeprefix(PREFIX),
             query=dict(query),
             headers=headers,
-            body=await _body(receive),
+            body=await body_of(receive),
         )
         await _send(self.upstream.answer(call), send)
-
-
-async def _body(receive: Receive) -> bytes:
-    parts = []
-    while (message := await receive())["type"] == "http.request":
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
-    return b"".join(parts)
 
 
 async def _send(reply: Reply, send: Send) -> None:
@@ -64,13 +56,6 @@ async def _send(reply: Reply, send: Send) -> None:
     headers = [(name.encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Start and stop with the server: there is nothing to prepare or to give back."""
-    while (await receive())["type"] == "lifespan.startup":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from syncd import demo
-from syncd.cli import columns, ending, summary, wording
+from syncd.cli import columns, credentials, ending, summary, wording
 from syncd.cli.database import with_database
 from syncd.cli.invocation import Invocation
 from syncd.cli.loading import Loaded, take
@@ -156,6 +156,7 @@ class _Story:
         screen = attendance.screen
 
         async def main(process: Process) -> None:
+            await self._bring(process, upstreams)
             self._acts.append(Act("first full pass"))
             screen.say("first full pass, into empty tables")
             self._acts[-1].results = await demo.full_passes(process)
@@ -171,6 +172,14 @@ class _Story:
 
         with screen.showing():
             await Root(loaded.config, loaded.plugins, attendance.observer).run(main)
+
+    async def _bring(self, process: Process, upstreams: Sequence[demo.Upstream]) -> None:
+        """Store the credentials that upstreams let us in by, as `credentials import` does."""
+        for upstream in upstreams:
+            if upstream.credentials:
+                instance = process.config.instances[upstream.name]
+                content = upstream.credentials_file()
+                await process.hops.run(credentials.bring, instance, content, process.vault)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, RunFinished):
