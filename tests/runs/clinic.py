@@ -176,6 +176,7 @@ class Clinic:
     closed: set[str] = attrs.field(factory=set)  # states
     asked: Counter[str] = attrs.field(factory=Counter)
     events: list[Event] = attrs.field(factory=list)
+    hears: Callable[[Event], None] | None = None  # is told of each at once
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -228,6 +229,8 @@ class Clinic:
         self.events.clear()
         observer = Observer()
         observer.listen(self.events.append)
+        if self.hears is not None:
+            observer.listen(self.hears)
         return await Root(config, Plugins({"clinic": plugin}), observer).run(main)
 
     async def run(

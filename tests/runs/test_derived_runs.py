@@ -24,7 +24,7 @@ from syncd.cli.findings import Finding
 from syncd.cli.loading import Loaded
 from syncd.daemon import Process, Stopped
 from syncd.errors import HookError
-from syncd.events import BatchCommitted, LeaseLost, RunFinished, RunStarted
+from syncd.events import BatchCommitted, Event, LeaseLost, RunFinished, RunStarted
 from syncd.plugins import Plugins
 from syncd.preview import Preview
 from syncd.progress import Bounds
@@ -220,6 +220,24 @@ async def test_a_lost_lease_writes_nothing(dsn: str) -> None:
     assert (leads(dsn), there.told(BatchCommitted)) == ({}, [])
     cursors = facts.rows(dsn, "SELECT state FROM syncd.frontier")
     assert {row["state"] for row in cursors} <= {"open"}
+
+
+async def test_a_lease_that_is_lost_behind_the_beginning_of_the_pass_writes_nothing(
+    dsn: str,
+) -> None:
+    facts.execute(dsn, _SOME_DOCTORS)
+
+    def lose(event: Event) -> None:
+        if isinstance(event, RunStarted):  # its pass is begun, its statement is not
+            facts.execute(dsn, "UPDATE syncd.partition SET epoch = epoch + 1")
+
+    async with open_clinic(dsn) as there:
+        there.hears = lose
+        await there.run(LEADS)
+
+        assert [each.status for each in there.told(RunFinished)] == ["lost"]
+        assert (leads(dsn), there.told(BatchCommitted)) == ({}, [])
+    assert facts.rows(dsn, "SELECT state FROM syncd.frontier") == [{"state": "open"}]
 
 
 async def test_what_cannot_be_written_fails_its_run_and_is_tried_again(dsn: str) -> None:
