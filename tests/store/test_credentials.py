@@ -9,6 +9,7 @@ from uuid import UUID
 import attrs
 import pytest
 import trio
+import trio.testing
 from database import connect
 from token_provider import INSTANCE, OWNER, Office, Provider, transactions
 
@@ -131,6 +132,32 @@ async def test_what_is_about_to_expire_is_renewed_and_stored_before_it_is_used(
         await here.accepted(badge)
         assert office.row()["sealed_before"] is None
         assert transactions(here)[3:] == ["confirm"]
+
+
+async def test_a_pair_that_is_not_stored_yet_is_given_to_nobody(office: Office) -> None:
+    office.put(office.provider.credential(lifetime_seconds=0.0))
+    office.provider.answers = trio.Event()
+    given: list[int] = []
+    async with office.process() as here:
+
+        async def ask() -> None:
+            given.append((await here.badge()).version)
+
+        with trio.fail_after(DEADLINE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await office.provider.asked.wait()
+                with connect(office.dsn) as others:
+                    others.execute("SELECT FROM syncd.credential FOR UPDATE")
+                    office.provider.answers.set()
+                    while "renew" not in transactions(here):  # noqa: ASYNC110  # a plain list
+                        await trio.sleep(0.01)
+                    nursery.start_soon(ask)
+                    await trio.testing.wait_all_tasks_blocked(0.05)
+
+                    assert given == []
+                    others.rollback()
+    assert given == [3, 3]
 
 
 async def test_a_process_that_dies_between_commit_and_use_costs_nothing(office: Office) -> None:
