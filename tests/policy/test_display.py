@@ -13,7 +13,7 @@ from rich.console import Console
 
 from syncd import errors, events
 from syncd.cli import columns, ending, findings, psql, summary, wording
-from syncd.cli.board import Board, Row, folded, shown
+from syncd.cli.board import Board, Row, by_job, folded, progress_of, shown
 from syncd.cli.drawing import HEADINGS, cells, drawn
 from syncd.cli.loading import secrets_of
 from syncd.cli.screen import PAUSE_SECONDS, Presentation, Screen, presentation
@@ -32,7 +32,8 @@ CARS = "cars.cars"
 
 def started(partition: str = CARS, **more: Any) -> events.RunStarted:
     fields: dict[str, Any] = {"pass_number": 3, "mode": "full", "resumed": False, "epoch": 7}
-    return events.RunStarted(run_id=1, job="cars", partition=partition, **fields | more)
+    named: dict[str, Any] = {"job": "cars", "partition": partition}
+    return events.RunStarted(run_id=1, **named | fields | more)
 
 
 def progressed(partition: str = CARS, **more: Any) -> events.RunProgress:
@@ -46,7 +47,8 @@ def progressed(partition: str = CARS, **more: Any) -> events.RunProgress:
         "in_flight": 4,
         "throttled_seconds": 12.0,
     }
-    return events.RunProgress(run_id=1, job="cars", partition=partition, **fields | more)
+    named: dict[str, Any] = {"job": "cars", "partition": partition}
+    return events.RunProgress(run_id=1, **named | fields | more)
 
 
 def finished(partition: str = CARS, **more: Any) -> events.RunFinished:
@@ -167,6 +169,26 @@ def test_a_drain_says_how_long_it_takes_and_how_to_stop_at_once() -> None:
 
     assert "25 s at most" in text
     assert "the same signal again stops at once" in text
+
+
+def test_a_job_is_shown_as_the_sum_of_its_partitions_by_name() -> None:
+    board = after(
+        started("a.x[1]", job="a"),
+        progressed("a.x[1]", job="a", processed=30, total=100, rate=5.0, in_flight=2),
+        started("a.x[2]", job="a"),
+        progressed("a.x[2]", job="a", processed=10, total=50, rate=1.0, in_flight=1),
+        started("b.y", job="b"),
+    )
+
+    shown_by_job = by_job(board).rows
+
+    assert list(shown_by_job) == ["a", "b"]
+    both = shown_by_job["a"]
+    assert (both.processed, both.total, both.rate, both.in_flight) == (40, 150, 6.0, 3)
+    assert both.state == "0 of 2 partitions"
+    assert shown_by_job["b"].state.startswith("full pass")
+    line = progress_of(by_job(board), progressed("a.x[2]", job="a", processed=10))
+    assert wording.told(line).startswith("a: 40 of 150 records")
 
 
 def test_events_that_are_not_shown_leave_the_board_as_it_is() -> None:

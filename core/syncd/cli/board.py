@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
@@ -66,20 +67,16 @@ def folded(board: Board, event: Event) -> Board:
             return board
 
 
+# What both a row and the event of a run's progress tell.
+_TOLD = ("processed", "total", "percent", "rate", "eta_seconds", "in_flight", "throttled_seconds")
+
+
+def _told(by: Row | events.RunProgress) -> dict[str, Any]:
+    return {name: getattr(by, name) for name in _TOLD}
+
+
 def _gone_on(row: Row, event: events.RunProgress) -> Row:
-    return attrs.evolve(
-        row,
-        running=True,
-        ended=False,
-        placed=wording.placed(event),
-        processed=event.processed,
-        total=event.total,
-        percent=event.percent,
-        rate=event.rate,
-        eta_seconds=event.eta_seconds,
-        in_flight=event.in_flight,
-        throttled_seconds=event.throttled_seconds,
-    )
+    return attrs.evolve(row, running=True, ended=False, **_told(event))
 
 
 def _ended(row: Row, event: events.RunFinished) -> Row:
@@ -148,16 +145,4 @@ def _summed(job: str, rows: list[Row]) -> Row:
 def progress_of(board: Board, event: events.RunProgress) -> events.RunProgress:
     """Return an event that tells of a whole job what this one tells of a partition."""
     row = board.of(event.job)
-    return attrs.evolve(
-        event,
-        partition=event.job,
-        turn=None,
-        turns=None,
-        processed=row.processed,
-        total=row.total,
-        percent=row.percent,
-        rate=row.rate,
-        eta_seconds=row.eta_seconds,
-        in_flight=row.in_flight,
-        throttled_seconds=row.throttled_seconds,
-    )
+    return attrs.evolve(event, partition=event.job, turn=None, turns=None, **_told(row))
