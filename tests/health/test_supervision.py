@@ -43,7 +43,11 @@ def test_a_wait_is_drawn_evenly_from_all_that_is_allowed(failures: int, chance: 
     assert next_.wait_seconds == pytest.approx(chance * most)
 
 
-@given(st.lists(st.tuples(st.floats(0.0, 10_000.0), chances), max_size=60))
+# At the boundary itself a sum of floats decides by its last bit, and either is right.
+lives = st.floats(0.0, 10_000.0).filter(lambda s: abs(s - CALM.healthy_seconds) > 1e-6)
+
+
+@given(st.lists(st.tuples(lives, chances), max_size=60))
 def test_a_task_is_begun_again_until_it_has_failed_too_often_without_being_well(
     lives: list[tuple[float, float]],
 ) -> None:
