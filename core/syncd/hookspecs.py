@@ -15,6 +15,7 @@ from typing import Any
 import pluggy
 
 from syncd.model import (
+    AsyncTransform,
     Begin,
     Check,
     Connector,
@@ -85,11 +86,17 @@ def fetch(instance: Instance[Any], feed: Feed) -> Fetch | None:
 
 
 @hookspec
-def transform(instance: Instance[Any], stream: Stream) -> Transform | Sequence[Transform] | None:
+def transform(
+    instance: Instance[Any], stream: Stream
+) -> Transform | AsyncTransform | Sequence[Transform | AsyncTransform] | None:
     """Return pure functions of one record: keep, change, drop (`None`) or split (a list).
 
     They run in ascending `order`, from any plugin, in a thread together with the decoding. Raising
     sends that one record to quarantine.
+
+    An `AsyncTransform`, at most one for a stream, awaits another API with the records of a page.
+
+    Raises (from its function): as the function of `fetch`, and to the same effect.
 
     Answers: all.
     """

@@ -20,6 +20,7 @@ from syncd import derivations, hookspecs
 from syncd.border import in_thread
 from syncd.errors import HookError, PluginError
 from syncd.model import (
+    AsyncTransform,
     Begin,
     Check,
     Connector,
@@ -66,7 +67,7 @@ class Pipeline:
     begin: Begin
     fetch: Fetch
     partitions: Partitions | None
-    transforms: Mapping[str, tuple[Transform, ...]]  # by stream, in their order
+    transforms: Mapping[str, tuple[Transform | AsyncTransform, ...]]  # by stream, in their order
     writes: Mapping[str, Write]  # by stream, where a plugin writes itself
     plugin: str  # that fetches, or derives: for errors
     derivation: Derivation | None = None  # of a derived feed, which is not fetched
@@ -223,12 +224,15 @@ class Plugins:
     def _reads(self, instance: Instance[Any]) -> dict[str, tuple[str, ...]]:
         return {name: each.reads for name, each in self.derived(instance).items()}
 
-    def _transforms(self, instance: Instance[Any], stream: Stream) -> tuple[Transform, ...]:
-        gathered: list[Transform] = []
+    def _transforms(
+        self, instance: Instance[Any], stream: Stream
+    ) -> tuple[Transform | AsyncTransform, ...]:
+        gathered: list[Transform | AsyncTransform] = []
         for plugin, answer in self._ask("transform", instance=instance, stream=stream):
-            for each in [answer] if isinstance(answer, Transform) else answer:
+            for each in [answer] if isinstance(answer, (Transform, AsyncTransform)) else answer:
                 where = f"{instance.name}.{stream.name}: transform {each.name} of plugin {plugin}"
-                _fits(where, "transform", each.function, takes=1, awaited=False)
+                awaited = isinstance(each, AsyncTransform)
+                _fits(where, "transform", each.function, takes=1 + awaited, awaited=awaited)
                 gathered.append(each)
         return tuple(sorted(gathered, key=lambda each: (each.order, each.name)))
 

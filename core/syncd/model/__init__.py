@@ -3,6 +3,7 @@
 Everything here is a frozen value. The words are those of the glossary in `core/DESIGN.md`.
 """
 
+from syncd.model.awaiting import AsyncTransform, Await, Done, Later, Quarantined
 from syncd.model.configured import (
     Account,
     Instance,
@@ -60,6 +61,8 @@ __all__ = [
     "REQUESTS",
     "Account",
     "Adaptive",
+    "AsyncTransform",
+    "Await",
     "Begin",
     "Check",
     "Connector",
@@ -68,11 +71,13 @@ __all__ = [
     "Cursor",
     "CursorKind",
     "Derivation",
+    "Done",
     "Feed",
     "Fetch",
     "FixedWindow",
     "Http",
     "Instance",
+    "Later",
     "Mode",
     "OnAbsent",
     "Page",
@@ -80,6 +85,7 @@ __all__ = [
     "Partition",
     "Partitions",
     "Pass",
+    "Quarantined",
     "Quota",
     "Record",
     "Refresh",
