@@ -98,8 +98,7 @@ class Walker:
         self._in_flight = self._handing = 0  # pages asked for; of these, those that have come
         self._writing = self._unavailable = 0
         self._ended: Ended | None = None
-        self._scope = trio.CancelScope()
-        self._changed = trio.Event()
+        self._scope, self._changed = trio.CancelScope(), trio.Event()
         self._idle_since: float | None = None
         self._failing = self._not_understood = False
         self._bugs: set[bytes] = set()
@@ -277,8 +276,7 @@ class Walker:
             chance=work.random.random(),
             asked_seconds=error.wait_seconds if isinstance(error, Deferred) else 0.0,
         )
-        given_up = isinstance(decided, GiveUp)
-        noted = 0
+        given_up, noted = isinstance(decided, GiveUp), 0
         if self._frontier.durable(node):
             noted = await self._leased(
                 passes.fail_cursor,
