@@ -106,7 +106,8 @@ class Reader:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            return await _lives(receive, send)
+            await _lives(receive, send)
+            return
         body = b""
         while True:
             message = await receive()
@@ -215,7 +216,8 @@ class Room:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            return await _lives(receive, send)
+            await _lives(receive, send)
+            return
         await _answer(send, 200, self.pages[int(scope["path"].rpartition("/")[2])])
 
     def config(self, plugin: Plugin) -> Config:
@@ -228,7 +230,9 @@ class Room:
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, {"room": plugin.connector}, environment={})
 
-    async def run(self, plugin: Plugin | None = None, *, verify: bool = False) -> Result:
+    async def run(
+        self, plugin: Plugin | None = None, *, verify: bool = False, wait_seconds: float = 0.0
+    ) -> Result:
         """Walk all pages once; what the reader was asked is counted anew."""
         plugin = plugin or Plugin()
         plugin.pages = len(self.pages)
@@ -240,7 +244,9 @@ class Room:
 
         async def main(process: Process) -> list[Result]:
             job = config.jobs["room"]
-            return await run_job(process, job, mode="full", wait_seconds=0.0, verify=verify)
+            return await run_job(
+                process, job, mode="full", wait_seconds=wait_seconds, verify=verify
+            )
 
         (result,) = await Root(config, Plugins({"room": plugin}), observer).run(main)
         return result
