@@ -280,6 +280,8 @@ class RecordMaker:
         if isinstance(item, Awaited):
             parts += self._answered(item)
             return [row for part in parts for row in part]
+        if (awaiting := self.steps.awaiting) is not None:
+            raise RecordError("transform", f"{awaiting.name}: nobody has asked about it")
         record = self._decoded(item) if isinstance(item, Record) else item
         if not self.steps.after:
             return [record]

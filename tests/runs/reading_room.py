@@ -38,6 +38,9 @@ from syncd import (
     decode,
     hookimpl,
 )
+from syncd.cli.loading import Loaded
+from syncd.cli.replaying import Outcome, replay_all
+from syncd.cli.upstreams import reached
 from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
 from syncd.events import BatchCommitted, Event
@@ -45,6 +48,8 @@ from syncd.jobs import run_job
 from syncd.model import Written
 from syncd.observe import Observer
 from syncd.plugins import Plugins
+from syncd.preview import Preview, Previewer
+from syncd.store.selection import Aside
 from syncd.testing import serve
 from syncd.verdicts import Result
 
@@ -250,6 +255,34 @@ class Room:
 
         (result,) = await Root(config, Plugins({"room": plugin}), observer).run(main)
         return result
+
+    async def preview(self, *, records_max: int) -> Preview:
+        """Preview the readings, without a database."""
+        plugin = Plugin(pages=len(self.pages))
+        loaded = self._loaded(plugin)
+        (instance,) = loaded.config.instances.values()
+        (account,) = instance.accounts
+        partition = Partition(instance.name, account.name, "letters")
+        async with reached(loaded, instance, account, emit=self._hear) as reach:
+            request = Request("full", None, reach.clock.now())
+            previewer = Previewer(
+                loaded.plugins.pipeline(instance, plugin.connector.feeds[0]),
+                "readings",
+                reach.client,
+                lambda http: reach.context(partition, request, http),
+                reach.clock.now,
+            )
+            return await previewer.preview(
+                partition, request, records_max=records_max, pages_max=len(self.pages)
+            )
+
+    async def replay(self) -> Outcome:
+        """Replay all that was set aside."""
+        loaded = self._loaded(Plugin())
+        return await trio.to_thread.run_sync(replay_all, loaded, Aside())
+
+    def _loaded(self, plugin: Plugin) -> Loaded:
+        return Loaded(self.config(plugin), Plugins({"room": plugin}), ())
 
     def _hear(self, event: Event) -> None:
         self.events.append(event)

@@ -333,3 +333,23 @@ async def test_a_marked_row_comes_back_unasked(dsn: str) -> None:
 
 def test_done_may_say_anything_and_is_a_value() -> None:
     assert (Done(None), Quarantined("no")) == (Done(None), Quarantined("no"))
+
+
+async def test_a_preview_asks_about_what_it_shows(dsn: str) -> None:
+    async with open_room(dsn, letters("a", "b", "c")) as room:
+        room.reader.statuses["b"] = NEVER
+        shown = await room.preview(records_max=2)
+
+    assert room.reader.asked == {"a": 1, "b": 1}
+    assert [row["answer"] for row in shown.rows] == ["A"]
+    assert [each.message for each in shown.rejected] == ["read: the reader will not"]
+
+
+async def test_what_is_set_aside_of_such_a_stream_is_not_replayed(dsn: str) -> None:
+    async with open_room(dsn, letters("a")) as room:
+        room.reader.statuses["a"] = NEVER
+        await room.run()
+        outcome = await room.replay()
+
+    assert "run its job with --verify" in outcome.refused["room.readings"]
+    assert room.select("SELECT repeats FROM syncd.quarantine") == [0]
