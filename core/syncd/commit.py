@@ -17,7 +17,8 @@ import trio
 from syncd import bulk, faults
 from syncd.asking import written as written_by
 from syncd.drift import Novelties
-from syncd.errors import CommitRefused, ConfigError, FrontierMoved, Rejected
+from syncd.enqueuing import NOWHERE, Outbox
+from syncd.errors import CommitRefused, ConfigError, Rejected
 from syncd.events import BatchCommitted, Event, FieldUnknown, RecordsQuarantined
 from syncd.model import Instance, Stream, Write, Written
 from syncd.nodes import Node, Walked, doubted, known_rows, lowered
@@ -27,8 +28,10 @@ from syncd.progress import Fingerprints
 from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
 from syncd.redaction import without_secrets
 from syncd.store import absences, fields, validators
+from syncd.store.effects import Enqueued, Posting
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
+from syncd.store.cursors import close_cursors
 from syncd.store.passes import open_cursors
 from syncd.store.statements import load
 from syncd.tally import Tally
@@ -41,7 +44,6 @@ Part = TypeVar("Part", Sighted, StreamRows)
 # rows. With more, one rotten page would drag the others: each is then written by itself.
 REFUSED_MAX = 20
 
-_FRONTIER = load("frontier")
 _PASS = load("pass")
 
 
@@ -53,6 +55,7 @@ class Target:
     tables: Mapping[str, bulk.Table]
     writes: Mapping[str, Write]
     row_fingerprints: Fingerprints
+    outbox: Outbox = NOWHERE
 
     @classmethod
     def of(cls, instance: Instance[Any], pipeline: Pipeline, wanted: frozenset[str]) -> Target:
@@ -107,6 +110,7 @@ class Committed:
     records: int
     written: Written
     quarantined: int
+    enqueued: Enqueued = attrs.field(factory=Enqueued)
 
     def add_to(self, tally: Tally) -> None:
         tally.add(self.pages, self.records, self.written, self.quarantined)
@@ -222,13 +226,19 @@ class Committer:
         a deferred constraint of theirs may wait for.
         """
         fence(connection, self.lease)
+        outbox = self.target.outbox
         written = Written(unchanged=known_rows(batch, made))
         rejected: list[Rejected] = []
+        postings: list[Posting] = []
         for name, rows in sorted(made.items(), key=lambda each: each[0] in blamed):
             result = self._write_stream(connection, name, rows, batch, immediate=name in blamed)
             written += result.written
             rejected += map(self._clean, [*rows.rejected, *result.rejected])
+            if rows.effects:
+                table, where = self.target.tables[name], self.lease.partition
+                postings += outbox.standing(where, name, table, rows, result.standing)
         faults.point("upserted")
+        enqueued = outbox.enqueue(connection, postings)
         made_of = {name: rows.cursors for name, rows in made.items()}
         refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
         self._note_keys(connection, batch, made)
@@ -252,6 +262,7 @@ class Committer:
             records=sum(page.records for page in batch),
             written=written,
             quarantined=len(rejected),
+            enqueued=enqueued,
         )
         self._count(connection, committed, batch, end)
         return committed, rejected
@@ -267,8 +278,9 @@ class Committer:
     ) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
-            where = str(self.lease.partition)
-            return bulk.Result(written_by(write, connection, rows.rows, where=where, stream=name))
+            where, all_ = str(self.lease.partition), range(len(rows.rows))
+            counts = written_by(write, connection, rows.rows, where=where, stream=name)
+            return bulk.Result(counts, standing=all_)
         alone = batch[0] if len(batch) == 1 else None
         total = of_page(alone, name, rows=len(rows.rows)) if alone else 0
         given = bulk.Batch(
@@ -283,6 +295,7 @@ class Committer:
             fresh=rows.fresh,
             refused_max=allowance(total) if alone else REFUSED_MAX,
             immediate=immediate,
+            telling=bool(rows.effects),
         )
         try:
             result = bulk.write(connection, self.target.tables[name], given)
@@ -349,6 +362,7 @@ class Committer:
         self, committed: Committed, rejected: Sequence[Rejected], opened: int, seconds: float
     ) -> None:
         where = str(self.lease.partition)
+        self.target.outbox.tell(self.lease.partition, committed.enqueued, self.emit)
         for stream, reason in sorted({(each.stream, each.reason) for each in rejected}):
             those = [each for each in rejected if (each.stream, each.reason) == (stream, reason)]
             first = those[0].message
@@ -363,30 +377,4 @@ class Committer:
                 duration_seconds=round(seconds, 4),
                 **attrs.asdict(committed.written),
             )
-        )
-
-
-def close_cursors(
-    connection: Connection, pass_id: int, batch: Sequence[Walked], end: int | None
-) -> None:
-    """Close a batch's cursors, and the page numbers above the one that bears the end marker.
-
-    Raises: `FrontierMoved` unless exactly as many open rows were touched as the batch has pages.
-    """
-    rows = connection.execute(
-        _FRONTIER["close_cursors"],
-        {
-            "pass": pass_id,
-            "keys": [page.node.key for page in batch],
-            "versions": [page.node.cursor.version for page in batch],
-            "empties": [page.page.empty and page.number is not None for page in batch],
-            "end": end,
-        },
-    )
-    touched = sum(1 for row in rows if row["fetched"])
-    if touched != len(batch):
-        raise FrontierMoved(
-            f"pass {pass_id}",
-            f"{len(batch) - touched} of {len(batch)} cursors were no longer open",
-            "the batch is rolled back, and those pages are dropped",
         )

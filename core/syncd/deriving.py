@@ -19,7 +19,7 @@ import trio
 from syncd import faults
 from syncd.bulk.derived import Derived
 from syncd.bulk.derived import derive as make_rows
-from syncd.commit import close_cursors
+from syncd.store.cursors import close_cursors
 from syncd.derivations import CURSOR
 from syncd.errors import CommitUnknown, StoreError
 from syncd.events import BatchCommitted, CommitLost

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import msgspec
 
 from syncd import bulk
 from syncd.drift import Shape
+from syncd.effects import unwrapped
 from syncd.errors import PluginError, RecordError, Rejected
-from syncd.model import Record, Stream, Transform
+from syncd.model import Effect, Record, Stream, Transform
 from syncd.nodes import Walked
 from syncd.redaction import Redaction
+
+
+Payloads: TypeAlias = Sequence[tuple[Effect, str]]  # a row's effects, with their payloads as JSON
 
 
 @attrs.define
@@ -38,6 +42,7 @@ class StreamRows:
     present: set[bulk.Key] = attrs.field(factory=set)  # of a stream that says what is gone ...
     blind: int = 0  # ... and records of it that could be any row's
     unknown: set[str] = attrs.field(factory=set)  # fields that the record class does not know
+    effects: list[Payloads] = attrs.field(factory=list)  # of streams that may have any
 
     def without(self, known: bulk.Known) -> StreamRows:
         """Return the same but for the rows that are known, which are unchanged."""
@@ -56,6 +61,7 @@ class StreamRows:
             present=self.present,
             blind=self.blind,
             unknown=self.unknown,
+            effects=[self.effects[i] for i in left] if self.effects else [],
         )
 
 
@@ -168,7 +174,7 @@ class RecordMaker:
         """
         made = StreamRows(unchanged=sighted.unchanged, fresh=sighted.fresh)
         made.present.update(sighted.present)
-        page, cursor, hashes = None, "", sighted.hashes
+        page, cursor, hashes, telling = None, "", sighted.hashes, bool(self.effects)
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:
                 page, cursor = walked, str(walked.node)
@@ -184,8 +190,10 @@ class RecordMaker:
                 continue
             # Dropped, it may still be what a row was made of.
             made.blind += bool(sighted.keys) and not rows and sighted.keys[place] is None
-            for row in rows:
+            for row, effects in rows:
                 made.rows.append(row)
+                if telling:
+                    made.effects.append(effects)
                 made.sent_at.append(walked.sent_at)
                 made.raws.append(raw)
                 made.cursors.append(cursor)
@@ -236,11 +244,16 @@ class RecordMaker:
             sent_at=sent_at,
         )
 
-    def _rows(self, item: Any) -> list[Any]:
+    @property
+    def effects(self) -> frozenset[str]:
+        """Return the kinds of effects that its rows may have."""
+        return frozenset(kind for transform in self.transforms for kind in transform.effects)
+
+    def _rows(self, item: Any) -> list[tuple[Any, Payloads]]:
         record = self._decoded(item) if isinstance(item, Record) else item
         if not self.transforms:
-            return [record]
-        return self._transformed(record)
+            return [(record, ())]
+        return [(row, _encoded(effects)) for row, effects in self._transformed(record)]
 
     def _decoded(self, item: Record) -> Any:
         try:
@@ -253,11 +266,11 @@ class RecordMaker:
             bulk.set_field(record, name, value)
         return record
 
-    def _transformed(self, record: Any) -> list[Any]:
-        records = [record]
+    def _transformed(self, record: Any) -> list[tuple[Any, Sequence[Effect]]]:
+        records: list[tuple[Any, Sequence[Effect]]] = [(record, ())]
         for transform in self.transforms:
-            after: list[Any] = []
-            for each in records:
+            after: list[tuple[Any, Sequence[Effect]]] = []
+            for each, carried in records:
                 try:
                     result = transform.function(each)
                 except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
@@ -266,12 +279,23 @@ class RecordMaker:
                     if not self.stream.redact:  # it may quote half of a value
                         what = f"{what}: {error}"
                     raise RecordError("transform", what) from error
-                if isinstance(result, list):
-                    after.extend(result)
-                elif result is not None:
-                    after.append(result)
+                after += unwrapped(result, carried, transform.effects, transform.name)
             records = after
         return records
+
+
+def _encoded(effects: Sequence[Effect]) -> Payloads:
+    """Encode payloads.
+
+    Raises: `RecordError` for one that JSON or the database cannot hold.
+    """
+    if not effects:
+        return ()
+    try:
+        encoded = bulk.documents([effect.payload for effect in effects])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RecordError("transform", f"the payload of an effect: {error}") from error
+    return [(e, "null" if d is None else d.decode()) for e, d in zip(effects, encoded, strict=True)]
 
 
 Makers = Mapping[str, RecordMaker]  # by stream, in declared order

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from database import connect
 
-from syncd.commit import close_cursors
+from syncd.store.cursors import close_cursors
 from syncd.errors import FrontierMoved, LeaseLost
 from syncd.model import Account, Connector, Cursor, Instance, Page, Partition, Pass, Slice, Upstream
 from syncd.nodes import Node, Walked, roots
