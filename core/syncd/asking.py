@@ -185,6 +185,8 @@ async def delivered(
         for outcome in answer.values():
             _a((Delivered, Retry, Dead), outcome, where, what)
         if strange := answer.keys() - {each.id for each in effects}:
-            raise PluginError(where, f"{what} answered of {len(strange)} effect(s) it was not given")
+            raise PluginError(
+                where, f"{what} answered of {len(strange)} effect(s) it was not given"
+            )
         return answer
     raise PluginError(where, f"{what} took over {kind.deadline_seconds:.0f} s", "mend the plugin")

@@ -28,7 +28,14 @@ from syncd.backoff import full_jitter
 from syncd.building import CLOSE_SECONDS, client_of, effective_of
 from syncd.daemon import Process
 from syncd.effects import Fate
-from syncd.errors import PluginError, StoreError, SyncdError, Throttled, Unauthorized, Unintelligible
+from syncd.errors import (
+    PluginError,
+    StoreError,
+    SyncdError,
+    Throttled,
+    Unauthorized,
+    Unintelligible,
+)
 from syncd.events import (
     DbUnavailable,
     EffectDead,
@@ -83,7 +90,7 @@ class Lane:
     desks: Mapping[str, Desk]
     session: object
     over: trio.Event  # nothing is claimed any more
-    calls: int = 0
+    ended: trio.Event = attrs.field(factory=trio.Event)
     _slots: trio.CapacityLimiter = attrs.field(init=False)
     _failures: int = 0  # of whole calls, one after the other
     _rest_until: float = 0.0
@@ -104,6 +111,7 @@ class Lane:
                     heard = self.process.bells.heard(self.kind.name)
                     if not await self._start_one(calls):
                         await self._wait(heard)
+        self.ended.set()
 
     def cut(self) -> None:
         """End the calls under way: what becomes of their effects is for the next process."""
@@ -118,12 +126,13 @@ class Lane:
         try:
             claimed = await self.process.hops.run(
                 store.claim,
-                self.kind,
+                # After a failure of a whole call one effect asks whether it has passed.
+                attrs.evolve(self.kind, bulk_max=1) if self._failures else self.kind,
                 instance=self.instance.name,
                 accounts=list(self.desks),
                 owner=self.process.identity.id,
                 token=token,
-                claim_seconds=self._claim_seconds,
+                claim_seconds=self.claim_seconds,
             )
         except StoreError as error:
             self.process.emit(DbUnavailable(str(error)))
@@ -137,7 +146,7 @@ class Lane:
         return True
 
     @property
-    def _claim_seconds(self) -> float:
+    def claim_seconds(self) -> float:
         return self.kind.deadline_seconds + CLAIM_MARGIN_SECONDS
 
     async def _carry_out(self, call: _Call, claimed: Sequence[Claimed], borrower: object) -> None:
@@ -209,7 +218,7 @@ class _Call:
 
     async def _deliver_part(self, part: Sequence[Claimed]) -> bool:
         """Deliver effects by one call; answer whether they were refused as a whole."""
-        lane, started = self.lane, trio.current_time()
+        started = trio.current_time()
         queued = [Queued(e.id, e.key, e.payload, e.attempts - 1) for e in part]
         error: SyncdError | None = None
         answer: Mapping[int, Outcome] = {}
@@ -294,7 +303,12 @@ class _Call:
             return set()
         mask = self.desk.client.mask
         clean = [
-            (c, attrs.evolve(f, error=f.error and mask(f.error), response=f.response and mask(f.response)))
+            (
+                c,
+                attrs.evolve(
+                    f, error=f.error and mask(f.error), response=f.response and mask(f.response)
+                ),
+            )
             for c, f in fates
         ]
         process = self.lane.process
@@ -317,7 +331,7 @@ class _Call:
     async def _still_ours(self, parts: list[list[Claimed]]) -> list[list[Claimed]]:
         """Lengthen the claim on what is left; what is another's by now is left to it."""
         ids = [each.id for part in parts for each in part]
-        renew = partial(store.renew, token=self.token, claim_seconds=self.lane._claim_seconds)
+        renew = partial(store.renew, token=self.token, claim_seconds=self.lane.claim_seconds)
         try:
             ours = await self.lane.process.hops.run(renew, ids)
         except StoreError:
@@ -386,7 +400,7 @@ class Background:
                 await self._ended()
                 aside.cancel_scope.cancel()
             self.over.set()
-            nursery.start_soon(self._cut, nursery.cancel_scope)
+            nursery.start_soon(self._cut)
 
     def retire(self) -> None:
         """Claim nothing any more: another configuration has taken over, or the work is done."""
@@ -397,11 +411,12 @@ class Background:
             for event in (self.process.draining, self.over):
                 waiting.start_soon(_cancel_at, event, waiting.cancel_scope)
 
-    async def _cut(self, scope: trio.CancelScope) -> None:
+    async def _cut(self) -> None:
         """Give calls under way their share of the drain's time."""
-        give_up_at = trio.current_time() + DRAIN_SHARE * self.process.config.daemon.drain_timeout_seconds
-        while any(lane.calls for lane in self.lanes) and trio.current_time() < give_up_at:
-            await trio.sleep(0.1)
+        seconds = DRAIN_SHARE * self.process.config.daemon.drain_timeout_seconds
+        with trio.move_on_after(seconds):
+            for lane in self.lanes:
+                await lane.ended.wait()
         for lane in self.lanes:
             lane.cut()
 

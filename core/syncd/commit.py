@@ -28,10 +28,10 @@ from syncd.progress import Fingerprints
 from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
 from syncd.redaction import without_secrets
 from syncd.store import absences, fields, validators
+from syncd.store.cursors import close_cursors
 from syncd.store.effects import Enqueued, Posting
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
-from syncd.store.cursors import close_cursors
 from syncd.store.passes import open_cursors
 from syncd.store.statements import load
 from syncd.tally import Tally

@@ -52,6 +52,7 @@ def after(
     `attempts`: with this one. `chance`: evenly drawn from [0, 1). `response`: of one that was
     delivered, as JSON.
     """
+    wait: float | None
     match outcome:
         case Delivered():
             return Fate("delivered", response=response)

@@ -50,7 +50,12 @@ class Outbox:
                     yield _posting(partition, stream, effect, payload, version, address)
 
     def standing(
-        self, partition: Partition, stream: str, table: bulk.Table, made: StreamRows, places: Iterable[int]
+        self,
+        partition: Partition,
+        stream: str,
+        table: bulk.Table,
+        made: StreamRows,
+        places: Iterable[int],
     ) -> list[Posting]:
         """Return what follows from the rows at these places, in their order."""
         rows = [
@@ -76,9 +81,7 @@ class Outbox:
             ordered=any(each.ordering_key is not None for each in newest.values()),
         )
 
-    def tell(
-        self, partition: Partition, enqueued: Enqueued, emit: Callable[[Event], None]
-    ) -> None:
+    def tell(self, partition: Partition, enqueued: Enqueued, emit: Callable[[Event], None]) -> None:
         """Say what was committed, and wake who delivers it."""
         for kind, count in enqueued.counts.items():
             emit(EffectEnqueued(str(partition), kind, count))

@@ -22,7 +22,6 @@ from syncd.model import Effect, Record, Stream, Transform
 from syncd.nodes import Walked
 from syncd.redaction import Redaction
 
-
 Payloads: TypeAlias = Sequence[tuple[Effect, str]]  # a row's effects, with their payloads as JSON
 
 

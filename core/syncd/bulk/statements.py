@@ -40,8 +40,9 @@ class Statements:
     its version. `from_arrays` takes one array for each of them (`s0`, `s1`, ...), `from_copy` reads
     them from the temporary table. Both answer with one row of counts (inserted, updated, unchanged,
     stale), the places of the stale rows, and of those that another writer got ahead of; `look` says
-    how many of these are unchanged, and which are not. `fresh_from_copy` is for rows that are most likely new: it looks for none of them
-    beforehand, and answers with how many it inserted and updated.
+    how many of these are unchanged, and which are not. `fresh_from_copy` is for rows that are most
+    likely new: it looks for none of them beforehand, and answers with how many it inserted and
+    updated.
     """
 
     stage: tuple[tuple[str, Kind], ...]
