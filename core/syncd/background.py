@@ -218,34 +218,35 @@ class _Call:
 
     async def _deliver_part(self, part: Sequence[Claimed]) -> bool:
         """Deliver effects by one call; answer whether they were refused as a whole."""
-        started = trio.current_time()
+        started, told = trio.current_time(), False
         queued = [Queued(e.id, e.key, e.payload, e.attempts - 1) for e in part]
-        error: SyncdError | None = None
-        answer: Mapping[int, Outcome] = {}
         try:
-            answer = await self._asked(queued)
-        except Unintelligible as refusal:
-            if len(part) > 1:
-                return True
-            error = refusal
-        except SyncdError as failure:
-            error = failure
-        except trio.Cancelled:
-            await self._give_back(part)
-            raise
+            answer, error = await self._asked(queued)
+            told = True
+        finally:
+            if not told:  # cancelled
+                await self._give_back(part)
+        if isinstance(error, Unintelligible) and len(part) > 1:
+            return True
         faults.point("effects_accepted")
         await self._settle(part, answer, error, trio.current_time() - started)
         return False
 
-    async def _asked(self, queued: Sequence[Queued]) -> Mapping[int, Outcome]:
+    async def _asked(
+        self, queued: Sequence[Queued]
+    ) -> tuple[Mapping[int, Outcome], SyncdError | None]:
         """Ask the plugin; one that does not even end when it is cancelled is named meanwhile."""
         lane = self.lane
+        answer: Mapping[int, Outcome] = {}
+        failure: SyncdError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, lane.kind.deadline_seconds + STUCK_SECONDS)
             try:
-                return await asking.delivered(lane.deliver, self._context(), lane.kind, queued)
-            finally:
-                nursery.cancel_scope.cancel()
+                answer = await asking.delivered(lane.deliver, self._context(), lane.kind, queued)
+            except SyncdError as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        return answer, failure
 
     async def _watch(self, seconds: float) -> None:
         await trio.sleep(seconds)

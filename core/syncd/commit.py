@@ -236,7 +236,8 @@ class Committer:
             rejected += map(self._clean, [*rows.rejected, *result.rejected])
             if rows.effects:
                 table, where = self.target.tables[name], self.lease.partition
-                postings += outbox.standing(where, name, table, rows, result.standing)
+                posted = outbox.standing(where, rows, result.standing, table=table, stream=name)
+                postings += posted
         faults.point("upserted")
         enqueued = outbox.enqueue(connection, postings)
         made_of = {name: rows.cursors for name, rows in made.items()}

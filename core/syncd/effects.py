@@ -157,7 +157,7 @@ def _is_key(text: Any) -> bool:
 
 @attrs.frozen
 class Address:
-    """Who delivers a kind; no account: see `account_of`."""
+    """Who delivers a kind; with which account, says `account_of`."""
 
     instance: str
     accounts: Sequence[str]
@@ -167,12 +167,12 @@ class Address:
 Routes = Mapping[str, Address | None]  # by kind; `None`: switched off
 
 
-def account_of(address: Address, *, instance: str, account: str) -> str | None:
+def account_of(address: Address, *, instance: str, account: str) -> str:
     """Return the account that delivers what follows from a row of this one.
 
     An instance that delivers its own effects does so with the account of the row; another with its
-    only account, else with that of the same name. `None`: nobody knows.
+    only account, else with the one of the same name, which it then must have.
     """
-    if address.instance == instance or account in address.accounts:
-        return account
-    return address.accounts[0] if len(address.accounts) == 1 else None
+    if address.instance != instance and len(address.accounts) == 1:
+        return address.accounts[0]
+    return account

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
 
 import attrs
 import trio
 
 from syncd import bulk
-from syncd.effects import Address, Routes, account_of
+from syncd.effects import Routes, account_of
+from syncd.errors import RecordError
 from syncd.events import EffectConflict, EffectEnqueued, Event
-from syncd.model import Effect, Partition
-from syncd.records import Payloads, StreamRows
+from syncd.model import Partition
+from syncd.records import StreamRows
 from syncd.store import effects as store
 from syncd.store.effects import Enqueued, Posting
 from syncd.store.hops import Connection
@@ -39,31 +42,40 @@ class Outbox:
     routes: Routes = attrs.field(factory=dict)
     bells: Bells = attrs.field(factory=Bells)
 
-    def postings(
-        self, partition: Partition, stream: str, rows: Sequence[tuple[Payloads, int | None]]
-    ) -> Iterator[Posting]:
-        """Yield what is enqueued of rows, given with their versions; what is off is dropped."""
-        for effects, version in rows:
-            for effect, payload in effects:
-                address = self.routes.get(effect.kind)
-                if address is not None:
-                    yield _posting(partition, stream, effect, payload, version, address)
-
     def standing(
         self,
         partition: Partition,
-        stream: str,
-        table: bulk.Table,
         made: StreamRows,
         places: Iterable[int],
-    ) -> list[Posting]:
-        """Return what follows from the rows at these places, in their order."""
-        rows = [
-            (made.effects[place], table.version(made.rows[place], made.sent_at[place]))
-            for place in sorted(places)
-            if made.effects[place]
-        ]
-        return list(self.postings(partition, stream, rows))
+        *,
+        table: bulk.Table,
+        stream: str,
+    ) -> Iterator[Posting]:
+        """Yield what follows from the rows at these places, in their order; what is off is not."""
+        source = f"{partition.instance}.{stream}"
+        for place in sorted(places):
+            effects = made.effects[place]
+            if not effects:
+                continue
+            version = _version(table, made.rows[place], made.sent_at[place])
+            for effect, payload in effects:
+                address = self.routes.get(effect.kind)
+                if address is not None:
+                    account = account_of(
+                        address, instance=partition.instance, account=partition.account
+                    )
+                    yield Posting(
+                        instance=address.instance,
+                        account=account,
+                        kind=effect.kind,
+                        key=effect.key,
+                        payload=payload,
+                        # Without an order to keep, nobody waits for a lock.
+                        ordering_key=effect.ordering_key if address.ordered else None,
+                        delay_seconds=effect.delay_seconds,
+                        source=source,
+                        row_version=version,
+                    )
 
     def enqueue(self, connection: Connection, postings: Sequence[Posting]) -> Enqueued:
         """Enqueue effects in the caller's transaction: one statement, two where one is ordered."""
@@ -93,38 +105,15 @@ class Outbox:
 NOWHERE = Outbox()
 
 
-def _posting(
-    partition: Partition,
-    stream: str,
-    effect: Effect,
-    payload: str,
-    version: int | None,
-    address: Address,
-) -> Posting:
-    account = account_of(address, instance=partition.instance, account=partition.account)
-    return Posting(
-        instance=address.instance,
-        account=account or partition.account,
-        kind=effect.kind,
-        key=effect.key,
-        payload=payload,
-        # Without an order to keep, nobody waits for a lock.
-        ordering_key=effect.ordering_key if address.ordered else None,
-        delay_seconds=effect.delay_seconds,
-        source=f"{partition.instance}.{stream}",
-        row_version=version,
-    )
+def _version(table: bulk.Table, row: Any, sent_at: datetime) -> int | None:
+    """Return a row's version; none of one that a plugin wrote itself, where it has none."""
+    try:
+        return table.version(row, sent_at)
+    except (AttributeError, RecordError):
+        return None
 
 
 def _is_older(one: Posting, other: Posting) -> bool:
     if one.row_version is None or other.row_version is None:
         return False
     return one.row_version < other.row_version
-
-
-def kinds_of(outboxes: Mapping[str, Outbox]) -> dict[str, list[str]]:
-    """Return the kinds that feeds may produce, but for those that are switched off."""
-    return {
-        feed: sorted(kind for kind, address in outbox.routes.items() if address is not None)
-        for feed, outbox in outboxes.items()
-    }

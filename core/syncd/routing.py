@@ -1,4 +1,4 @@
-"""To whom effects go: the only instance that delivers a kind, unless the configuration says. Pure."""
+"""To whom effects go: the only instance that delivers a kind, unless configured. Pure."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from frontier_world import Feed, World, random_feed
 
-from syncd import commit, frontier
-from syncd.store import leases
+from syncd import frontier
+from syncd.store import cursors, leases
 
 Patch = pytest.MonkeyPatch
 

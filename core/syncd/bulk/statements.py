@@ -187,7 +187,8 @@ _WRITE = SQL(
     "done AS (SELECT count(*) FILTER (WHERE inserted) AS inserted, "
     "count(*) FILTER (WHERE NOT inserted) AS updated FROM written) "
     "SELECT inserted, updated, unchanged, stale, CASE WHEN stale > 0 THEN "
-    "ARRAY(SELECT {order} FROM seen WHERE fate = 'stale') END, CASE WHEN inserted + updated < due THEN "
+    "ARRAY(SELECT {order} FROM seen WHERE fate = 'stale') END, "
+    "CASE WHEN inserted + updated < due THEN "
     "ARRAY(SELECT {order} FROM stage JOIN seen USING ({order}) WHERE fate IN ('new', 'changed') "
     "AND NOT EXISTS (SELECT FROM written AS t WHERE {match})) END FROM fates, done"
 )
