@@ -20,7 +20,7 @@ import attrs
 import msgspec
 
 from syncd.errors import ConfigError, RecordError, Rejected
-from syncd.model import AsyncTransform, Done, Instance, Quarantined, Stream, Transform
+from syncd.model import AsyncTransform, Done, Effect, Instance, Quarantined, Stream, Transform
 
 AnyTransform = Transform | AsyncTransform
 
@@ -32,6 +32,10 @@ class Steps:
     after: tuple[Transform, ...]
     before: tuple[Transform, ...] = ()
     awaiting: AsyncTransform | None = None
+
+    @property
+    def all(self) -> tuple[AnyTransform, ...]:
+        return (*self.before, *((self.awaiting,) if self.awaiting else ()), *self.after)
 
     @classmethod
     def of(cls, transforms: Sequence[AnyTransform]) -> Steps:
@@ -93,6 +97,7 @@ class Piece:
     content: bytes | None = None
     answer: Done | Quarantined | None = None
     rows: int = 0
+    effects: Sequence[Effect] = ()  # that transforms before asked for
 
     def known_by(self, found: tuple[bytes, int] | None) -> Piece | None:
         """Return the piece as one that is known, `None` where it is not."""
@@ -144,13 +149,6 @@ def refused_for_good(item: Any) -> bool:
     A transform that fails may be mended, and what it failed with was paid for in vain.
     """
     return isinstance(item, Awaited) and item.refusal is not None
-
-
-def in_a_list(result: Any) -> list[Any]:
-    """Return what a transform made of a record: one, several, or none."""
-    if isinstance(result, list):
-        return result
-    return [] if result is None else [result]
 
 
 @attrs.frozen
@@ -252,8 +250,12 @@ _NOT_ENCODED = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, Recu
 _encoded = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-def pieces_of(reader: ContentReader | None, values: Sequence[Any]) -> tuple[Piece, ...]:
-    """Return what is handed over of a record's values."""
-    if reader is None:
-        return tuple(Piece(value) for value in values)
-    return tuple(reader.piece(value) for value in values)
+def pieces_of(
+    reader: ContentReader | None, values: Sequence[tuple[Any, Sequence[Effect]]]
+) -> tuple[Piece, ...]:
+    """Return what is handed over of a record's values, which bear effects."""
+    pieces = [reader.piece(value) if reader else Piece(value) for value, _ in values]
+    return tuple(
+        attrs.evolve(piece, effects=effects) if effects else piece
+        for piece, (_, effects) in zip(pieces, values, strict=True)
+    )

@@ -18,6 +18,7 @@ from syncd import bulk, faults
 from syncd.asking import written as written_by
 from syncd.awaited import settings_read
 from syncd.drift import Novelties
+from syncd.enqueuing import NOWHERE, Outbox
 from syncd.errors import CommitRefused, ConfigError, Rejected
 from syncd.events import BatchCommitted, Event, FieldUnknown, RecordsQuarantined
 from syncd.model import Instance, Stream, Write, Written
@@ -25,20 +26,15 @@ from syncd.nodes import Node, Walked, doubted, known_rows, lowered
 from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_overflow
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
-from syncd.records import (
-    Makers,
-    RecordMaker,
-    Sighted,
-    StreamRows,
-    answered,
-    make_all,
-    sight_all,
-)
+from syncd.records import Makers, RecordMaker, make_all, sight_all
 from syncd.redaction import without_secrets
+from syncd.rows import Sighted, StreamRows, answered
 from syncd.store import absences, content, fields, validators
+from syncd.store.cursors import close_cursors
+from syncd.store.effects import Enqueued, Posting
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
-from syncd.store.passes import close_cursors, open_cursors
+from syncd.store.passes import open_cursors
 from syncd.store.statements import load
 from syncd.tally import Tally
 from syncd.threads import Threads
@@ -61,6 +57,7 @@ class Target:
     tables: Mapping[str, bulk.Table]
     writes: Mapping[str, Write]
     row_fingerprints: Fingerprints
+    outbox: Outbox = NOWHERE
 
     @classmethod
     def of(cls, instance: Instance[Any], pipeline: Pipeline, wanted: frozenset[str]) -> Target:
@@ -121,6 +118,7 @@ class Committed:
     records: int
     written: Written
     quarantined: int
+    enqueued: Enqueued = attrs.field(factory=Enqueued)
 
     def add_to(self, tally: Tally) -> None:
         tally.add(self.pages, self.records, self.written, self.quarantined)
@@ -236,13 +234,20 @@ class Committer:
         a deferred constraint of theirs may wait for.
         """
         fence(connection, self.lease)
+        outbox = self.target.outbox
         written = Written(unchanged=known_rows(batch, made))
         rejected: list[Rejected] = []
+        postings: list[Posting] = []
         for name, rows in sorted(made.items(), key=lambda each: each[0] in blamed):
             result = self._write_stream(connection, name, rows, batch, immediate=name in blamed)
             written += result.written
             rejected += map(self._clean, [*rows.rejected, *result.rejected])
+            if rows.effects:
+                table, where = self.target.tables[name], self.lease.partition
+                posted = outbox.standing(where, rows, result.standing, table=table, stream=name)
+                postings += posted
         faults.point("upserted")
+        enqueued = outbox.enqueue(connection, postings)
         made_of = {name: rows.cursors for name, rows in made.items()}
         refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
         self._note_keys(connection, batch, made)
@@ -270,6 +275,7 @@ class Committer:
             records=sum(page.records for page in batch),
             written=written,
             quarantined=len(rejected),
+            enqueued=enqueued,
         )
         self._count(connection, committed, batch, end)
         return committed, rejected
@@ -285,8 +291,9 @@ class Committer:
     ) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
-            where = str(self.lease.partition)
-            return bulk.Result(written_by(write, connection, rows.rows, where=where, stream=name))
+            where, all_ = str(self.lease.partition), range(len(rows.rows))
+            counts = written_by(write, connection, rows.rows, where=where, stream=name)
+            return bulk.Result(counts, standing=all_)
         alone = batch[0] if len(batch) == 1 else None
         total = of_page(alone, name, rows=len(rows.rows)) if alone else 0
         given = bulk.Batch(
@@ -301,6 +308,7 @@ class Committer:
             fresh=rows.fresh,
             refused_max=allowance(total) if alone else REFUSED_MAX,
             immediate=immediate,
+            telling=bool(rows.effects),
         )
         try:
             result = bulk.write(connection, self.target.tables[name], given)
@@ -367,6 +375,7 @@ class Committer:
         self, committed: Committed, rejected: Sequence[Rejected], opened: int, seconds: float
     ) -> None:
         where = str(self.lease.partition)
+        self.target.outbox.tell(self.lease.partition, committed.enqueued, self.emit)
         for stream, reason in sorted({(each.stream, each.reason) for each in rejected}):
             those = [each for each in rejected if (each.stream, each.reason) == (stream, reason)]
             first = those[0].message

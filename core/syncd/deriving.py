@@ -27,6 +27,7 @@ from syncd.model import Page, Written
 from syncd.nodes import Node, Walked
 from syncd.progress import Drained, Ended, Wanted
 from syncd.store import passes
+from syncd.store.cursors import close_cursors
 from syncd.store.hops import Connection
 from syncd.store.keeper import Tenure
 from syncd.store.leases import Lease, fence
@@ -82,7 +83,7 @@ def commit(
     made, written = make_rows(connection, derived, account=lease.partition.account)
     faults.point("upserted")
     page = Walked(NODE, Page({}), sent_at=lease.claimed_at, opens=())
-    passes.close_cursors(connection, pass_id, [page], None)
+    close_cursors(connection, pass_id, [page], None)
     faults.point("frontier_written")
     _count(connection, lease, pass_id, made=made, written=written)
     return made, written

@@ -24,7 +24,9 @@ from syncd.model import (
     Begin,
     Check,
     Connector,
+    Deliver,
     Derivation,
+    EffectKind,
     Feed,
     Fetch,
     Instance,
@@ -258,6 +260,16 @@ class Plugins:
     def check(self, instance: Instance[Any]) -> Check | None:
         """Return the question that `syncd check` puts to each account, where a plugin has one."""
         _, answer = self._one("check", instance.name, needed=False, instance=instance)
+        return answer  # type: ignore[no-any-return]  # pluggy is blind to types
+
+    def deliver(self, instance: Instance[Any], kind: EffectKind) -> Deliver:
+        """Return what delivers effects of a kind that an instance's connector declares.
+
+        Raises: `HookError`.
+        """
+        where = f"{instance.name}: effects of kind {kind.name}"
+        _, answer = self._one("deliver", where, needed=True, instance=instance, kind=kind)
+        _fits(where, "deliver", answer, takes=2, awaited=True)
         return answer  # type: ignore[no-any-return]  # pluggy is blind to types
 
     def refresh(self, instance: Instance[Any]) -> Refresh | None:

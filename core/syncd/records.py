@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import msgspec
@@ -19,102 +19,22 @@ from syncd.awaited import (
     AnyTransform,
     Awaited,
     ContentReader,
-    Note,
     Steps,
     as_it_came,
-    in_a_list,
-    notes_of,
     pieces_of,
     refuse_unfit,
     refused_for_good,
-    remembered,
 )
 from syncd.drift import Shape
+from syncd.effects import unwrapped
 from syncd.errors import PluginError, RecordError, Rejected
-from syncd.model import Record, Stream, Transform
+from syncd.model import Effect, Record, Stream, Transform
 from syncd.nodes import Walked
 from syncd.redaction import Redaction
+from syncd.rows import Payloads, Sighted, StreamRows
 
-
-@attrs.define
-class StreamRows:
-    """One stream's part of a batch: rows, when their request left, what they were made of."""
-
-    rows: list[Any] = attrs.field(factory=list)
-    sent_at: list[datetime] = attrs.field(factory=list)
-    hashes: list[bytes | None] = attrs.field(factory=list)
-    raws: list[msgspec.Raw | None] = attrs.field(factory=list)
-    cursors: list[str] = attrs.field(factory=list)
-    parents: list[Mapping[str, Any] | None] = attrs.field(factory=list)
-    rejected: list[Rejected] = attrs.field(factory=list)
-    unchanged: int = 0  # records that the table knew already, by their hashes
-    fresh: bool = False  # as far as was looked, the table has none of their rows
-    present: set[bulk.Key] = attrs.field(factory=set)  # of a stream that says what is gone ...
-    blind: int = 0  # ... and records of it that could be any row's
-    unknown: set[str] = attrs.field(factory=set)  # fields that the record class does not know
-    notes: list[Note] = attrs.field(factory=list)  # of what another API was asked about ...
-    noted: list[range] = attrs.field(factory=list)  # ... and which of them each row is of, if any
-
-    def note(
-        self, item: Any, parts: Sequence[Sequence[Any]], sent_at: datetime, *, lasting: bool
-    ) -> None:
-        """Note what a record was when it was answered for, and of which notes its rows are."""
-        if not isinstance(item, Awaited):
-            return
-        notes = notes_of(item, [len(part) for part in parts], sent_at, lasting=lasting)
-        first = len(self.notes)
-        self.notes += notes
-        self.noted += [range(first, len(self.notes))] * sum(map(len, parts))
-        self.unchanged += item.known_rows
-
-    def without(self, known: bulk.Known) -> StreamRows:
-        """Return the same but for the rows that are known, which are unchanged."""
-        if not known.places:
-            return attrs.evolve(self, fresh=known.fresh)
-        left = [place for place in range(len(self.rows)) if place not in known.places]
-        return StreamRows(
-            rows=[self.rows[i] for i in left],
-            sent_at=[self.sent_at[i] for i in left],
-            hashes=[self.hashes[i] for i in left],
-            raws=[self.raws[i] for i in left],
-            cursors=[self.cursors[i] for i in left],
-            parents=[self.parents[i] for i in left],
-            rejected=self.rejected,
-            unchanged=self.unchanged + len(known.places),
-            present=self.present,
-            blind=self.blind,
-            unknown=self.unknown,
-            notes=self.notes,
-            noted=[self.noted[i] for i in left] if self.noted else [],
-        )
-
-
-@attrs.frozen
-class Sighted:
-    """One stream's records of a batch, not decoded yet, with what their bytes say of them.
-
-    `present` are the keys of all records that the batch was handed, those left out included.
-    """
-
-    items: Sequence[tuple[Walked, Any]]
-    hashes: Sequence[bytes | None] = ()
-    keys: Sequence[bulk.Key | None] = ()
-    present: frozenset[bulk.Key] = frozenset()
-    unchanged: int = 0
-    fresh: bool = False
-
-    def without(self, known: bulk.Known) -> Sighted:
-        """Return the same but for the records that are known, which are unchanged."""
-        if not known.places:
-            return attrs.evolve(self, fresh=known.fresh)
-        left = [place for place in range(len(self.items)) if place not in known.places]
-        return attrs.evolve(
-            self,
-            items=[self.items[i] for i in left],
-            hashes=[self.hashes[i] for i in left],
-            keys=[self.keys[i] for i in left] if self.keys else (),
-            unchanged=self.unchanged + len(known.places),
-        )
+Carried: TypeAlias = tuple[Any, Sequence[Effect]]  # what a record has become, so far
+Made: TypeAlias = tuple[Any, Payloads]
 
 
 @attrs.frozen
@@ -203,7 +123,7 @@ class RecordMaker:
         """
         made = StreamRows(unchanged=sighted.unchanged, fresh=sighted.fresh)
         made.present.update(sighted.present)
-        page, cursor, hashes = None, "", sighted.hashes
+        page, cursor, hashes, telling = None, "", sighted.hashes, bool(self.effects)
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:
                 page, cursor = walked, str(walked.node)
@@ -212,9 +132,10 @@ class RecordMaker:
             raw = parent = None
             if isinstance(came, Record):
                 raw, parent = came.raw, came.parent
-            parts: list[list[Any]] = []
+            parts: list[list[Made]] = []
+            aside: list[RecordError] = []
             try:
-                rows = self._rows(item, parts)
+                rows = self._rows(item, parts, aside)
             except RecordError as error:
                 made.rejected.append(self._rejected(error, came, walked.sent_at, cursor))
                 made.note(item, (), walked.sent_at, lasting=refused_for_good(item))
@@ -222,10 +143,15 @@ class RecordMaker:
                 continue
             # Dropped, it may still be what a row was made of.
             made.blind += bool(sighted.keys) and not rows and sighted.keys[place] is None
+            for failed in aside:
+                made.rejected.append(self._rejected(failed, came, walked.sent_at, cursor))
             if isinstance(item, Awaited):
-                made.note(item, parts, walked.sent_at, lasting=self._own(item, rows))
-            for row in rows:
+                lasting = not aside and self._own(item, [row for row, _ in rows])
+                made.note(item, parts, walked.sent_at, lasting=lasting)
+            for row, effects in rows:
                 made.rows.append(row)
+                if telling:
+                    made.effects.append(effects)
                 made.sent_at.append(walked.sent_at)
                 made.raws.append(raw)
                 made.cursors.append(cursor)
@@ -276,16 +202,26 @@ class RecordMaker:
             sent_at=sent_at,
         )
 
-    def _rows(self, item: Any, parts: list[list[Any]]) -> list[Any]:
+    @property
+    def effects(self) -> frozenset[str]:
+        """Return the kinds of effects that its rows may have."""
+        return frozenset(kind for each in self.steps.all for kind in each.effects)
+
+    def _rows(self, item: Any, parts: list[list[Made]], aside: list[RecordError]) -> list[Made]:
+        """Return a record's rows; of one that was asked about also by piece, and what failed."""
         if isinstance(item, Awaited):
-            parts += self._answered(item)
+            parts += self._answered(item, aside)
             return [row for part in parts for row in part]
         if (awaiting := self.steps.awaiting) is not None:
             raise RecordError("transform", f"{awaiting.name}: nobody has asked about it")
         record = self._decoded(item) if isinstance(item, Record) else item
         if not self.steps.after:
-            return [record]
-        return self._transformed([record], self.steps.after)
+            return [(record, ())]
+        return self._made([(record, ())])
+
+    def _made(self, values: list[Carried]) -> list[Made]:
+        made = self._transformed(values, self.steps.after)
+        return [(row, _encoded(effects)) for row, effects in made]
 
     def handed_over(self, item: Any) -> Awaited:
         """Return what is handed to the transform that awaits, of a record or finished object.
@@ -294,16 +230,24 @@ class RecordMaker:
         """
         try:
             record = self._decoded(item) if isinstance(item, Record) else item
-            values = self._transformed([record], self.steps.before)
+            values = self._transformed([(record, ())], self.steps.before)
         except RecordError as error:
             return Awaited(item, error=error)
         return Awaited(item, pieces_of(self.contents, values))
 
-    def _answered(self, awaited: Awaited) -> list[list[Any]]:
-        """Return the rows of each piece."""
-        after = self.steps.after
-        name = self.steps.awaiting.name if self.steps.awaiting else ""
-        return [self._transformed(in_a_list(value), after) for value in awaited.values(name)]
+    def _answered(self, awaited: Awaited, aside: list[RecordError]) -> list[list[Made]]:
+        """Return the rows of each piece; of several that were answered for one, each goes alone."""
+        transform = self.steps.awaiting
+        assert transform is not None, "somebody answered"
+        parts: list[list[Made]] = []
+        for piece, value in zip(awaited.pieces, awaited.values(transform.name), strict=True):
+            parts.append([])
+            for one in unwrapped(value, piece.effects, transform.effects, transform.name):
+                try:
+                    parts[-1] += self._made([one])
+                except RecordError as error:
+                    aside.append(error)
+        return parts
 
     def _own(self, item: Any, rows: Sequence[Any]) -> bool:
         """Return whether rows bear their record's key, where absence is judged by it.
@@ -330,10 +274,12 @@ class RecordMaker:
             bulk.set_field(record, name, value)
         return record
 
-    def _transformed(self, records: list[Any], transforms: Sequence[Transform]) -> list[Any]:
+    def _transformed(
+        self, records: list[Carried], transforms: Sequence[Transform]
+    ) -> list[Carried]:
         for transform in transforms:
-            after: list[Any] = []
-            for each in records:
+            after: list[Carried] = []
+            for each, carried in records:
                 try:
                     result = transform.function(each)
                 except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
@@ -342,9 +288,23 @@ class RecordMaker:
                     if not self.stream.redact:  # it may quote half of a value
                         what = f"{what}: {error}"
                     raise RecordError("transform", what) from error
-                after += in_a_list(result)
+                after += unwrapped(result, carried, transform.effects, transform.name)
             records = after
         return records
+
+
+def _encoded(effects: Sequence[Effect]) -> Payloads:
+    """Encode payloads.
+
+    Raises: `RecordError` for one that JSON or the database cannot hold.
+    """
+    if not effects:
+        return ()
+    try:
+        encoded = bulk.documents([effect.payload for effect in effects])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RecordError("transform", f"the payload of an effect: {error}") from error
+    return [(e, "null" if d is None else d.decode()) for e, d in zip(effects, encoded, strict=True)]
 
 
 Makers = Mapping[str, RecordMaker]  # by stream, in declared order
@@ -358,15 +318,6 @@ def sight_all(makers: Makers, pages: Sequence[Walked]) -> dict[str, Sighted]:
 def make_all(makers: Makers, sighted: Mapping[str, Sighted]) -> dict[str, StreamRows]:
     """Make the rows of a batch, stream by stream. Runs in a thread, as `sight_all`."""
     return {name: maker.make(sighted[name]) for name, maker in makers.items()}
-
-
-def answered(made: Mapping[str, StreamRows], rejected: Sequence[Rejected]) -> dict[str, list[Note]]:
-    """Return what to note of records that another API was asked about, by stream."""
-    return {
-        name: remembered(rows.notes, rows.noted, [r for r in rejected if r.stream == name])
-        for name, rows in made.items()
-        if rows.notes
-    }
 
 
 def refuse_unknown(where: str, records: Mapping[str, Sequence[Any]], known: frozenset[str]) -> None:

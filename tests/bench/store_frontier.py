@@ -24,8 +24,9 @@ from syncd.frontier import LOOK_MAX, Frontier
 from syncd.model import Cursor, Page
 from syncd.nodes import OPENS_MAX, Node, Walked
 from syncd.store import passes
+from syncd.store.cursors import close_cursors
 from syncd.store.hops import Connection
-from syncd.store.passes import ActivePass, close_cursors
+from syncd.store.passes import ActivePass
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -14,9 +14,10 @@ from syncd.model import Account, Connector, Cursor, Instance, Page, Partition, P
 from syncd.nodes import Node, Walked, roots
 from syncd.progress import Anew, Next, Wanted
 from syncd.store import leases, parking, passes, registry
+from syncd.store.cursors import close_cursors
 from syncd.store.hops import Connection
 from syncd.store.leases import Effort, Lease
-from syncd.store.passes import ActivePass, close_cursors
+from syncd.store.passes import ActivePass
 from syncd.store.statements import load
 from syncd.unread import ALL, Range
 

@@ -105,7 +105,8 @@ def row_fingerprint(
         "shortcut": [stream.shortcut, *sorted(stream.volatile)],
         "record": _shape(stream.record),
         "transforms": [
-            (t.order, t.name, t.version)
+            # As it was before there were any: no table is walked anew for nothing.
+            (t.order, t.name, t.version, *sorted(t.effects))
             for t in sorted(transforms, key=lambda t: (t.order, t.name, t.version))
         ],
         "settings": settings,
