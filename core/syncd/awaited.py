@@ -10,7 +10,7 @@ it names, a column) asks again, and nothing else does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
@@ -162,15 +162,22 @@ class Note:
 
 
 def notes_of(
-    awaited: Awaited, counts: Sequence[int], sent_at: datetime, *, lasting: bool
+    awaited: Awaited,
+    counts: Sequence[int],
+    sent_at: datetime,
+    *,
+    lasting: bool,
+    failed: Collection[int] = (),
 ) -> list[Note]:
     """Return what to remember of a record that was answered for, and `counts` rows made of.
 
-    Without `counts`: it was set aside. What is not `lasting` is to be asked about again.
+    Without `counts`: it was set aside. What is not `lasting`, and the pieces of which a part
+    `failed`, are to be asked about again.
     """
+    pieces = zip(awaited.pieces, counts or [0] * len(awaited.pieces), strict=True)
     return [
-        Note(piece.key, piece.content if lasting else None, rows, sent_at)
-        for piece, rows in zip(awaited.pieces, counts or [0] * len(awaited.pieces), strict=True)
+        Note(piece.key, piece.content if lasting and place not in failed else None, rows, sent_at)
+        for place, (piece, rows) in enumerate(pieces)
         if piece.answer is not None and piece.key is not None
     ]
 

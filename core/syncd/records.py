@@ -35,6 +35,7 @@ from syncd.rows import Payloads, Sighted, StreamRows
 
 Carried: TypeAlias = tuple[Any, Sequence[Effect]]  # what a record has become, so far
 Made: TypeAlias = tuple[Any, Payloads]
+Failed: TypeAlias = tuple[int, RecordError]  # of which piece
 
 
 @attrs.frozen
@@ -133,7 +134,7 @@ class RecordMaker:
             if isinstance(came, Record):
                 raw, parent = came.raw, came.parent
             parts: list[list[Made]] = []
-            aside: list[RecordError] = []
+            aside: list[Failed] = []
             try:
                 rows = self._rows(item, parts, aside)
             except RecordError as error:
@@ -143,11 +144,11 @@ class RecordMaker:
                 continue
             # Dropped, it may still be what a row was made of.
             made.blind += bool(sighted.keys) and not rows and sighted.keys[place] is None
-            for failed in aside:
+            for _, failed in aside:
                 made.rejected.append(self._rejected(failed, came, walked.sent_at, cursor))
             if isinstance(item, Awaited):
-                lasting = not aside and self._own(item, [row for row, _ in rows])
-                made.note(item, parts, walked.sent_at, lasting=lasting)
+                own = self._own(item, [row for row, _ in rows])
+                made.note(item, parts, walked.sent_at, lasting=own, failed={p for p, _ in aside})
             for row, effects in rows:
                 made.rows.append(row)
                 if telling:
@@ -207,7 +208,7 @@ class RecordMaker:
         """Return the kinds of effects that its rows may have."""
         return frozenset(kind for each in self.steps.all for kind in each.effects)
 
-    def _rows(self, item: Any, parts: list[list[Made]], aside: list[RecordError]) -> list[Made]:
+    def _rows(self, item: Any, parts: list[list[Made]], aside: list[Failed]) -> list[Made]:
         """Return a record's rows; of one that was asked about also by piece, and what failed."""
         if isinstance(item, Awaited):
             parts += self._answered(item, aside)
@@ -235,7 +236,7 @@ class RecordMaker:
             return Awaited(item, error=error)
         return Awaited(item, pieces_of(self.contents, values))
 
-    def _answered(self, awaited: Awaited, aside: list[RecordError]) -> list[list[Made]]:
+    def _answered(self, awaited: Awaited, aside: list[Failed]) -> list[list[Made]]:
         """Return the rows of each piece; of several that were answered for one, each goes alone."""
         transform = self.steps.awaiting
         assert transform is not None, "somebody answered"
@@ -246,7 +247,7 @@ class RecordMaker:
                 try:
                     parts[-1] += self._made([one])
                 except RecordError as error:
-                    aside.append(error)
+                    aside.append((len(parts) - 1, error))
         return parts
 
     def _own(self, item: Any, rows: Sequence[Any]) -> bool:

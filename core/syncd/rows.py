@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -39,12 +39,19 @@ class StreamRows:
     noted: list[range] = attrs.field(factory=list)  # ... and which of them each row is of, if any
 
     def note(
-        self, item: Any, parts: Sequence[Sequence[Any]], sent_at: datetime, *, lasting: bool
+        self,
+        item: Any,
+        parts: Sequence[Sequence[Any]],
+        sent_at: datetime,
+        *,
+        lasting: bool,
+        failed: Collection[int] = (),
     ) -> None:
         """Note what a record was when it was answered for, and of which notes its rows are."""
         if not isinstance(item, Awaited):
             return
-        notes = notes_of(item, [len(part) for part in parts], sent_at, lasting=lasting)
+        counts = [len(part) for part in parts]
+        notes = notes_of(item, counts, sent_at, lasting=lasting, failed=failed)
         first = len(self.notes)
         self.notes += notes
         self.noted += [range(first, len(self.notes))] * sum(map(len, parts))
