@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,11 +21,18 @@ from syncd.model import (
     Check,
     Context,
     Credential,
+    Dead,
+    Deliver,
+    Delivered,
+    EffectKind,
+    Outcome,
     Page,
     Partition,
     Pass,
+    Queued,
     Refresh,
     Request,
+    Retry,
     Slice,
     Write,
     Written,
@@ -151,12 +158,35 @@ def written(
         return _a(Written, write(connection, rows), where, what)
 
 
-def _a(kind: type[T], answer: object, where: str, what: str) -> T:
+def _a(kind: type[T] | tuple[type[T], ...], answer: object, where: str, what: str) -> T:
     if not isinstance(answer, kind):
-        said = f"{what} answered with {type(answer).__name__}, not a {kind.__name__}"
+        wanted = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
+        said = f"{what} answered with {type(answer).__name__}, not a {wanted}"
         raise PluginError(where, said, "mend the plugin")
     return answer
 
 
 def _late(where: str, what: str) -> PluginError:
     return PluginError(where, f"{what} took over {FETCH_TIMEOUT_SECONDS:.0f} s", "mend the plugin")
+
+
+async def delivered(
+    deliver: Deliver, context: Context[Any, Any], kind: EffectKind, effects: Sequence[Queued]
+) -> Mapping[int, Outcome]:
+    """Hand effects to the plugin that delivers them; answer with what it says of each.
+
+    Raises: `SourceError` as the plugin says, `Unavailable` for no answer in time; `PluginError`,
+    also for answering with what is no outcome, or of what it was not given.
+    """
+    where, what = f"{context.partition.instance}.{kind.name}", "deliver"
+    with Border(where, what), trio.move_on_after(kind.deadline_seconds):
+        answer = await deliver(context, effects)
+        _a(Mapping, answer, where, what)
+        for outcome in answer.values():
+            _a((Delivered, Retry, Dead), outcome, where, what)
+        if strange := answer.keys() - {each.id for each in effects}:
+            raise PluginError(
+                where, f"{what} answered of {len(strange)} effect(s) it was not given"
+            )
+        return answer
+    raise PluginError(where, f"{what} took over {kind.deadline_seconds:.0f} s", "mend the plugin")

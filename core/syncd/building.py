@@ -16,6 +16,7 @@ from syncd.commit import Target
 from syncd.config import Job
 from syncd.config.accounts import secrets_in, unfit_quotas
 from syncd.daemon import Process
+from syncd.enqueuing import Outbox
 from syncd.errors import ConfigError, SyncdError, Unauthorized
 from syncd.events import AccountInvalid, PartitionParked, TableChanged
 from syncd.feeding import after_of, derived_of, make_fit, sources_of, walked_by
@@ -23,6 +24,7 @@ from syncd.http import Client
 from syncd.model import Account, Context, Instance, Mode, Partition, Quota, Request, Slice
 from syncd.plugins import Pipeline
 from syncd.progress import Bounds
+from syncd.routing import routes_of
 from syncd.store import leases, registry
 from syncd.work import Draining, Order, Work
 
@@ -280,8 +282,20 @@ def _walked(process: Process, instance: Instance[Any], job: Job) -> list[tuple[P
     walked = []
     for feed, streams in walked_by(process.plugins, instance, job, process.config.jobs.values()):
         pipeline = process.plugins.pipeline(instance, feed)
-        walked.append((pipeline, Target.of(instance, pipeline, streams)))
+        target = Target.of(instance, pipeline, streams)
+        walked.append((pipeline, attrs.evolve(target, outbox=_outbox(process, instance, target))))
     return walked
+
+
+def _outbox(process: Process, instance: Instance[Any], target: Target) -> Outbox:
+    """Say where the effects of a feed's rows go.
+
+    Raises: `ConfigError` where nobody delivers them, or several do.
+    """
+    config = process.config
+    kinds = [kind for maker in target.makers.values() for kind in maker.effects]
+    routes = routes_of(kinds, config.instances, config.effects, whose=instance.name)
+    return Outbox(routes, process.bells)
 
 
 async def _make_fit(process: Process, pipeline: Pipeline, target: Target) -> None:

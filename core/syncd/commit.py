@@ -16,17 +16,22 @@ import trio
 
 from syncd import bulk, faults
 from syncd.asking import written as written_by
+from syncd.awaited import settings_read
 from syncd.drift import Novelties
-from syncd.errors import CommitRefused, ConfigError, FrontierMoved, Rejected
+from syncd.enqueuing import NOWHERE, Outbox
+from syncd.errors import CommitRefused, ConfigError, Rejected
 from syncd.events import BatchCommitted, Event, FieldUnknown, RecordsQuarantined
 from syncd.model import Instance, Stream, Write, Written
 from syncd.nodes import Node, Walked, doubted, known_rows, lowered
 from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_overflow
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
-from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
+from syncd.records import Makers, RecordMaker, make_all, sight_all
 from syncd.redaction import without_secrets
-from syncd.store import absences, fields, validators
+from syncd.rows import Sighted, StreamRows, answered
+from syncd.store import absences, content, fields, validators
+from syncd.store.cursors import close_cursors
+from syncd.store.effects import Enqueued, Posting
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
 from syncd.store.passes import open_cursors
@@ -41,7 +46,6 @@ Part = TypeVar("Part", Sighted, StreamRows)
 # rows. With more, one rotten page would drag the others: each is then written by itself.
 REFUSED_MAX = 20
 
-_FRONTIER = load("frontier")
 _PASS = load("pass")
 
 
@@ -53,6 +57,7 @@ class Target:
     tables: Mapping[str, bulk.Table]
     writes: Mapping[str, Write]
     row_fingerprints: Fingerprints
+    outbox: Outbox = NOWHERE
 
     @classmethod
     def of(cls, instance: Instance[Any], pipeline: Pipeline, wanted: frozenset[str]) -> Target:
@@ -75,7 +80,13 @@ class Target:
             _refuse_unknowable(instance, stream, writes=stream.name in pipeline.writes)
         tables = {s.name: bulk.table_of(instance.name, s) for s in streams}
         made_by = attrs.asdict(derived) if derived else {}
-        prints = {s.name: bulk.row_fingerprint(s, transforms[s.name], made_by) for s in streams}
+        read = {
+            s.name: made_by | settings_read(str(tables[s.name]), instance, transforms[s.name])
+            for s in streams
+        }
+        prints = {
+            s.name: bulk.row_fingerprint(s, transforms[s.name], read[s.name]) for s in streams
+        }
         makers = {
             s.name: RecordMaker.of(s, transforms[s.name], tables[s.name], prints[s.name]["row"])
             for s in streams
@@ -107,6 +118,7 @@ class Committed:
     records: int
     written: Written
     quarantined: int
+    enqueued: Enqueued = attrs.field(factory=Enqueued)
 
     def add_to(self, tally: Tally) -> None:
         tally.add(self.pages, self.records, self.written, self.quarantined)
@@ -222,16 +234,27 @@ class Committer:
         a deferred constraint of theirs may wait for.
         """
         fence(connection, self.lease)
+        outbox = self.target.outbox
         written = Written(unchanged=known_rows(batch, made))
         rejected: list[Rejected] = []
+        postings: list[Posting] = []
         for name, rows in sorted(made.items(), key=lambda each: each[0] in blamed):
             result = self._write_stream(connection, name, rows, batch, immediate=name in blamed)
             written += result.written
             rejected += map(self._clean, [*rows.rejected, *result.rejected])
+            if rows.effects:
+                table, where = self.target.tables[name], self.lease.partition
+                posted = outbox.standing(where, rows, result.standing, table=table, stream=name)
+                postings += posted
         faults.point("upserted")
+        enqueued = outbox.enqueue(connection, postings)
         made_of = {name: rows.cursors for name, rows in made.items()}
         refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
         self._note_keys(connection, batch, made)
+        for name, notes in answered(made, rejected).items():
+            table = self.target.tables[name]
+            owner = content.Owner.of(self.lease.partition, name, per_account=table.per_account)
+            content.note(connection, owner, notes)
         bulk.quarantine(
             connection,
             rejected,
@@ -252,6 +275,7 @@ class Committer:
             records=sum(page.records for page in batch),
             written=written,
             quarantined=len(rejected),
+            enqueued=enqueued,
         )
         self._count(connection, committed, batch, end)
         return committed, rejected
@@ -267,8 +291,9 @@ class Committer:
     ) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
-            where = str(self.lease.partition)
-            return bulk.Result(written_by(write, connection, rows.rows, where=where, stream=name))
+            where, all_ = str(self.lease.partition), range(len(rows.rows))
+            counts = written_by(write, connection, rows.rows, where=where, stream=name)
+            return bulk.Result(counts, standing=all_)
         alone = batch[0] if len(batch) == 1 else None
         total = of_page(alone, name, rows=len(rows.rows)) if alone else 0
         given = bulk.Batch(
@@ -283,6 +308,7 @@ class Committer:
             fresh=rows.fresh,
             refused_max=allowance(total) if alone else REFUSED_MAX,
             immediate=immediate,
+            telling=bool(rows.effects),
         )
         try:
             result = bulk.write(connection, self.target.tables[name], given)
@@ -349,6 +375,7 @@ class Committer:
         self, committed: Committed, rejected: Sequence[Rejected], opened: int, seconds: float
     ) -> None:
         where = str(self.lease.partition)
+        self.target.outbox.tell(self.lease.partition, committed.enqueued, self.emit)
         for stream, reason in sorted({(each.stream, each.reason) for each in rejected}):
             those = [each for each in rejected if (each.stream, each.reason) == (stream, reason)]
             first = those[0].message
@@ -363,30 +390,4 @@ class Committer:
                 duration_seconds=round(seconds, 4),
                 **attrs.asdict(committed.written),
             )
-        )
-
-
-def close_cursors(
-    connection: Connection, pass_id: int, batch: Sequence[Walked], end: int | None
-) -> None:
-    """Close a batch's cursors, and the page numbers above the one that bears the end marker.
-
-    Raises: `FrontierMoved` unless exactly as many open rows were touched as the batch has pages.
-    """
-    rows = connection.execute(
-        _FRONTIER["close_cursors"],
-        {
-            "pass": pass_id,
-            "keys": [page.node.key for page in batch],
-            "versions": [page.node.cursor.version for page in batch],
-            "empties": [page.page.empty and page.number is not None for page in batch],
-            "end": end,
-        },
-    )
-    touched = sum(1 for row in rows if row["fetched"])
-    if touched != len(batch):
-        raise FrontierMoved(
-            f"pass {pass_id}",
-            f"{len(batch) - touched} of {len(batch)} cursors were no longer open",
-            "the batch is rolled back, and those pages are dropped",
         )

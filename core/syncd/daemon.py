@@ -39,6 +39,7 @@ from syncd.config import Config
 from syncd.credentials import Credentials
 from syncd.drift import Novelties
 from syncd.embedded.serving import serving
+from syncd.enqueuing import Bells
 from syncd.errors import StoreError, SyncdError
 from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
 from syncd.http import Limiters, Sharing, Wire
@@ -95,6 +96,7 @@ class Process:
     psql_command: str | None  # of the embedded server
     vault: Vault
     novelties: Novelties = attrs.field(factory=Novelties)
+    bells: Bells = attrs.field(factory=Bells)  # that wake who delivers effects
     protect: Callable[[Iterable[Secret]], None] = _keep_to_itself  # they never show from then on
     wire: Callable[[], Wire] | None = None  # what clients exchange over, in a simulation
     keep_out: Callable[[str, Sequence[Secret]], None] = lambda _, __: None  # of the log: tokens

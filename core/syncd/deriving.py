@@ -19,7 +19,6 @@ import trio
 from syncd import faults
 from syncd.bulk.derived import Derived
 from syncd.bulk.derived import derive as make_rows
-from syncd.commit import close_cursors
 from syncd.derivations import CURSOR
 from syncd.errors import CommitUnknown, StoreError
 from syncd.events import BatchCommitted, CommitLost
@@ -28,6 +27,7 @@ from syncd.model import Page, Written
 from syncd.nodes import Node, Walked
 from syncd.progress import Drained, Ended, Wanted
 from syncd.store import passes
+from syncd.store.cursors import close_cursors
 from syncd.store.hops import Connection
 from syncd.store.keeper import Tenure
 from syncd.store.leases import Lease, fence

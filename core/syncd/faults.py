@@ -13,11 +13,14 @@ POINTS = (
     "page_fetched",
     "rows_copied",
     "upserted",
+    "effects_enqueued",
     "frontier_written",
     "before_commit",
     "after_commit",
     "pass_completed",
     "released",
+    "effects_accepted",
+    "effects_recorded",
 )
 
 _armed: Callable[[str], None] | None = None

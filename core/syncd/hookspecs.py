@@ -15,10 +15,13 @@ from typing import Any
 import pluggy
 
 from syncd.model import (
+    AsyncTransform,
     Begin,
     Check,
     Connector,
+    Deliver,
     Derivation,
+    EffectKind,
     Feed,
     Fetch,
     Instance,
@@ -85,11 +88,17 @@ def fetch(instance: Instance[Any], feed: Feed) -> Fetch | None:
 
 
 @hookspec
-def transform(instance: Instance[Any], stream: Stream) -> Transform | Sequence[Transform] | None:
+def transform(
+    instance: Instance[Any], stream: Stream
+) -> Transform | AsyncTransform | Sequence[Transform | AsyncTransform] | None:
     """Return pure functions of one record: keep, change, drop (`None`) or split (a list).
 
     They run in ascending `order`, from any plugin, in a thread together with the decoding. Raising
     sends that one record to quarantine.
+
+    An `AsyncTransform`, at most one for a stream, awaits another API with the records of a page.
+
+    Raises (from its function): as the function of `fetch`, and to the same effect.
 
     Answers: all.
     """
@@ -104,6 +113,22 @@ def write(instance: Instance[Any], stream: Stream) -> Write | None:
         the connection, and neither commits nor rolls back.
 
     Answers: one or none.
+    """
+
+
+@hookspec
+def deliver(instance: Instance[Any], kind: EffectKind) -> Deliver | None:
+    """Return the function that delivers effects of one kind.
+
+    Returns:
+        `async (ctx, effects) -> {effect.id: outcome}`: `Delivered`, `Retry` or `Dead` for each.
+        Send the key along where the provider honours one: an effect whose outcome is unknown is
+        delivered again with the same key. One that is missing in the answer is unknown.
+
+    Raises (from the returned function): as `fetch`. All of the call's effects are then tried again;
+        `Unintelligible` with a bulk halves it, to find those that the provider cannot take.
+
+    Answers: exactly one for each of the connector's `effects`.
     """
 
 

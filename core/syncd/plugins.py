@@ -20,10 +20,13 @@ from syncd import derivations, hookspecs
 from syncd.border import in_thread
 from syncd.errors import HookError, PluginError
 from syncd.model import (
+    AsyncTransform,
     Begin,
     Check,
     Connector,
+    Deliver,
     Derivation,
+    EffectKind,
     Feed,
     Fetch,
     Instance,
@@ -66,7 +69,7 @@ class Pipeline:
     begin: Begin
     fetch: Fetch
     partitions: Partitions | None
-    transforms: Mapping[str, tuple[Transform, ...]]  # by stream, in their order
+    transforms: Mapping[str, tuple[Transform | AsyncTransform, ...]]  # by stream, in their order
     writes: Mapping[str, Write]  # by stream, where a plugin writes itself
     plugin: str  # that fetches, or derives: for errors
     derivation: Derivation | None = None  # of a derived feed, which is not fetched
@@ -223,13 +226,20 @@ class Plugins:
     def _reads(self, instance: Instance[Any]) -> dict[str, tuple[str, ...]]:
         return {name: each.reads for name, each in self.derived(instance).items()}
 
-    def _transforms(self, instance: Instance[Any], stream: Stream) -> tuple[Transform, ...]:
-        gathered: list[Transform] = []
+    def _transforms(
+        self, instance: Instance[Any], stream: Stream
+    ) -> tuple[Transform | AsyncTransform, ...]:
+        gathered: list[Transform | AsyncTransform] = []
         for plugin, answer in self._ask("transform", instance=instance, stream=stream):
-            for each in [answer] if isinstance(answer, Transform) else answer:
+            for each in [answer] if isinstance(answer, (Transform, AsyncTransform)) else answer:
                 where = f"{instance.name}.{stream.name}: transform {each.name} of plugin {plugin}"
-                _fits(where, "transform", each.function, takes=1, awaited=False)
+                awaited = isinstance(each, AsyncTransform)
+                _fits(where, "transform", each.function, takes=1 + awaited, awaited=awaited)
                 gathered.append(each)
+        awaiting = [each.name for each in gathered if isinstance(each, AsyncTransform)]
+        if len(awaiting) > 1:
+            said = f"{' and '.join(sorted(awaiting))} await, and one may"
+            raise HookError(f"{instance.name}.{stream.name}", said, "make one of them")
         return tuple(sorted(gathered, key=lambda each: (each.order, each.name)))
 
     def _writes(self, instance: Instance[Any], streams: Sequence[Stream]) -> dict[str, Write]:
@@ -250,6 +260,16 @@ class Plugins:
     def check(self, instance: Instance[Any]) -> Check | None:
         """Return the question that `syncd check` puts to each account, where a plugin has one."""
         _, answer = self._one("check", instance.name, needed=False, instance=instance)
+        return answer  # type: ignore[no-any-return]  # pluggy is blind to types
+
+    def deliver(self, instance: Instance[Any], kind: EffectKind) -> Deliver:
+        """Return what delivers effects of a kind that an instance's connector declares.
+
+        Raises: `HookError`.
+        """
+        where = f"{instance.name}: effects of kind {kind.name}"
+        _, answer = self._one("deliver", where, needed=True, instance=instance, kind=kind)
+        _fits(where, "deliver", answer, takes=2, awaited=True)
         return answer  # type: ignore[no-any-return]  # pluggy is blind to types
 
     def refresh(self, instance: Instance[Any]) -> Refresh | None:

@@ -9,82 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import msgspec
 
 from syncd import bulk
+from syncd.awaited import (
+    AnyTransform,
+    Awaited,
+    ContentReader,
+    Steps,
+    as_it_came,
+    pieces_of,
+    refuse_unfit,
+    refused_for_good,
+)
 from syncd.drift import Shape
+from syncd.effects import unwrapped
 from syncd.errors import PluginError, RecordError, Rejected
-from syncd.model import Record, Stream, Transform
+from syncd.model import Effect, Record, Stream, Transform
 from syncd.nodes import Walked
 from syncd.redaction import Redaction
+from syncd.rows import Payloads, Sighted, StreamRows
 
-
-@attrs.define
-class StreamRows:
-    """One stream's part of a batch: rows, when their request left, what they were made of."""
-
-    rows: list[Any] = attrs.field(factory=list)
-    sent_at: list[datetime] = attrs.field(factory=list)
-    hashes: list[bytes | None] = attrs.field(factory=list)
-    raws: list[msgspec.Raw | None] = attrs.field(factory=list)
-    cursors: list[str] = attrs.field(factory=list)
-    parents: list[Mapping[str, Any] | None] = attrs.field(factory=list)
-    rejected: list[Rejected] = attrs.field(factory=list)
-    unchanged: int = 0  # records that the table knew already, by their hashes
-    fresh: bool = False  # as far as was looked, the table has none of their rows
-    present: set[bulk.Key] = attrs.field(factory=set)  # of a stream that says what is gone ...
-    blind: int = 0  # ... and records of it that could be any row's
-    unknown: set[str] = attrs.field(factory=set)  # fields that the record class does not know
-
-    def without(self, known: bulk.Known) -> StreamRows:
-        """Return the same but for the rows that are known, which are unchanged."""
-        if not known.places:
-            return attrs.evolve(self, fresh=known.fresh)
-        left = [place for place in range(len(self.rows)) if place not in known.places]
-        return StreamRows(
-            rows=[self.rows[i] for i in left],
-            sent_at=[self.sent_at[i] for i in left],
-            hashes=[self.hashes[i] for i in left],
-            raws=[self.raws[i] for i in left],
-            cursors=[self.cursors[i] for i in left],
-            parents=[self.parents[i] for i in left],
-            rejected=self.rejected,
-            unchanged=self.unchanged + len(known.places),
-            present=self.present,
-            blind=self.blind,
-            unknown=self.unknown,
-        )
-
-
-@attrs.frozen
-class Sighted:
-    """One stream's records of a batch, not decoded yet, with what their bytes say of them.
-
-    `present` are the keys of all records that the batch was handed, those left out included.
-    """
-
-    items: Sequence[tuple[Walked, Any]]
-    hashes: Sequence[bytes | None] = ()
-    keys: Sequence[bulk.Key | None] = ()
-    present: frozenset[bulk.Key] = frozenset()
-    unchanged: int = 0
-    fresh: bool = False
-
-    def without(self, known: bulk.Known) -> Sighted:
-        """Return the same but for the records that are known, which are unchanged."""
-        if not known.places:
-            return attrs.evolve(self, fresh=known.fresh)
-        left = [place for place in range(len(self.items)) if place not in known.places]
-        return attrs.evolve(
-            self,
-            items=[self.items[i] for i in left],
-            hashes=[self.hashes[i] for i in left],
-            keys=[self.keys[i] for i in left] if self.keys else (),
-            unchanged=self.unchanged + len(known.places),
-        )
+Carried: TypeAlias = tuple[Any, Sequence[Effect]]  # what a record has become, so far
+Made: TypeAlias = tuple[Any, Payloads]
+Failed: TypeAlias = tuple[int, RecordError]  # of which piece
 
 
 @attrs.frozen
@@ -92,7 +43,8 @@ class RecordMaker:
     """Makes a stream's rows of its records."""
 
     stream: Stream
-    transforms: tuple[Transform, ...]
+    steps: Steps
+    contents: ContentReader | None  # where records are known by what another API answered for
     decode: Callable[[msgspec.Raw], Any]
     table: bulk.Table
     hasher: bulk.Hasher | None  # none where nothing is compared by hashes
@@ -103,15 +55,19 @@ class RecordMaker:
 
     @classmethod
     def of(
-        cls, stream: Stream, transforms: Sequence[Transform], table: bulk.Table, fingerprint: str
+        cls, stream: Stream, transforms: Sequence[AnyTransform], table: bulk.Table, fingerprint: str
     ) -> RecordMaker:
         """Make the maker of a stream whose rows have this row fingerprint.
 
-        Raises: `ConfigError` where the stream's shortcut is not to be had.
+        Raises: `ConfigError` where what the stream declares is not to be had.
         """
+        steps = Steps.of(transforms)
+        awaiting = steps.awaiting
+        refuse_unfit(str(table), stream, steps)
         return cls(
             stream=stream,
-            transforms=tuple(transforms),
+            steps=steps,
+            contents=ContentReader.of(stream, awaiting, fingerprint) if awaiting else None,
             # What no transform looks at is seen by the bulk writer alone.
             decode=msgspec.json.Decoder(
                 stream.record if transforms else bulk.stand_in(stream.record)
@@ -133,7 +89,7 @@ class RecordMaker:
             hashes = self.hasher.of_records(item for _, item in items)
         if self.presence is None:
             return Sighted(items, hashes)
-        keys = self.presence.read_all([item for _, item in items])
+        keys = self.presence.read_all([as_it_came(item) for _, item in items])
         return Sighted(items, hashes, keys, frozenset(filter(bulk.is_whole, keys)))
 
     def known_by_bytes(self, sighted: Sighted) -> bulk.Candidates | None:
@@ -168,24 +124,35 @@ class RecordMaker:
         """
         made = StreamRows(unchanged=sighted.unchanged, fresh=sighted.fresh)
         made.present.update(sighted.present)
-        page, cursor, hashes = None, "", sighted.hashes
+        page, cursor, hashes, telling = None, "", sighted.hashes, bool(self.effects)
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:
                 page, cursor = walked, str(walked.node)
-                made.unknown |= self._unknown(item)
+                made.unknown |= self._unknown(as_it_came(item))
+            came = as_it_came(item)
             raw = parent = None
-            if isinstance(item, Record):
-                raw, parent = item.raw, item.parent
+            if isinstance(came, Record):
+                raw, parent = came.raw, came.parent
+            parts: list[list[Made]] = []
+            aside: list[Failed] = []
             try:
-                rows = self._rows(item)
+                rows = self._rows(item, parts, aside)
             except RecordError as error:
-                made.rejected.append(self._rejected(error, item, walked.sent_at, cursor))
+                made.rejected.append(self._rejected(error, came, walked.sent_at, cursor))
+                made.note(item, (), walked.sent_at, lasting=refused_for_good(item))
                 made.blind += bool(sighted.keys) and not bulk.is_whole(sighted.keys[place])
                 continue
             # Dropped, it may still be what a row was made of.
             made.blind += bool(sighted.keys) and not rows and sighted.keys[place] is None
-            for row in rows:
+            for _, failed in aside:
+                made.rejected.append(self._rejected(failed, came, walked.sent_at, cursor))
+            if isinstance(item, Awaited):
+                own = self._own(item, [row for row, _ in rows])
+                made.note(item, parts, walked.sent_at, lasting=own, failed={p for p, _ in aside})
+            for row, effects in rows:
                 made.rows.append(row)
+                if telling:
+                    made.effects.append(effects)
                 made.sent_at.append(walked.sent_at)
                 made.raws.append(raw)
                 made.cursors.append(cursor)
@@ -236,11 +203,66 @@ class RecordMaker:
             sent_at=sent_at,
         )
 
-    def _rows(self, item: Any) -> list[Any]:
+    @property
+    def effects(self) -> frozenset[str]:
+        """Return the kinds of effects that its rows may have."""
+        return frozenset(kind for each in self.steps.all for kind in each.effects)
+
+    def _rows(self, item: Any, parts: list[list[Made]], aside: list[Failed]) -> list[Made]:
+        """Return a record's rows; of one that was asked about also by piece, and what failed."""
+        if isinstance(item, Awaited):
+            parts += self._answered(item, aside)
+            return [row for part in parts for row in part]
+        if (awaiting := self.steps.awaiting) is not None:
+            raise RecordError("transform", f"{awaiting.name}: nobody has asked about it")
         record = self._decoded(item) if isinstance(item, Record) else item
-        if not self.transforms:
-            return [record]
-        return self._transformed(record)
+        if not self.steps.after:
+            return [(record, ())]
+        return self._made([(record, ())])
+
+    def _made(self, values: list[Carried]) -> list[Made]:
+        made = self._transformed(values, self.steps.after)
+        return [(row, _encoded(effects)) for row, effects in made]
+
+    def handed_over(self, item: Any) -> Awaited:
+        """Return what is handed to the transform that awaits, of a record or finished object.
+
+        Raises: `AttributeError` where it lacks a field that it is to be known by.
+        """
+        try:
+            record = self._decoded(item) if isinstance(item, Record) else item
+            values = self._transformed([(record, ())], self.steps.before)
+        except RecordError as error:
+            return Awaited(item, error=error)
+        return Awaited(item, pieces_of(self.contents, values))
+
+    def _answered(self, awaited: Awaited, aside: list[Failed]) -> list[list[Made]]:
+        """Return the rows of each piece; of several that were answered for one, each goes alone."""
+        transform = self.steps.awaiting
+        assert transform is not None, "somebody answered"
+        parts: list[list[Made]] = []
+        for piece, value in zip(awaited.pieces, awaited.values(transform.name), strict=True):
+            parts.append([])
+            for one in unwrapped(value, piece.effects, transform.effects, transform.name):
+                try:
+                    parts[-1] += self._made([one])
+                except RecordError as error:
+                    aside.append((len(parts) - 1, error))
+        return parts
+
+    def _own(self, item: Any, rows: Sequence[Any]) -> bool:
+        """Return whether rows bear their record's key, where absence is judged by it.
+
+        Those that do not are present only as long as they are made.
+        """
+        if self.presence is None:
+            return True
+        (key,) = self.presence.read_all([as_it_came(item)])
+        try:
+            keys = [self.table.key_of(self.table.values(row)) for row in rows]
+        except AttributeError:
+            return False
+        return all((each if len(self.table.key) > 1 else (each,)) == key for each in keys)
 
     def _decoded(self, item: Record) -> Any:
         try:
@@ -253,11 +275,12 @@ class RecordMaker:
             bulk.set_field(record, name, value)
         return record
 
-    def _transformed(self, record: Any) -> list[Any]:
-        records = [record]
-        for transform in self.transforms:
-            after: list[Any] = []
-            for each in records:
+    def _transformed(
+        self, records: list[Carried], transforms: Sequence[Transform]
+    ) -> list[Carried]:
+        for transform in transforms:
+            after: list[Carried] = []
+            for each, carried in records:
                 try:
                     result = transform.function(each)
                 except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
@@ -266,12 +289,23 @@ class RecordMaker:
                     if not self.stream.redact:  # it may quote half of a value
                         what = f"{what}: {error}"
                     raise RecordError("transform", what) from error
-                if isinstance(result, list):
-                    after.extend(result)
-                elif result is not None:
-                    after.append(result)
+                after += unwrapped(result, carried, transform.effects, transform.name)
             records = after
         return records
+
+
+def _encoded(effects: Sequence[Effect]) -> Payloads:
+    """Encode payloads.
+
+    Raises: `RecordError` for one that JSON or the database cannot hold.
+    """
+    if not effects:
+        return ()
+    try:
+        encoded = bulk.documents([effect.payload for effect in effects])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RecordError("transform", f"the payload of an effect: {error}") from error
+    return [(e, "null" if d is None else d.decode()) for e, d in zip(effects, encoded, strict=True)]
 
 
 Makers = Mapping[str, RecordMaker]  # by stream, in declared order

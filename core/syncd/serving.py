@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import attrs
 import trio
 
+from syncd import background
 from syncd.building import Outfit, outfitted
 from syncd.config import Config
 from syncd.daemon import Process
@@ -60,9 +61,13 @@ async def generation(
             before = next((o.effective for o in outfits.values() if o.of(job.connector)), None)
             opened = outfitted(process, job, patience_seconds=PATIENCE_SECONDS, before=before)
             outfits[name] = await stack.enter_async_context(opened)
+        delivering = await stack.enter_async_context(background.opened(process))
         scheduler = Scheduler(process, outfits, look_seconds=look_seconds)
         task_status.started(scheduler)
-        await process.supervisor.keep("scheduler", scheduler.run)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(delivering.run)
+            await process.supervisor.keep("scheduler", scheduler.run)
+            delivering.retire()
 
 
 async def _renewed(

@@ -23,7 +23,7 @@ from syncd.bulk.batch import COPY_FROM_ROWS, Batch
 from syncd.commit import Committer, Target
 from syncd.model import Cursor, Page, Stream
 from syncd.nodes import Node, Walked
-from syncd.records import StreamRows
+from syncd.rows import StreamRows
 from syncd.store.hops import Connection
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

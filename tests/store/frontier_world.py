@@ -27,7 +27,7 @@ from syncd.frontier import Frontier, Numbered
 from syncd.model import Cursor, Page, Pass, Written
 from syncd.nodes import AHEAD_MIN, Node, Walked, children, roots
 from syncd.progress import Anew, Next, Resume, Wanted, choose_pass
-from syncd.records import StreamRows
+from syncd.rows import StreamRows
 from syncd.store import leases, passes
 from syncd.store.hops import Connection, Timeouts, connection_options
 from syncd.store.leases import Effort, Lease

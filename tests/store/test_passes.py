@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 from database import connect
 
-from syncd.commit import close_cursors
 from syncd.errors import FrontierMoved, LeaseLost
 from syncd.model import Account, Connector, Cursor, Instance, Page, Partition, Pass, Slice, Upstream
 from syncd.nodes import Node, Walked, roots
 from syncd.progress import Anew, Next, Wanted
 from syncd.store import leases, parking, passes, registry
+from syncd.store.cursors import close_cursors
 from syncd.store.hops import Connection
 from syncd.store.leases import Effort, Lease
 from syncd.store.passes import ActivePass

@@ -9,6 +9,7 @@ from syncd.bulk.bisect import TooManyRefused
 from syncd.bulk.classes import set_field, stand_in
 from syncd.bulk.ddl import apply, plan
 from syncd.bulk.hashes import Hasher, Key, KeyReader, is_whole, key_reader, presence_reader
+from syncd.bulk.jsonb import documents
 from syncd.bulk.kinds import Column
 from syncd.bulk.known import Candidates, Known, known
 from syncd.bulk.presence import Judged, absent, remember, remove, unmark
@@ -31,6 +32,7 @@ __all__ = [
     "TooManyRefused",
     "absent",
     "apply",
+    "documents",
     "is_whole",
     "key_reader",
     "known",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
 from operator import itemgetter
@@ -36,7 +36,8 @@ class Batch:
     clock. `copy_from_rows` is the number of rows from which on they are copied. `fresh`: most
     likely none of them is in the table, so that they are not looked for first; all counts are exact
     even so. Of the rows that the table refuses as a whole, at most `refused_max` are looked for.
-    `immediate`: constraints object now to what they would object to at COMMIT.
+    `immediate`: constraints object now to what they would object to at COMMIT. `telling`: the
+    result says which rows stand.
     """
 
     rows: Sequence[Any]
@@ -53,6 +54,7 @@ class Batch:
     fresh: bool = False
     refused_max: int | None = None
     immediate: bool = False
+    telling: bool = False
 
     def __attrs_post_init__(self) -> None:
         # A sequence that is too short would lose rows without a word.
@@ -65,10 +67,15 @@ class Batch:
 
 @attrs.frozen
 class Result:
-    """What became of a batch: the counts of `written` and `rejected` add up to its rows."""
+    """What became of a batch: the counts of `written` and `rejected` add up to its rows.
+
+    `standing`, where the batch asks for it: the places of rows that were inserted, updated or found
+    equal, neither stale nor rejected.
+    """
 
     written: Written
     rejected: Sequence[Rejected] = ()
+    standing: Collection[int] = ()
 
 
 class Candidate(NamedTuple):
@@ -172,9 +179,16 @@ def lost(table: Table, winners: Iterable[Candidate], losers: Sequence[Candidate]
     """Count the rows that another one of the same batch took the place of."""
     if not losers:
         return Written()
-    best = {winner.key: winner.values for winner in winners}
-    equal = sum(table.mode == "insert-only" or best[one.key] == one.values for one in losers)
+    equal = len(same(table, winners, losers))
     return Written(unchanged=equal, stale=len(losers) - equal)
+
+
+def same(
+    table: Table, winners: Iterable[Candidate], losers: Sequence[Candidate]
+) -> list[Candidate]:
+    """Answer those of the beaten rows that say the same as the one that beat them."""
+    best = {winner.key: winner.values for winner in winners}
+    return [one for one in losers if table.mode == "insert-only" or best[one.key] == one.values]
 
 
 def rejection(
@@ -199,6 +213,7 @@ def rejection(
         cursor=batch.cursors[place] if batch.cursors else None,
         parent=batch.parents[place] if batch.parents else None,
         sent_at=batch.sent_at[place],
+        place=place,
     )
 
 

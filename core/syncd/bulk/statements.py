@@ -39,9 +39,10 @@ class Statements:
     `stage` is what one staged row holds, by column name: its place in key order, the row's values,
     its version. `from_arrays` takes one array for each of them (`s0`, `s1`, ...), `from_copy` reads
     them from the temporary table. Both answer with one row of counts (inserted, updated, unchanged,
-    stale) and the places of the rows that another writer got ahead of; `look` says whether those
-    are unchanged. `fresh_from_copy` is for rows that are most likely new: it looks for none of them
-    beforehand, and answers with how many it inserted and updated.
+    stale), the places of the stale rows, and of those that another writer got ahead of; `look` says
+    how many of these are unchanged, and which are not. `fresh_from_copy` is for rows that are most
+    likely new: it looks for none of them beforehand, and answers with how many it inserted and
+    updated.
     """
 
     stage: tuple[tuple[str, Kind], ...]
@@ -145,7 +146,7 @@ def staged(table: Table, stage: Sequence[tuple[str, Kind]], *, arrays: bool) -> 
 _APPEND = SQL(
     "WITH stage AS {stage}, written AS ("
     "INSERT INTO {table} ({columns}) SELECT {selected} FROM stage RETURNING 1) "
-    "SELECT count(*), 0, 0, 0, NULL::bigint[] FROM written"
+    "SELECT count(*), 0, 0, 0, NULL::bigint[], NULL::bigint[] FROM written"
 )
 
 _SEEN = SQL(
@@ -162,7 +163,10 @@ _HASH_LOOK = SQL(
     "WHERE {match} OFFSET 0) AS t ON true"
 )
 
-_LOOK = SQL("{seen} SELECT count(*) FILTER (WHERE fate = 'unchanged') FROM seen")
+_LOOK = SQL(
+    "{seen} SELECT count(*) FILTER (WHERE fate = 'unchanged'), "
+    "array_agg({order}) FILTER (WHERE fate <> 'unchanged') FROM seen"
+)
 
 _FRESH = SQL(
     "WITH stage AS {stage}, written AS ("
@@ -182,7 +186,9 @@ _WRITE = SQL(
     "count(*) FILTER (WHERE fate IN ('new', 'changed')) AS due FROM seen), "
     "done AS (SELECT count(*) FILTER (WHERE inserted) AS inserted, "
     "count(*) FILTER (WHERE NOT inserted) AS updated FROM written) "
-    "SELECT inserted, updated, unchanged, stale, CASE WHEN inserted + updated < due THEN "
+    "SELECT inserted, updated, unchanged, stale, CASE WHEN stale > 0 THEN "
+    "ARRAY(SELECT {order} FROM seen WHERE fate = 'stale') END, "
+    "CASE WHEN inserted + updated < due THEN "
     "ARRAY(SELECT {order} FROM stage JOIN seen USING ({order}) WHERE fate IN ('new', 'changed') "
     "AND NOT EXISTS (SELECT FROM written AS t WHERE {match})) END FROM fates, done"
 )
@@ -225,8 +231,8 @@ def system_columns(table: Table) -> tuple[str, ...]:
 
 def _look(table: Table, staged: Composed, *, guarded: bool) -> Composed:
     if table.mode == "append":
-        return SQL("SELECT 0").format()
-    return _LOOK.format(seen=_seen(table, staged, guarded=guarded))
+        return SQL("SELECT 0, NULL::bigint[]").format()
+    return _LOOK.format(seen=_seen(table, staged, guarded=guarded), order=escaped(ORDER))
 
 
 def _seen(table: Table, staged: Composed, *, guarded: bool) -> Composed:

@@ -18,6 +18,7 @@ from syncd.bulk.batch import (
     decided,
     lost,
     rejection,
+    same,
     staged_columns,
 )
 from syncd.bulk.bisect import TooManyRefused, bisect
@@ -50,7 +51,7 @@ def write(conn: psycopg.Connection[Any], table: Table, batch: Batch) -> Result:
     job = _Job(conn, table, batch, statements_of(table, guarded=batch.guarded))
     among, rejected = candidates(table, batch)
     written, more = _settled(job, among)
-    return Result(written, (*rejected, *more))
+    return Result(written, (*rejected, *more), job.standing)
 
 
 @attrs.frozen
@@ -59,6 +60,19 @@ class _Job:
     table: Table
     batch: Batch
     statements: Statements
+    standing: set[int] = attrs.field(factory=set)  # places in the batch, where it asks for them
+
+    def beaten(self, winners: Sequence[Candidate], losers: Sequence[Candidate]) -> Written:
+        """Count the rows that another one of the batch took the place of."""
+        if self.batch.telling:
+            self.standing.update(one.place for one in same(self.table, winners, losers))
+        return lost(self.table, winners, losers)
+
+    def stand(self, rows: Sequence[Candidate], stale: Sequence[int]) -> None:
+        """Note rows, numbered in key order, all but the stale ones."""
+        if self.batch.telling:
+            gone = set(stale)
+            self.standing.update(row.place for n, row in enumerate(rows) if n not in gone)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -79,7 +93,7 @@ def _settled(job: _Job, among: Sequence[Candidate]) -> tuple[Written, list[Rejec
         return Written(), []
     try:
         winners, losers = decided(job.table, among)
-        return _attempt(job, winners) + lost(job.table, winners, losers), []
+        return _attempt(job, winners) + job.beaten(winners, losers), []
     except UNSENDABLE:
         sound, unsound = _examined(job, among)
         if not unsound:
@@ -107,14 +121,25 @@ def _attempt(job: _Job, rows: Sequence[Candidate]) -> Written:
     columns = encoded(stage, staged_columns(job.table, rows))
     immediate = job.batch.immediate
     with savepoint(job.conn, immediate=immediate), job.cursor() as cursor:
-        if len(rows) < job.batch.copy_from_rows:
-            *written, overtaken = _run_from_arrays(job, cursor, columns)
-        elif job.batch.fresh and job.table.mode == "upsert":
-            return _run_fresh(job, cursor, columns)
-        else:
-            *written, overtaken = _run_from_copy(job, cursor, columns, fresh=False)
-        looked_at = _look(job, cursor, columns, overtaken) if overtaken else Written()
-    return Written(*written) + looked_at
+        written, stale = _attempted(job, cursor, columns, len(rows))
+    job.stand(rows, stale)
+    return written
+
+
+def _attempted(
+    job: _Job, cursor: psycopg.Cursor[Any], columns: Columns, count: int
+) -> tuple[Written, list[int]]:
+    """Write rows; answer also with the places, in key order, of those that are stale."""
+    if count < job.batch.copy_from_rows:
+        *counts, stale, overtaken = _run_from_arrays(job, cursor, columns)
+    elif job.batch.fresh and job.table.mode == "upsert":
+        return _run_fresh(job, cursor, columns)
+    else:
+        *counts, stale, overtaken = _run_from_copy(job, cursor, columns, fresh=False)
+    if not overtaken:
+        return Written(*counts), stale or []
+    looked_at, left = _look(job, cursor, columns, overtaken)
+    return Written(*counts) + looked_at, [*(stale or []), *left]
 
 
 def _run_from_copy(
@@ -135,7 +160,9 @@ def _run_from_arrays(job: _Job, cursor: psycopg.Cursor[Any], columns: Columns) -
     )
 
 
-def _run_fresh(job: _Job, cursor: psycopg.Cursor[Any], columns: Columns) -> Written:
+def _run_fresh(
+    job: _Job, cursor: psycopg.Cursor[Any], columns: Columns
+) -> tuple[Written, list[int]]:
     """Write rows without looking for them first, and look only if some were there after all.
 
     Whatever was written compares equal by then, and whatever was not is locked.
@@ -144,24 +171,27 @@ def _run_fresh(job: _Job, cursor: psycopg.Cursor[Any], columns: Columns) -> Writ
     done = Written(inserted, updated)
     left = len(columns[0]) - inserted - updated
     if not left:
-        return done
-    looked_at = _look(job, cursor, columns, range(len(columns[0])))
+        return done, []
+    looked_at, stale = _look(job, cursor, columns, range(len(columns[0])))
     unchanged = looked_at.unchanged - inserted - updated
-    return done + Written(unchanged=unchanged, stale=left - unchanged)
+    return done + Written(unchanged=unchanged, stale=left - unchanged), stale
 
 
 def _look(
     job: _Job, cursor: psycopg.Cursor[Any], columns: Columns, places: Sequence[int]
-) -> Written:
-    """Count rows that another writer was ahead of: they are locked by now, so a look is exact."""
-    (unchanged,) = run_from_arrays(
+) -> tuple[Written, list[int]]:
+    """Count rows that another writer was ahead of: they are locked by now, so a look is exact.
+
+    Answers also with the places of those that are stale.
+    """
+    unchanged, stale = run_from_arrays(
         cursor,
         job.statements.look,
         stage=job.statements.stage,
         columns=[[column[place] for place in places] for column in columns],
         parameters={"account": job.batch.account},
     )
-    return Written(unchanged=unchanged, stale=len(places) - unchanged)
+    return Written(unchanged=unchanged, stale=len(places) - unchanged), stale or []
 
 
 def _bisected(job: _Job, among: Sequence[Candidate]) -> tuple[Written, list[Rejected]]:
@@ -181,4 +211,4 @@ def _bisected(job: _Job, among: Sequence[Candidate]) -> tuple[Written, list[Reje
     # Whoever lost against a culprit is written after all, if it can be.
     again, more = _settled(job, [loser for loser in losers if loser.key in gone])
     beaten = [loser for loser in losers if loser.key not in gone]
-    return sum(accepted, again) + lost(job.table, winners, beaten), rejected + more
+    return sum(accepted, again) + job.beaten(winners, beaten), rejected + more

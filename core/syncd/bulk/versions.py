@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from syncd.bulk.classes import annotations_of, defaults_of, is_record_class, plain_of
 from syncd.bulk.columns import columns_of
 from syncd.errors import ConfigError, RecordError
-from syncd.model import Stream, Transform
+from syncd.model import AsyncTransform, Stream, Transform
 
 VersionOf: TypeAlias = Callable[[Any, datetime], int]
 
@@ -88,7 +88,9 @@ def _version_type(stream: Stream) -> type[Any]:
 
 
 def row_fingerprint(
-    stream: Stream, transforms: Sequence[Transform], settings: Mapping[str, Any]
+    stream: Stream,
+    transforms: Sequence[Transform | AsyncTransform],
+    settings: Mapping[str, Any],
 ) -> dict[str, str]:
     """Answer how rows are made of records: where it differs, the next pass must be a full one.
 
@@ -103,7 +105,8 @@ def row_fingerprint(
         "shortcut": [stream.shortcut, *sorted(stream.volatile)],
         "record": _shape(stream.record),
         "transforms": [
-            (t.order, t.name, t.version)
+            # As it was before there were any: no table is walked anew for nothing.
+            (t.order, t.name, t.version, *sorted(t.effects))
             for t in sorted(transforms, key=lambda t: (t.order, t.name, t.version))
         ],
         "settings": settings,

@@ -43,6 +43,12 @@ def generate(connectors: Mapping[str, Connector] = _NONE) -> dict[str, Any]:
             "log": Table(Log).schema(),
             "quota": Table(Sharing).schema(),
             "vault": Table(VaultKeys).schema(),
+            "effects": {
+                "type": "object",
+                "description": "By kind of effect: the NAME of [connectors.NAME] that delivers it, "
+                'where several could; or "off".',
+                "additionalProperties": {"type": "string"},
+            },
             "connectors": _connectors(connectors),
             "jobs": {
                 "type": "object",

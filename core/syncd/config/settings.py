@@ -110,6 +110,14 @@ class Daemon:
         validator=lasting("0s", "1h"),
         metadata=about("how long a stop may take to commit what is fetched"),
     )
+    effects_max: int = attrs.field(
+        default=100_000,
+        validator=counting(1, 100_000_000),
+        metadata=about(
+            "undelivered effects of one kind above which nothing is fetched that may produce more "
+            "of it"
+        ),
+    )
     memory_max_bytes: Size | None = attrs.field(
         default=None,
         # Less than that a process takes before it does anything.
@@ -354,6 +362,7 @@ class Config:
     log: Log
     quota: Sharing
     vault: VaultKeys
+    effects: Mapping[str, str]  # by kind: the instance that delivers it, or "off"
     # Settings of plugins are not shown: a variable may have put anything into their texts.
     instances: Mapping[str, Instance[Any]] = attrs.field(repr=_names)
     jobs: Mapping[str, Job] = attrs.field(repr=_names)

@@ -11,6 +11,7 @@ import attrs
 from syncd.config.files import RawConfig
 from syncd.config.instances import read_instances
 from syncd.config.jobs import read_jobs
+from syncd.config.kinds import Named, Text
 from syncd.config.reading import INVALID, Reading
 from syncd.config.settings import Config, Daemon, Database, Log, Sharing, VaultKeys
 from syncd.config.tables import Table, refuse_unknown
@@ -18,7 +19,7 @@ from syncd.config.variables import concurrencies, with_pool
 from syncd.errors import InvalidConfig
 from syncd.model import Connector
 
-SECTIONS: Final = ("database", "daemon", "log", "quota", "vault", "connectors", "jobs")
+SECTIONS: Final = ("database", "daemon", "log", "quota", "vault", "effects", "connectors", "jobs")
 
 
 def structure(
@@ -43,6 +44,7 @@ def structure(
     log = _section(Log, raw, reading)
     quota = Table(Sharing).read(raw.values.get("quota", {}), "quota", reading)
     vault = Table(VaultKeys).read(raw.values.get("vault", {}), "vault", reading)
+    effects = Named(Text()).read(raw.values.get("effects", {}), "effects", reading)
     declared = read_instances(
         _tables("connectors", raw, reading), connectors, installed=installed, reading=reading
     )
@@ -56,12 +58,15 @@ def structure(
         raise InvalidConfig(raw.file, reading.problems)
     if database is INVALID or daemon is INVALID or log is INVALID or vault is INVALID:
         raise InvalidConfig(raw.file, reading.problems)
+    if effects is INVALID:
+        raise InvalidConfig(raw.file, reading.problems)
     return Config(
         database=database,
         daemon=attrs.evolve(daemon, data_dir=raw.folder / daemon.data_dir),
         log=log,
         quota=quota,
         vault=vault,
+        effects=effects,
         instances=MappingProxyType({n: d.instance for n, d in declared.items() if d.instance}),
         jobs=MappingProxyType(jobs),
         file=raw.file,

@@ -26,6 +26,14 @@ from syncd.events.database import (
     StoreRetried,
     TableChanged,
 )
+from syncd.events.effects import (
+    EffectConflict,
+    EffectDead,
+    EffectDelivered,
+    EffectEnqueued,
+    EffectLaneDamped,
+    EffectRetried,
+)
 from syncd.events.event import Event, Level
 from syncd.events.jobs import (
     JobHindered,
@@ -105,6 +113,12 @@ __all__ = [
     "DbRecovered",
     "DbUnavailable",
     "DrainStarted",
+    "EffectConflict",
+    "EffectDead",
+    "EffectDelivered",
+    "EffectEnqueued",
+    "EffectLaneDamped",
+    "EffectRetried",
     "EmbeddedStarted",
     "Event",
     "FieldUnknown",

@@ -156,15 +156,19 @@ class Client:
         conditional: bool = False,
         condition: Condition | None = None,
         traffic: Traffic = "sync",
+        quota: str | None = None,
         authorized: bool = True,
     ) -> FetchHttp:
         """Return the client for one fetch; `conditional`: note the validators of its answer.
 
         Its first request is sent with `condition`, if that was told about the same request.
-        `traffic` is the class in which its requests wait for their turn. Not `authorized`: they go
+        `traffic` is the class in which its requests wait for their turn, `quota` the key of the
+        one they spend where they name none. Not `authorized`: they go
         out without the account's credential, which they are to renew.
         """
-        http = FetchHttp(self, conditional=conditional, condition=condition, traffic=traffic)
+        http = FetchHttp(
+            self, conditional=conditional, condition=condition, traffic=traffic, quota=quota
+        )
         http.authority = self._authority if authorized else None
         return http
 

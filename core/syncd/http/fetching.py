@@ -32,6 +32,7 @@ class FetchHttp(Tally):
     `sent_at`: the earliest moment, by the database's clock, at which a request of this fetch left
     that was answered for good; `None` while there is none. `conditional`: its validators are
     wanted, and its first request goes out with `condition` if that was told about the same one.
+    `quota`: the key of the one that requests spend which name none (default: the first).
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class FetchHttp(Tally):
         conditional: bool = False,
         condition: Condition | None = None,
         traffic: Traffic = "sync",
+        quota: str | None = None,
     ) -> None:
         super().__init__()
         self.traffic = traffic
+        self._quota = quota
         self._client = client
         self._condition = condition
         self._requests = 0
@@ -119,6 +122,8 @@ class FetchHttp(Tally):
 
     async def _ask(self, asked: Asked) -> Response:
         self._requests += 1
+        if asked.quota is None:
+            asked = attrs.evolve(asked, quota=self._quota)
         response = await self._client.ask(self, asked)
         self.received_bytes += len(response.content)
         return response

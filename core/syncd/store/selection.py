@@ -1,4 +1,4 @@
-"""What an operator points at: partitions by their names, records by where they were set aside."""
+"""What an operator points at: partitions, records that were set aside, effects."""
 
 from __future__ import annotations
 
@@ -50,3 +50,21 @@ class Aside:
             for name in ("instance", "account", "stream", "reason")
         }
         return {**names, "ids": list(self.ids) or None}
+
+
+@attrs.frozen
+class Outgoing:
+    """Effects whose addressees, kinds, keys and states fit; `ids` narrows the choice to these."""
+
+    instance: str | None = None
+    account: str | None = None
+    kind: str | None = None
+    key: str | None = None
+    states: Sequence[str] = ()
+    ids: Sequence[int] = ()
+
+    def parameters(self) -> dict[str, Any]:
+        names = {
+            name: pattern_of(getattr(self, name)) for name in ("instance", "account", "kind", "key")
+        }
+        return {**names, "states": list(self.states) or None, "ids": list(self.ids) or None}

@@ -1,0 +1,83 @@
+"""Effects: enqueued with their rows, delivered afterwards."""
+
+from __future__ import annotations
+
+import attrs
+
+from syncd.events.event import Event
+
+
+@attrs.frozen
+class EffectEnqueued(Event):
+    """Effects were enqueued by a commit."""
+
+    name = "effect.enqueued"
+    level = "debug"
+    partition: str
+    kind: str
+    effects: int
+
+
+@attrs.frozen
+class EffectConflict(Event):
+    """An effect that was delivered, or is just being, was produced again with another payload.
+
+    It stays as it is: what the provider has differs from what the row now asks for.
+    """
+
+    name = "effect.conflict"
+    level = "warning"
+    partition: str
+    kind: str
+    key: str
+
+
+@attrs.frozen
+class EffectDelivered(Event):
+    """Effects were delivered by one call."""
+
+    name = "effect.delivered"
+    level = "debug"
+    kind: str
+    instance: str
+    account: str
+    effects: int
+    duration_seconds: float
+
+
+@attrs.frozen
+class EffectRetried(Event):
+    """Effects were not delivered and are tried again; `reason` is that of the first."""
+
+    name = "effect.retried"
+    kind: str
+    instance: str
+    account: str
+    effects: int
+    reason: str
+
+
+@attrs.frozen
+class EffectDead(Event):
+    """An effect is not tried again: `syncd effects retry` once the cause is mended."""
+
+    name = "effect.dead"
+    level = "error"
+    kind: str
+    instance: str
+    account: str
+    effect: int
+    key: str
+    reason: str
+
+
+@attrs.frozen
+class EffectLaneDamped(Event):
+    """What delivers a kind broke, or its provider is away: the kind rests for a while."""
+
+    name = "effect.lane_damped"
+    level = "warning"
+    kind: str
+    instance: str
+    reason: str
+    seconds: float

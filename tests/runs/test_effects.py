@@ -1,0 +1,343 @@
+"""Effects follow from rows: once for each key, in order, and whatever fails (P46 to P50)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import database_facts as facts
+import post_office
+import pytest
+import trio
+from post_office import LETTER, PARCEL, SPOILT, configuration, open_office
+from processes import seen
+
+from syncd import background, config
+from syncd.daemon import Process, Root
+from syncd.errors import ConfigError
+from syncd.events import (
+    EffectConflict,
+    EffectDead,
+    EffectDelivered,
+    EffectEnqueued,
+    EffectLaneDamped,
+    EffectRetried,
+    Event,
+)
+from syncd.jobs import run_job
+from syncd.observe import Observer
+from syncd.plugins import Plugins
+
+E = TypeVar("E", bound=Event)
+
+
+@attrs.frozen
+class World:
+    """A process with lanes, and what it says."""
+
+    process: Process
+    dsn: str
+    events: list[Event]
+
+    async def sync(self, *, verify: bool = False) -> None:
+        """Walk the feed once."""
+        job = self.process.config.jobs["office"]
+        results = await run_job(self.process, job, mode="full", wait_seconds=0.0, verify=verify)
+        assert [result.verdict for result in results] == ["complete"], results
+
+    def said(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def states(self) -> dict[str, str]:
+        return {row["key"]: row["state"] for row in rows(self.dsn)}
+
+    async def all_are(self, state: str, count: int) -> None:
+        """Wait until so many effects stand so, and none otherwise."""
+
+        def look() -> bool:
+            states = self.states()
+            return len(states) == count and set(states.values()) == {state}
+
+        await seen(f"{count} effects {state}", look, told=lambda: str(rows(self.dsn)))
+
+
+def rows(dsn: str) -> list[dict[str, Any]]:
+    return facts.rows(dsn, "SELECT * FROM syncd.effect ORDER BY id")
+
+
+async def in_a_process(
+    file: Path, main: Callable[[Process], Awaitable[None]], events: list[Event]
+) -> None:
+    plugins = Plugins({"office": post_office})
+    settings = config.structure(config.read(file), plugins.connectors, environment={})
+    observer = Observer()
+    observer.listen(events.append)
+    await Root(settings, plugins, observer).run(main)
+
+
+async def living(
+    file: Path, dsn: str, main: Callable[[World], Awaitable[None]], *, lanes: bool = True
+) -> list[Event]:
+    """Do something in a process that delivers meanwhile."""
+    events: list[Event] = []
+
+    async def inside(process: Process) -> None:
+        async with background.opened(process) as delivering, trio.open_nursery() as nursery:
+            if lanes:
+                nursery.start_soon(delivering.run)
+            await main(World(process, dsn, events))
+            delivering.retire()
+
+    await in_a_process(file, inside, events)
+    return events
+
+
+def thing(number: int, **other: Any) -> dict[str, Any]:
+    return {"id": number, **other}
+
+
+# --- The way of an effect -------------------------------------------------------------------------
+
+
+async def test_an_effect_is_delivered_after_its_commit_and_only_once(
+    dsn: str, tmp_path: Path
+) -> None:
+    async with open_office(*(thing(n) for n in range(25))) as office:
+
+        async def main(world: World) -> None:
+            await world.sync()
+            await world.all_are("delivered", 25)
+            office.things.append(thing(99))
+            await world.sync(verify=True)  # each row is found equal
+            await world.all_are("delivered", 26)
+
+        events = await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    assert set(office.sent.values()) == {1}
+    assert max(office.bulks) <= PARCEL.bulk_max
+    enqueued = [each.effects for each in events if isinstance(each, EffectEnqueued)]
+    assert enqueued == [25, 1]
+    assert sum(e.effects for e in events if isinstance(e, EffectDelivered)) == 26
+    assert rows(dsn)[0]["response"] == {"said": "taken"}
+
+
+async def test_only_rows_that_stand_have_effects(dsn: str, tmp_path: Path) -> None:
+    old, new = thing(1, revision=1, text="old"), thing(1, revision=5, text="new")
+    async with open_office(new) as office:
+        file = configuration(tmp_path, dsn, office)
+
+        async def main(world: World) -> None:
+            await world.sync()
+            office.things = [old, thing(2, text="bad"), thing(3), thing(3, revision=0, text="x")]
+            await world.sync()
+
+        await living(file, dsn, main, lanes=False)
+
+    assert {row["key"]: row["payload"]["text"] for row in rows(dsn)} == {
+        "parcel-1": "new",
+        "parcel-3": "",
+    }
+    assert facts.rows(dsn, "SELECT count(*) AS n FROM syncd.quarantine")[0]["n"] == 1
+
+
+async def test_a_payload_that_changed_after_the_delivery_is_told(dsn: str, tmp_path: Path) -> None:
+    async with open_office(thing(1)) as office:
+
+        async def main(world: World) -> None:
+            await world.sync()
+            await world.all_are("delivered", 1)
+            office.things = [thing(1, revision=2, text="other")]
+            await world.sync()
+
+        events = await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    assert [e.key for e in events if isinstance(e, EffectConflict)] == ["parcel-1"]
+    assert office.taken == {"parcel-1": {"text": ""}}
+
+
+async def test_letters_of_one_order_are_delivered_one_after_the_other(
+    dsn: str, tmp_path: Path
+) -> None:
+    things = [thing(n, kinds=["letter"], order="k") for n in range(6)]
+    tries: dict[str, int] = {}
+
+    def answer(key: str) -> str:
+        tries[key] = tries.get(key, 0) + 1
+        return "later" if key == "letter-2" and tries[key] < 3 else "taken"
+
+    async with open_office(*things) as office:
+        office.answers = answer
+
+        async def main(world: World) -> None:
+            await world.sync()
+            await world.all_are("delivered", 6)
+
+        await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    assert office.order == [f"letter-{n}" for n in range(6)]
+
+
+async def test_a_commit_has_one_statement_more_for_effects_and_two_for_ordered_ones(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from syncd.store import effects as store
+
+    counted: list[int] = []
+    enqueue = store.enqueue
+
+    def counting(connection: Any, *args: Any, **kwargs: Any) -> Any:
+        executed: list[Any] = []
+
+        class Counted:
+            def execute(self, *given: Any) -> Any:
+                executed.append(given)
+                return connection.execute(*given)
+
+        done = enqueue(Counted(), *args, **kwargs)  # type: ignore[arg-type]
+        counted.append(len(executed))
+        return done
+
+    monkeypatch.setattr(store, "enqueue", counting)
+    async with open_office(*(thing(n) for n in range(30))) as office:
+
+        async def main(world: World) -> None:
+            await world.sync()
+            assert counted == [1]
+            await world.sync()  # nothing changed: nothing is enqueued
+            assert counted == [1]
+            office.things = [thing(n + 50, kinds=["letter"], order=str(n)) for n in range(9)]
+            await world.sync()
+            assert counted == [1, 2]
+
+        await living(configuration(tmp_path, dsn, office), dsn, main, lanes=False)
+
+
+# --- What fails -----------------------------------------------------------------------------------
+
+
+async def test_a_dead_effect_can_be_retried_once_its_cause_is_mended(
+    dsn: str, tmp_path: Path
+) -> None:
+    from syncd.store import effects as store
+    from syncd.store.selection import Outgoing
+
+    async with open_office(thing(1), thing(2)) as office:
+        office.answers = lambda key: "refused" if key == "parcel-1" else "taken"
+
+        async def main(world: World) -> None:
+            await world.sync()
+            dead = await seen("a death", lambda: world.said(EffectDead))
+            assert [(each.key, each.reason) for each in dead] == [("parcel-1", "refused")]
+            office.answers = lambda _: "taken"
+            await world.process.hops.run(store.retry, Outgoing(states=["dead"]))
+            await world.all_are("delivered", 2)
+
+        await living(configuration(tmp_path, dsn, office), dsn, main)
+
+
+async def test_what_the_provider_says_nothing_of_is_sent_again_with_its_key(
+    dsn: str, tmp_path: Path
+) -> None:
+    async with open_office(*(thing(n) for n in range(5))) as office:
+        office.answers = lambda key: "" if office.sent[key] == 1 and key == "parcel-3" else "taken"
+
+        async def main(world: World) -> None:
+            await world.sync()
+            await world.all_are("delivered", 5)
+
+        events = await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    assert office.sent["parcel-3"] == 2
+    (retried,) = [each for each in events if isinstance(each, EffectRetried)]
+    assert "unknown" in retried.reason
+
+
+async def test_a_bulk_that_is_refused_as_a_whole_is_halved(dsn: str, tmp_path: Path) -> None:
+    async with open_office(*(thing(n) for n in range(10))) as office:
+        office.status = lambda size: 422 if size > 3 else 200
+
+        async def main(world: World) -> None:
+            await world.sync()
+            await world.all_are("delivered", 10)
+
+        events = await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    assert office.bulks[:2] == [10, 5]
+    assert set(office.sent.values()) == {1}
+    assert [each for each in events if isinstance(each, EffectLaneDamped)] == []
+
+
+async def test_an_outage_of_the_provider_costs_time_and_no_attempts(
+    dsn: str, tmp_path: Path
+) -> None:
+    async with open_office(thing(1)) as office:
+        office.status = lambda _: 503
+
+        async def main(world: World) -> None:
+            await world.sync()
+            await seen("a rest", lambda: world.said(EffectLaneDamped))
+            await seen("a retry", lambda: world.said(EffectRetried))
+            assert rows(dsn)[0]["attempts"] == 0
+            office.status = lambda _: 200
+            facts.execute(dsn, "UPDATE syncd.effect SET due_at = syncd.clock()")
+            await world.all_are("delivered", 1)
+
+        await living(configuration(tmp_path, dsn, office), dsn, main)
+
+
+@pytest.mark.parametrize("does", ["raises", "hangs", "swallows", "answers garbage"])
+async def test_a_lane_whose_hook_misbehaves_is_named_and_no_other_notices(
+    does: str, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "STUCK_SECONDS", 0.5)
+    post_office.RELEASED.clear()
+    things = [thing(n, kinds=["parcel", "spoilt"]) for n in range(3)]
+    async with open_office(*things) as office:
+        file = configuration(tmp_path, dsn, office, office_table=f'spoils = "{does}"')
+
+        async def main(world: World) -> None:
+            await world.sync()
+            damped = await seen("a rest", lambda: world.said(EffectLaneDamped))
+            assert {each.kind for each in damped} == {SPOILT.name}
+            assert "office.spoilt: deliver" in damped[0].reason
+            office.things = [thing(n, kinds=["parcel"]) for n in range(3, 20)]
+            await world.sync()
+            await seen("parcels", lambda: len(office.taken) == 20)
+            states = world.states()
+            assert {states[f"spoilt-{n}"] for n in range(3)} <= {"pending", "delivering"}
+            post_office.RELEASED.append(True)
+
+        await living(file, dsn, main)
+
+
+# --- Whose they are -------------------------------------------------------------------------------
+
+
+async def test_a_kind_that_several_deliver_must_be_addressed(dsn: str, tmp_path: Path) -> None:
+    async with open_office(thing(1)) as office:
+        file = configuration(tmp_path, dsn, office)
+        twin = f'[connectors.annex]\nplugin = "office"\nbase_url = "{office.public_url}"\n'
+        file.write_text(file.read_text() + twin)
+
+        async def main(world: World) -> None:
+            with pytest.raises(ConfigError, match="several deliver it: annex, office") as error:
+                await world.sync()
+            assert '"office.letter" = "annex"' in str(error.value)
+            assert '"office.letter" = "off"' in str(error.value)
+
+        await living(file, dsn, main, lanes=False)
+        routes = '[effects]\n"office.parcel" = "annex"\n'
+        off = f'"{LETTER.name}" = "off"\n"{SPOILT.name}" = "off"\n'
+        file.write_text(file.read_text() + routes + off)
+        office.things = [thing(1, kinds=["parcel", "letter"])]
+
+        async def addressed(world: World) -> None:
+            await world.sync()
+            await world.all_are("delivered", 1)
+
+        await living(file, dsn, addressed)
+
+    (row,) = rows(dsn)
+    assert (row["instance"], row["account"], row["source"]) == ("annex", "default", "office.things")
