@@ -1,7 +1,7 @@
 """A connector whose rows have effects, and a provider that honours their keys.
 
-They are one upstream: it lists `things`, and takes parcels: a key that it knows is taken once, however often it
-is sent. What it does otherwise, a test says by `answers`.
+They are one upstream: it lists `things`, and takes parcels. A key that it knows is taken once,
+however often it is sent. What it does otherwise, a test says by `answers`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from syncd import (
 )
 from syncd_cars.simulator_serving import serve
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 120.0
 PARCEL = EffectKind("office.parcel", "parcels", bulk_max=10, concurrency=2, deadline_seconds=20.0)
 LETTER = EffectKind("office.letter", "parcels", concurrency=1, ordered=True, deadline_seconds=20.0)
 SPOILT = EffectKind("office.spoilt", "parcels", concurrency=1, deadline_seconds=1.0)
@@ -251,5 +251,6 @@ base_url = "{office.public_url}"
 [jobs.office]
 connector = "office"
 mode = "full"
+every = "1h"
 """)
     return file
