@@ -93,6 +93,11 @@ class Outbox:
             ordered=any(each.ordering_key is not None for each in newest.values()),
         )
 
+    @property
+    def kinds(self) -> list[str]:
+        """Return the kinds that are enqueued here, but for those that are switched off."""
+        return sorted(kind for kind, address in self.routes.items() if address is not None)
+
     def tell(self, partition: Partition, enqueued: Enqueued, emit: Callable[[Event], None]) -> None:
         """Say what was committed, and wake who delivers it."""
         for kind, count in enqueued.counts.items():

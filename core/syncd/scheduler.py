@@ -28,6 +28,7 @@ from syncd.events import (
     RoundStarted,
 )
 from syncd.expiring import tell_of_expiry
+from syncd.flooding import Flood
 from syncd.following import Following
 from syncd.model import Partition
 from syncd.progress import Next
@@ -86,6 +87,7 @@ class Scheduler:
         self._forget_at = trio.current_time()
         self._following = Following(process, outfits)
         self._instances = {name: outfit.instance.name for name, outfit in outfits.items()}
+        self._flood = Flood(process, outfits.values())
         self._resuming = Resuming(process, outfits.values())
         self._try_at = trio.current_time()
         self._trying = trio.CancelScope()
@@ -142,6 +144,7 @@ class Scheduler:
         await self._following.follow(states)
         for state in states:
             await self._advance(state, self._outfits[state.name])
+        await self._flood.look()
         for outfit in self._outfits.values():
             while await self._claim_one(outfit, runs):
                 pass
@@ -217,7 +220,9 @@ class Scheduler:
                 self._process.emit(JobHindered(outfit.job.name, str(place.whole), str(error)))
                 ids += await self._process.hops.run(registry.known_partitions, place.whole)
         self._turns[outfit.job.name] = turns_of(parts)
-        return ids + await self._process.hops.run(registry.register_partitions, parts)
+        ids += await self._process.hops.run(registry.register_partitions, parts)
+        await self._flood.declare(outfit)
+        return ids
 
     async def _end(self, state: JobState, outfit: Outfit, *, cancelled: bool) -> None:
         job = outfit.job
@@ -318,6 +323,7 @@ class Scheduler:
             lease_seconds=process.keeper.lease_seconds,
             wanted=True,
             busy=sorted(full),
+            flooded=self._flood.kinds,
             courtesy_seconds=courtesy_seconds(
                 running=self._busy_with(job.name),
                 share=self._shares.get(job.name),

@@ -21,6 +21,7 @@ import clinic
 import library
 import mall
 import msgspec
+import post_office
 import saboteur
 import sightings
 import trio
@@ -70,6 +71,7 @@ class Engine:
             "clinic": clinic.PLUGIN,
             "library": library.PLUGIN,
             "mall": mall.PLUGIN,
+            "office": post_office,
             "saboteur": saboteur,
             "sightings": sightings,
         }

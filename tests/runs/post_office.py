@@ -1,7 +1,7 @@
 """A connector whose rows have effects, and a provider that honours their keys.
 
-They are one upstream: it lists `things`, and takes parcels: a key that it knows is taken once, however often it
-is sent. What it does otherwise, a test says by `answers`.
+They are one upstream: it lists `things`, and takes parcels. A key that it knows is taken once,
+however often it is sent. What it does otherwise, a test says by `answers`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from syncd import (
 )
 from syncd_cars.simulator_serving import serve
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 120.0
 PARCEL = EffectKind("office.parcel", "parcels", bulk_max=10, concurrency=2, deadline_seconds=20.0)
 LETTER = EffectKind("office.letter", "parcels", concurrency=1, ordered=True, deadline_seconds=20.0)
 SPOILT = EffectKind("office.spoilt", "parcels", concurrency=1, deadline_seconds=1.0)
@@ -184,6 +184,7 @@ class Office:
     sent: Counter[str] = attrs.field(factory=Counter)
     status: Callable[[int], int] = lambda _: 200  # by the size of a bulk
     bulks: list[int] = attrs.field(factory=list)
+    listed: Callable[[], None] = lambda: None  # called when things are asked for
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -192,6 +193,8 @@ class Office:
             await send({"type": "lifespan.shutdown.complete"})
             return
         status, answer = 200, cast("Any", self.things)
+        if scope["path"] == "/things":
+            await trio.to_thread.run_sync(self.listed)
         if scope["path"] == "/parcels":
             status, answer = self._take(msgspec.json.decode(await _body(receive)))
         headers = [(b"content-type", b"application/json")]
@@ -251,5 +254,6 @@ base_url = "{office.public_url}"
 [jobs.office]
 connector = "office"
 mode = "full"
+every = "1h"
 """)
     return file

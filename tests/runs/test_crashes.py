@@ -13,6 +13,7 @@ import database_facts as facts
 import pytest
 import trio
 from processes import Programs
+from test_effect_crashes import STEPS as OF_EFFECTS
 from traps import Step
 from upstream import Shape, serving, true_rows
 
@@ -55,7 +56,8 @@ COPIED = Shape(cars=2500, per_page=500, requests_per_second=10)  # from 500 rows
 
 
 def test_every_named_step_is_one_to_be_killed_at() -> None:
-    assert {step.point for steps in STEPS.values() for step in steps} == set(faults.POINTS)
+    here = {step.point for steps in STEPS.values() for step in steps}
+    assert here | {step.point for step in OF_EFFECTS} == set(faults.POINTS)
 
 
 @pytest.mark.parametrize("when", STEPS)

@@ -14,7 +14,8 @@ import trio
 from post_office import LETTER, PARCEL, SPOILT, configuration, open_office
 from processes import seen
 
-from syncd import background, config
+from syncd import background, config, flooding, serving
+from syncd.cli import status
 from syncd.daemon import Process, Root
 from syncd.errors import ConfigError
 from syncd.events import (
@@ -24,11 +25,16 @@ from syncd.events import (
     EffectEnqueued,
     EffectLaneDamped,
     EffectRetried,
+    EffectsAbated,
+    EffectsFlooded,
     Event,
+    RoundStarted,
+    RunFinished,
 )
 from syncd.jobs import run_job
 from syncd.observe import Observer
 from syncd.plugins import Plugins
+from syncd.store import overview
 
 E = TypeVar("E", bound=Event)
 
@@ -341,3 +347,59 @@ async def test_a_kind_that_several_deliver_must_be_addressed(dsn: str, tmp_path:
 
     (row,) = rows(dsn)
     assert (row["instance"], row["account"], row["source"]) == ("annex", "default", "office.things")
+
+
+# --- Who may enqueue ------------------------------------------------------------------------------
+
+
+async def test_an_effect_of_a_zombie_is_refused_with_its_commit(dsn: str, tmp_path: Path) -> None:
+    async with open_office(thing(1)) as office:
+        # While the page is on its way, another process takes the partition over.
+        office.listed = lambda: facts.execute(
+            dsn,
+            "UPDATE syncd.partition SET epoch = epoch + 1, token = gen_random_uuid(),"
+            " lease_until = syncd.clock() + interval '1 hour'",
+        )
+
+        async def main(world: World) -> None:
+            job = world.process.config.jobs["office"]
+            (result,) = await run_job(world.process, job, mode="full", wait_seconds=0.0)
+            assert result.verdict == "held"
+
+        await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    assert rows(dsn) == []
+    assert facts.rows(dsn, "SELECT * FROM office.things") == []
+
+
+async def test_above_the_mark_nothing_is_fetched_that_produces_more(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flooding, "LOOK_SECONDS", 0.2)
+    events: list[Event] = []
+    async with open_office(*(thing(n) for n in range(4))) as office:
+        office.status = lambda _: 503
+        file = configuration(tmp_path, dsn, office, daemon="effects_max = 3")
+        file.write_text(file.read_text().replace('every = "1h"', 'every = "1s"'))
+
+        async def main(process: Process) -> None:
+            world = World(process, dsn, events)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serving.generation, process)
+                await seen("a flood", lambda: world.said(EffectsFlooded))
+                ended = len(world.said(RunFinished))
+                office.things.append(thing(9))
+                await seen("a round", lambda: len(world.said(RoundStarted)) > ended)
+                asked = {"most": 9, "effects_max": process.config.daemon.effects_max}
+                found = await process.hops.run(overview.overview, **asked)
+                told = [task.what for task in status.tasks(found)]
+                assert any("so office.things is not claimed" in each for each in told), told
+                assert len(world.said(RunFinished)) <= ended + 1  # one was under way
+                assert len(rows(dsn)) <= 5
+                office.status = lambda _: 200
+                facts.execute(dsn, "UPDATE syncd.effect SET due_at = syncd.clock()")
+                await world.all_are("delivered", 5)
+                process.drain("the test is over")
+
+        await in_a_process(file, main, events)
+    assert {e.kind for e in events if isinstance(e, EffectsAbated)} == {PARCEL.name}

@@ -18,6 +18,7 @@ from syncd.cli.commands_asking import after_restore, preview, schema, status
 from syncd.cli.commands_credentials import credentials
 from syncd.cli.commands_cursors import cursors
 from syncd.cli.commands_daemon import cancel, pause, serve, trigger, unpause
+from syncd.cli.commands_effects import effects
 from syncd.cli.commands_embedded import demo, psql_command
 from syncd.cli.commands_limits import limits
 from syncd.cli.commands_parking import park, resume
@@ -217,6 +218,7 @@ for command in (
     state,
     cursors,
     quarantine,
+    effects,
     accounts,
     park,
     resume,

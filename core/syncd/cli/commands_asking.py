@@ -43,7 +43,9 @@ def status(invocation: Invocation, *, limit: int, as_json: bool) -> int:
     from syncd.cli.database import ask_database
     from syncd.store import overview
 
-    seen = ask_database(configuration(invocation), overview.overview, most=limit)
+    config = configuration(invocation)
+    most = config.daemon.effects_max
+    seen = ask_database(config, overview.overview, most=limit, effects_max=most)
     if as_json:
         invocation.print_json(drawn.as_json(seen))
     else:

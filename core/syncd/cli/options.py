@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from syncd.cli.invocation import Invocation
     from syncd.config import Config
-    from syncd.store.selection import Aside, Selection
+    from syncd.store.selection import Aside, Outgoing, Selection
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,7 +83,33 @@ def selecting_records(command: Command) -> Command:
     return selected  # type: ignore[return-value]  # click calls it by its options
 
 
-def refuse_everything(which: Selection | Aside) -> None:
+def selecting_effects(command: Command) -> Command:
+    """Give a command the options that name effects; it takes `which`, an `Outgoing`."""
+
+    @click.option("--instance", metavar=_GLOB, help="Delivered by these connectors.")
+    @click.option("--account", metavar=_GLOB, help="With these accounts.")
+    @click.option("--kind", metavar=_GLOB, help="Of these kinds.")
+    @click.option("--key", metavar=_GLOB, help="Of these keys.")
+    @click.option(
+        "--state",
+        "states",
+        type=click.Choice(("pending", "delivering", "delivered", "dead", "discarded")),
+        multiple=True,
+        help="In this state; may be given again.",
+    )
+    @click.option("--id", "ids", type=int, multiple=True, help="This one; may be given again.")
+    @wraps(command)
+    def selected(*args: Any, **kwargs: Any) -> Any:
+        from syncd.store.selection import Outgoing  # noqa: PLC0415
+
+        names = ("instance", "account", "kind", "key", "states", "ids")
+        which = Outgoing(**{name: kwargs.pop(name) for name in names})
+        return command(*args, which=which, **kwargs)
+
+    return selected  # type: ignore[return-value]  # click calls it by its options
+
+
+def refuse_everything(which: Selection | Aside | Outgoing) -> None:
     """Let pass only what was narrowed down by at least one option.
 
     Raises: `click.UsageError`.

@@ -33,7 +33,9 @@ def tasks(seen: Overview) -> list[Task]:
         *_parked_accounts(seen.parked_accounts),
         *_parked_partitions(seen.parked_partitions),
         *_nobody_works(seen),
+        *_flooded(seen.effects),
         *_failing(seen.failing),
+        *_dead(seen.effects),
         *_owed(seen.debt),
         *_set_aside(seen.quarantined),
     ]
@@ -85,6 +87,24 @@ def _failing(rows: Sequence[Row]) -> Iterator[Task]:
         )
 
 
+def _flooded(rows: Sequence[Row]) -> Iterator[Task]:
+    for row in rows:
+        if row["flooded"]:
+            held = ", ".join(row["producers"]) or "nothing"
+            what = f"{wording.counted(row['open'], 'effect')} of kind {row['kind']} wait: above "
+            what += f"the mark ([daemon] effects_max), so {held} is not claimed"
+            yield Task(what, f"see why with {_command('effects list', kind=row['kind'])}")
+
+
+def _dead(rows: Sequence[Row]) -> Iterator[Task]:
+    for row in rows:
+        if row["dead"]:
+            dead = wording.counted(row["dead"], "effect")
+            what = f"{row['instance']}: {dead} of kind {row['kind']} dead"
+            names = {"kind": row["kind"], "state": "dead"}
+            yield Task(what, f"mend the cause, then run {_command('effects retry', **names)}")
+
+
 def _owed(rows: Sequence[Row]) -> Iterator[Task]:
     for row in rows:
         items = wording.counted(row["cursors"], "item")
@@ -128,6 +148,7 @@ def as_text(seen: Overview, *, width: int | None = None) -> str:
         _section("jobs", [_job(row) for row in seen.jobs]),
         _section("at work", [_process(row) for row in seen.processes]),
         _section("open passes", [_pass(row) for row in seen.passes]),
+        _section("effects", [_effects(row) for row in seen.effects]),
         _section("on disk", [_size(row) for row in seen.sizes]),
         _section("to do", [f"{task.what}; {task.do}" for task in tasks(seen)]),
     ]
@@ -187,6 +208,13 @@ def _pass(row: Row) -> str:
     begun = wording.moment(row["started_at"])
     name = f"{name_of(dict(row))}: {row['mode']} pass {row['number']}"
     return f"{name}, begun {begun}: {size}{aside}; {who}"
+
+
+def _effects(row: Row) -> str:
+    oldest = row["oldest_seconds"]
+    waits = f", the oldest for {wording.seconds(oldest)}" if oldest is not None else ""
+    dead = f", {wording.count(row['dead'])} dead" if row["dead"] else ""
+    return f"{row['kind']} to {row['instance']}: {wording.count(row['open'])} open{waits}{dead}"
 
 
 def _size(row: Row) -> str:

@@ -33,6 +33,8 @@ from syncd.events.effects import (
     EffectEnqueued,
     EffectLaneDamped,
     EffectRetried,
+    EffectsAbated,
+    EffectsFlooded,
 )
 from syncd.events.event import Event, Level
 from syncd.events.jobs import (
@@ -119,6 +121,8 @@ __all__ = [
     "EffectEnqueued",
     "EffectLaneDamped",
     "EffectRetried",
+    "EffectsAbated",
+    "EffectsFlooded",
     "EmbeddedStarted",
     "Event",
     "FieldUnknown",

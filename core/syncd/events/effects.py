@@ -72,6 +72,25 @@ class EffectDead(Event):
 
 
 @attrs.frozen
+class EffectsFlooded(Event):
+    """So many effects of a kind are open that nothing is fetched which may produce more."""
+
+    name = "effect.flooded"
+    level = "warning"
+    kind: str
+    effects_max: int
+
+
+@attrs.frozen
+class EffectsAbated(Event):
+    """What may produce effects of a kind is fetched again."""
+
+    name = "effect.abated"
+    kind: str
+    effects_max: int
+
+
+@attrs.frozen
 class EffectLaneDamped(Event):
     """What delivers a kind broke, or its provider is away: the kind rests for a while."""
 

@@ -75,6 +75,7 @@ def claim(
     early: bool = False,
     wanted: bool = False,
     busy: Sequence[str] = (),
+    flooded: Sequence[str] = (),
     courtesy_seconds: float = 0.0,
     round_id: int | None = None,
     now: datetime | None = None,
@@ -82,9 +83,10 @@ def claim(
     """Take the lease on up to `free` partitions, most urgent first.
 
     `ids` narrows the choice, and `wanted` to what this job waits for; `busy` are accounts that have
-    no free slot. `early` takes partitions before they are due, `courtesy_seconds` only what has
-    been due for so long, or was under a lease that has run out. `round_id`: what the runs are part
-    of, where that is no round that daemons share.
+    no free slot, `flooded` kinds of effects of which too many are open. `early` takes partitions
+    before they are due, `courtesy_seconds` only what has been due for so long, or was under a lease
+    that has run out. `round_id`: what the runs are part of, where that is no round that daemons
+    share.
     """
     if ids is None:
         connection.execute(_SQL["read_in_order"])
@@ -100,6 +102,7 @@ def claim(
             "early": early,
             "wanted_by": job if wanted else None,
             "busy": list(busy),
+            "flooded": list(flooded),
             "courtesy_seconds": courtesy_seconds,
             "round": round_id,
             "now": now,

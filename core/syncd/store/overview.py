@@ -32,14 +32,20 @@ class Overview:
     parked_partitions: Rows
     failing: Rows
     quarantined: Rows
+    effects: Rows
     debt: Rows
     processes: Rows
     sizes: Rows
 
 
-def overview(connection: Connection, *, most: int, now: datetime | None = None) -> Overview:
-    """Look at everything; at most so many passes and partitions one by one."""
-    asked = {"most": most, "stale_seconds": STALE_SECONDS, "now": now}
+def overview(
+    connection: Connection, *, most: int, effects_max: int = 100_000, now: datetime | None = None
+) -> Overview:
+    """Look at everything; at most so many passes and partitions one by one.
+
+    `effects_max`: the mark above which nothing is fetched that may produce more effects.
+    """
+    asked = {"most": most, "effects_max": effects_max, "stale_seconds": STALE_SECONDS, "now": now}
     row = connection.execute(_SQL["clock"], asked).fetchone()
     assert row is not None
     names = [field.name for field in attrs.fields(Overview) if field.name != "clock"]

@@ -22,6 +22,7 @@ WITH moment AS MATERIALIZED (
       AND (%(ids)s::bigint[] IS NULL OR p.id = ANY (%(ids)s::bigint[]))
       AND (%(wanted_by)s::text IS NULL OR p.job = %(wanted_by)s)
       AND NOT p.account = ANY (%(busy)s::text[])
+      AND NOT p.effects && %(flooded)s::text[]
       AND (%(early)s OR (p.claim_at <= (SELECT now FROM moment) 
                          AND p.due_at <= (SELECT now FROM moment) - make_interval(secs => %(courtesy_seconds)s)))
       AND (p.lease_until IS NULL OR p.lease_until <= (SELECT now FROM moment))

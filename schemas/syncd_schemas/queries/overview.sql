@@ -86,6 +86,18 @@ LIMIT %(most)s;
 SELECT instance, stream, reason, count(*) AS records, max(last_seen_at) AS last_seen_at
 FROM syncd.quarantine GROUP BY instance, stream, reason ORDER BY instance, stream, reason;
 
+-- name: effects
+-- How many effects are not delivered, and what may produce more of them.
+SELECT e.instance, e.kind, count(*) FILTER (WHERE e.state <> 'dead') AS open,
+       count(*) FILTER (WHERE e.state <> 'dead') > %(effects_max)s AS flooded,
+       count(*) FILTER (WHERE e.state = 'dead') AS dead,
+       extract(epoch FROM syncd.clock(%(now)s) - min(e.enqueued_at) FILTER (WHERE e.state <> 'dead'))::float8
+           AS oldest_seconds,
+       ARRAY(SELECT DISTINCT p.instance || '.' || p.feed FROM syncd.partition p
+             WHERE e.kind = ANY (p.effects) ORDER BY 1) AS producers
+FROM syncd.effect e WHERE e.state IN ('pending', 'delivering', 'dead')
+GROUP BY e.instance, e.kind ORDER BY e.instance, e.kind;
+
 -- name: debt
 -- How many items could not be had.
 SELECT p.instance, p.feed, count(*) AS cursors, min(f.failing_since) AS failing_since
