@@ -45,6 +45,9 @@ if TYPE_CHECKING:
         Refresh,
         Request,
         Response,
+        Route,
+        RouteAnswer,
+        RouteRequest,
         Secret,
         Slice,
         SlidingWindow,
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
         Upstream,
         Write,
         Written,
+        bearer_matches,
     )
 
 __all__ = [
@@ -83,6 +87,9 @@ __all__ = [
     "Refresh",
     "Request",
     "Response",
+    "Route",
+    "RouteAnswer",
+    "RouteRequest",
     "Secret",
     "Size",
     "Slice",
@@ -99,6 +106,7 @@ __all__ = [
     "Upstream",
     "Write",
     "Written",
+    "bearer_matches",
     "decode",
     "hookimpl",
 ]

@@ -53,6 +53,13 @@ from syncd.model.quotas import (
     TokenBucket,
     Window,
 )
+from syncd.model.routes import (
+    Route,
+    RouteAnswer,
+    RouteHandler,
+    RouteRequest,
+    bearer_matches,
+)
 from syncd.model.secret import Secret
 
 __all__ = [
@@ -85,6 +92,10 @@ __all__ = [
     "Refresh",
     "Request",
     "Response",
+    "Route",
+    "RouteAnswer",
+    "RouteHandler",
+    "RouteRequest",
     "Secret",
     "Shortcut",
     "Slice",
@@ -97,4 +108,5 @@ __all__ = [
     "Write",
     "WriteMode",
     "Written",
+    "bearer_matches",
 ]
