@@ -79,6 +79,7 @@ async def _renewed(
         ("[log]", process.config.log, config.log),
         ("[quota]", process.config.quota, config.quota),
         ("[vault]", process.config.vault, config.vault),
+        ("[admin]", process.config.admin, config.admin),
     ):
         if was != now:
             raise ConfigError(table, "it is different now", "restart syncd for that")
