@@ -360,4 +360,4 @@ class Config:
     jobs: Mapping[str, Job] = attrs.field(repr=_names)
     file: str
     warnings: tuple[str, ...] = ()
-    admin: Admin = Admin()
+    admin: Admin = attrs.field(factory=Admin)
