@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 import trio
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 BODY_SECONDS = 10.0  # from the head of a request to the last byte of its body: 1 MiB at 1 Mbit/s
@@ -45,31 +45,36 @@ async def body_of(request: Request, *, most_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most_bytes:
         raise await _too_large(request, most_bytes)
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()
+    more = True
     try:
         with trio.fail_after(BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > most_bytes:
-                    break
-                chunks.append(chunk)
+            while more and len(body) <= most_bytes:
+                chunk, more = await _chunk(request)
+                body += chunk
     except trio.TooSlowError:
         what = f"its body did not come within {BODY_SECONDS:.0f} s"
         raise Declined(408, what, closes=True) from None
-    except ClientDisconnect:
-        raise Declined(400, "its sender left before its body had come", closes=True) from None
-    if size > most_bytes:
-        raise await _too_large(request, most_bytes)
-    return b"".join(chunks)
+    if len(body) > most_bytes:
+        raise await _too_large(request, most_bytes, more=more)
+    return bytes(body)
 
 
-async def _too_large(request: Request, most_bytes: int) -> Declined:
+async def _chunk(request: Request) -> tuple[bytes, bool]:
+    """Return a piece of a body, and whether more of it comes.
+
+    Raises: `Declined` where its sender has left.
+    """
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise Declined(400, "its sender left before its body had come", closes=True)
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _too_large(request: Request, most_bytes: int, *, more: bool = True) -> Declined:
+    left = LINGER_BYTES
     with trio.move_on_after(LINGER_SECONDS):
-        left = LINGER_BYTES
-        while left > 0:
-            message = await request.receive()
-            left -= len(message.get("body", b""))
-            if not message.get("more_body", False):
-                break
+        while more and left > 0:
+            chunk, more = await _chunk(request)
+            left -= len(chunk)
     return Declined(413, f"its body is larger than {most_bytes} bytes", closes=True)
