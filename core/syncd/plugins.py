@@ -39,7 +39,7 @@ from syncd.model import (
 GROUP = "syncd.plugins"
 
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")  # of routes
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # of routes: what needs no escape (RFC 3986 2.3)
+_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+")  # of routes: no escapes (RFC 3986 2.3)
 
 
 @attrs.frozen

@@ -21,6 +21,8 @@ from traps import Step
 
 from syncd.admin import desk, requests
 from syncd.admin.opening import opened
+from syncd.cli import findings
+from syncd.cli.loading import secrets_of
 from syncd.errors import ConfigError, InvalidConfig, Unavailable
 from syncd.events import (
     AdminListening,
@@ -350,6 +352,28 @@ def test_loopback_is_this_machine_alone(tmp_path: Path, listen: str, alone: bool
     admin = f'listen = "{listen}"\ntoken = "{TOKEN}"'
     file = configured(tmp_path / "syncd.toml", "postgresql://127.0.0.1/none", admin=admin)
     assert structured(file)[0].admin.on_loopback is alone
+
+
+def test_check_says_what_is_served_and_where(tmp_path: Path) -> None:
+    file = configured(tmp_path / "syncd.toml", "postgresql://127.0.0.1/none")
+    config, plugins = structured(file)
+    served = {"courier": plugins.routes(config.instances["courier"])}
+    assert [(each.what, each.said) for each in findings.routes(config, served)] == [
+        ("route POST /plugins/courier/webhook", "served on 127.0.0.1:0"),
+        ("route GET /plugins/courier/hello", "served on 127.0.0.1:0"),
+    ]
+    silent, _ = structured(configured(file, "postgresql://127.0.0.1/none", admin="# nothing"))
+    assert {each.said for each in findings.routes(silent, served)} == {
+        "not served: [admin] listen is not configured"
+    }
+
+
+def test_the_token_is_a_secret_of_the_process(tmp_path: Path) -> None:
+    admin = f'listen = "0.0.0.0:8787"\ntoken = "{TOKEN}"'
+    file = configured(tmp_path / "syncd.toml", "postgresql://127.0.0.1/none", admin=admin)
+    config, _ = structured(file)
+    assert TOKEN in {secret.reveal() for secret in secrets_of(config)}
+    assert TOKEN not in repr(config)
 
 
 async def test_without_an_address_nothing_is_served(dsn: str, tmp_path: Path) -> None:

@@ -34,13 +34,15 @@ def application(desk: Desk, token: Secret | None) -> ASGIApp:
         instance, path = request.path_params["instance"], request.path_params["path"]
         return await desk.answer(instance, f"/{path}", request)
 
-    return Starlette(
+    found = Starlette(
         routes=[
             Route("/healthz", _guarded(healthz, token), methods=["GET"]),
             Route("/readyz", _guarded(readyz, token), methods=["GET"]),
             Route("/plugins/{instance}/{path:path}", plugin, methods=[*METHODS]),
         ]
     )
+    found.router.redirect_slashes = False  # a path is what it is: senders of events follow nothing
+    return found
 
 
 def _guarded(endpoint: Endpoint, token: Secret | None) -> Endpoint:
