@@ -88,7 +88,8 @@ def received(settings: Settings, request: RouteRequest) -> RouteAnswer:
 
 
 def greeted(_: Settings, request: RouteRequest) -> RouteAnswer:
-    return RouteAnswer(202, f"{request.method} {request.path} {dict(request.query)}".encode())
+    said = f"{request.method} {request.path} {dict(request.query)}".encode()
+    return RouteAnswer(202, said + b" " * int(request.query.get("padding", "0")))
 
 
 class Courier:

@@ -36,6 +36,8 @@ from syncd.events import (
 from syncd.store import events
 from syncd.store.hops import Connection
 
+HELLO = "/plugins/courier/hello"
+
 
 async def until(
     what: str, status: int, ask: Callable[[], Awaitable[httpx.Response]]
@@ -193,6 +195,37 @@ async def test_a_body_that_is_too_large_or_too_slow_is_not_waited_for(
         await seen("400", lambda: [e for e in here.told(RouteRefused) if e.status == 400])
         statuses = {event.status for event in here.told(RouteRefused)}
         assert statuses == {413, 401, 408, 400}
+
+
+async def test_above_what_may_be_under_way_senders_are_asked_to_come_again(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "REQUESTS_MAX", 2)
+    body = b'{"event_id": "a"}'
+    async with counter(dsn, tmp_path / "syncd.toml") as here, trio.open_nursery() as nursery:
+        streams = [await here.stream(), await here.stream()]
+        for stream in streams:
+            await stream.send_all(head(len(body)) + body[:3])
+        refused = await until("both are under way", 503, partial(here.ask, *("GET", HELLO)))
+        assert refused.headers["retry-after"] == "10"
+        assert (await here.ask("GET", "/healthz")).status_code == 200, "the process lives"
+        await streams[0].send_all(body[3:])
+        assert (await streams[0].receive_some()).startswith(b"HTTP/1.1 200 ")
+        await until("there is room again", 202, partial(here.ask, *("GET", HELLO)))
+        nursery.start_soon(streams[0].aclose)
+        nursery.start_soon(streams[1].aclose)
+
+
+async def test_who_does_not_read_holds_no_daemon(dsn: str, tmp_path: Path) -> None:
+    async with counter(dsn, tmp_path / "syncd.toml") as here, await here.stream() as deaf:
+        # More than the buffers of both sides hold.
+        asked = f"GET {HELLO}?padding={64 * 2**20} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        await deaf.send_all(asked.encode())
+        await seen("the answer", lambda: here.told(RouteReceived))
+        assert here.process is not None
+        here.process.drain("a test")
+        with trio.fail_after(DEADLINE_SECONDS):
+            await here.ended.wait()
 
 
 async def test_while_the_store_is_away_senders_are_asked_to_come_again(

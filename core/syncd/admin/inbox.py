@@ -52,10 +52,11 @@ class Outcome:
 
 @attrs.frozen
 class Letter:
-    """One event, made into rows."""
+    """One event, made into rows; `wheres` are by stream the partitions that they are of."""
 
     instance: str
     account: str
+    wheres: Mapping[str, Partition]
     event_id: str | None
     records: int
     rows: Mapping[str, StreamRows]
@@ -168,11 +169,17 @@ class Inbox:
         return Letter(
             self.instance.name,
             account.name,
+            {name: self._where(name, account.name) for name in makers},
             answer.event_id,
             sum(page.counts.values()),
             rows,
             SecretMask(secrets),
         )
+
+    def _where(self, stream: str, account: str) -> Partition:
+        feed = self.instance.connector.feed_of(stream)
+        assert feed is not None
+        return Partition(self.instance.name, account, feed.name)
 
     # --- The transaction ------------------------------------------------------------------------
 
@@ -192,10 +199,8 @@ class Inbox:
     def _tell(self, letter: Letter, rejected: Sequence[Rejected]) -> None:
         for stream, reason in sorted({(each.stream, each.reason) for each in rejected}):
             those = [each for each in rejected if (each.stream, each.reason) == (stream, reason)]
-            feed = self.instance.connector.feed_of(stream)
-            where = Partition(letter.instance, letter.account, feed.name if feed else stream)
-            first = those[0].message
-            self.process.emit(RecordsQuarantined(str(where), stream, len(those), reason, first))
+            where, first = str(letter.wheres[stream]), those[0].message
+            self.process.emit(RecordsQuarantined(where, stream, len(those), reason, first))
 
 
 def write(
@@ -231,7 +236,7 @@ def _write_rows(
     rows = letter.rows[name]
     own = target.writes.get(name)
     if own is not None:
-        where = letter.instance
+        where = str(letter.wheres[name])
         return bulk.Result(written_by(own, connection, rows.rows, where=where, stream=name))
     batch = bulk.Batch(
         rows=rows.rows,

@@ -74,9 +74,7 @@ async def listening(
                 yield
             finally:
                 stop.set()
-                until = closing.deadline(2 * _CUT_AFTER_SECONDS)
-                with trio.CancelScope(shield=True, deadline=until):
-                    await _see_it_stop(stopped, port)
+                await _see_it_stop(stopped, port)
     except BaseExceptionGroup as group:
         if len(group.exceptions) != 1:
             raise
@@ -111,7 +109,7 @@ async def _see_it_stop(stopped: trio.Event, port: int) -> None:
     Hypercorn shields its sends from cancellation, so a client that stopped reading would hold the
     server for as long as it likes.
     """
-    with trio.move_on_after(_CUT_AFTER_SECONDS):
+    with trio.CancelScope(shield=True, deadline=closing.deadline(_CUT_AFTER_SECONDS)):
         await stopped.wait()
     if not stopped.is_set():
         _cut_connections(port)
