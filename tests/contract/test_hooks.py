@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -357,8 +357,11 @@ def test_hook_routes_gives_what_is_served() -> None:
         ([Route("POST", "/a/", _heard)], "the path '/a/' is none such as /webhook"),
         ([Route("POST", "/a/../b", _heard)], "the path '/a/../b' is none such as /webhook"),
         ([Route("POST", "/webhook", _heard)] * 2, "POST /webhook is there twice"),
-        ([Route("POST", "/webhook", _awaited)], "handler must return a plain function"),
-        ([Route("POST", "/webhook", lambda _: RouteAnswer())], "does not take 2 argument"),
+        (
+            [Route("POST", "/webhook", cast("Any", _awaited))],
+            "handler must return a plain function",
+        ),
+        ([Route("POST", "/webhook", cast("Any", lambda _: None))], "does not take 2 argument"),
     ],
 )
 def test_hook_routes_that_cannot_be_served_are_refused(answer: object, complaint: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -174,13 +174,11 @@ async def test_a_body_that_is_too_large_or_too_slow_is_not_waited_for(
         announced = await here.ask("POST", "/plugins/courier/webhook", content=b"x" * 2048)
         assert announced.status_code == 413
 
-        async def chunks() -> AsyncIterator[bytes]:
-            for _ in range(3):
-                yield b"x" * 1000
-
-        assert (
-            await here.ask("POST", "/plugins/courier/webhook", content=chunks())
-        ).status_code == 413
+        async with await here.stream() as piecemeal:
+            chunked = head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            await piecemeal.send_all(chunked + b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+            await piecemeal.send_all(b"3e8\r\n" + b"x" * 1000 + b"\r\n0\r\n\r\n")
+            assert (await answered(piecemeal)).startswith(b"HTTP/1.1 413 ")
         assert (
             await here.ask("POST", "/plugins/courier/webhook", content=b"x" * 1024)
         ).status_code == 401, "as large as may be: its sender is asked who it is"

@@ -74,7 +74,11 @@ async def listening(
                 yield
             finally:
                 stop.set()
-                await _see_it_stop(stopped, port)
+                until = closing.deadline(_CUT_AFTER_SECONDS)
+                with trio.CancelScope(shield=True, deadline=until):
+                    await stopped.wait()
+                if not stopped.is_set():
+                    _cut_connections(port)
     except BaseExceptionGroup as group:
         if len(group.exceptions) != 1:
             raise
@@ -103,20 +107,12 @@ async def _serve(
         stopped.set()
 
 
-async def _see_it_stop(stopped: trio.Event, port: int) -> None:
-    """Wait for the server to stop; end the connections of those who keep it.
+def _cut_connections(port: int) -> None:
+    """Shut down every connection that this process accepted on `port`.
 
     Hypercorn shields its sends from cancellation, so a client that stopped reading would hold the
     server for as long as it likes.
     """
-    with trio.CancelScope(shield=True, deadline=closing.deadline(_CUT_AFTER_SECONDS)):
-        await stopped.wait()
-    if not stopped.is_set():
-        _cut_connections(port)
-
-
-def _cut_connections(port: int) -> None:
-    """Shut down every connection that this process accepted on `port`."""
     for entry in list(Path("/dev/fd").iterdir()):
         with suppress(OSError):
             descriptor = os.dup(int(entry.name))
