@@ -57,6 +57,9 @@ if TYPE_CHECKING:
         Request,
         Response,
         Retry,
+        Route,
+        RouteAnswer,
+        RouteRequest,
         Secret,
         Slice,
         SlidingWindow,
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
         WithEffects,
         Write,
         Written,
+        bearer_matches,
     )
 
 __all__ = [
@@ -108,6 +112,9 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Route",
+    "RouteAnswer",
+    "RouteRequest",
     "Secret",
     "Size",
     "Slice",
@@ -125,6 +132,7 @@ __all__ = [
     "WithEffects",
     "Write",
     "Written",
+    "bearer_matches",
     "decode",
     "hookimpl",
 ]

@@ -283,11 +283,11 @@ def _walked(process: Process, instance: Instance[Any], job: Job) -> list[tuple[P
     for feed, streams in walked_by(process.plugins, instance, job, process.config.jobs.values()):
         pipeline = process.plugins.pipeline(instance, feed)
         target = Target.of(instance, pipeline, streams)
-        walked.append((pipeline, attrs.evolve(target, outbox=_outbox(process, instance, target))))
+        walked.append((pipeline, attrs.evolve(target, outbox=outbox_of(process, instance, target))))
     return walked
 
 
-def _outbox(process: Process, instance: Instance[Any], target: Target) -> Outbox:
+def outbox_of(process: Process, instance: Instance[Any], target: Target) -> Outbox:
     """Say where the effects of a feed's rows go.
 
     Raises: `ConfigError` where nobody delivers them, or several do.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -28,6 +29,9 @@ from syncd import (
     Pass,
     Quota,
     Request,
+    Route,
+    RouteAnswer,
+    RouteRequest,
     Slice,
     Stream,
     Transform,
@@ -326,6 +330,43 @@ def test_hook_refresh_of_a_wrong_signature_is_refused() -> None:
 
 
 # --- Mistakes of an author ------------------------------------------------------------------------
+
+
+def _heard(_: Nothing, __: RouteRequest) -> RouteAnswer:
+    raise NotImplementedError  # nobody asks here
+
+
+async def _awaited(_: Nothing, __: RouteRequest) -> RouteAnswer:
+    raise NotImplementedError  # nobody asks here
+
+
+def test_hook_routes_gives_what_is_served() -> None:
+    route = Route("POST", "/webhook", _heard)
+
+    assert Plugins({"a": whole(routes=lambda: [route])}).routes(INSTANCE) == (route,)
+    assert Plugins({"a": whole()}).routes(INSTANCE) == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (Route("POST", "/webhook", _heard), "wanted a sequence of routes"),
+        ([_heard], "wanted a sequence of routes"),
+        ([Route("post", "/webhook", _heard)], "the method 'post' is none of"),
+        ([Route("POST", "webhook", _heard)], "the path 'webhook' is none such as /webhook"),
+        ([Route("POST", "/a/", _heard)], "the path '/a/' is none such as /webhook"),
+        ([Route("POST", "/a/../b", _heard)], "the path '/a/../b' is none such as /webhook"),
+        ([Route("POST", "/webhook", _heard)] * 2, "POST /webhook is there twice"),
+        (
+            [Route("POST", "/webhook", cast("Any", _awaited))],
+            "handler must return a plain function",
+        ),
+        ([Route("POST", "/webhook", cast("Any", lambda _: None))], "does not take 2 argument"),
+    ],
+)
+def test_hook_routes_that_cannot_be_served_are_refused(answer: object, complaint: str) -> None:
+    with pytest.raises(HookError, match=re.escape(complaint)):
+        Plugins({"a": whole(routes=lambda: answer)}).routes(INSTANCE)
 
 
 def test_a_misspelt_hook_is_refused() -> None:

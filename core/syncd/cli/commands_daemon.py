@@ -19,8 +19,9 @@ Examples:
   kill PID                          stop: what is fetched is committed; a second one stops at once
 
 \b
-Exit codes: 0 stopped as asked; 69 database unavailable at the start; 75 it asks to be started
-anew (memory, lost threads); 78 configuration; 70 internal error.""",
+Exit codes: 0 stopped as asked; 69 database unavailable, or the address of [admin] taken, at
+the start; 75 it asks to be started anew (memory, lost threads); 78 configuration;
+70 internal error.""",
 )
 @click.pass_obj
 def serve(invocation: Invocation) -> int:

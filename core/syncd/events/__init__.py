@@ -75,6 +75,7 @@ from syncd.events.process import (
     TaskRestarted,
     ThreadAbandoned,
 )
+from syncd.events.routes import AdminListening, RouteReceived, RouteRefused
 from syncd.events.runs import (
     AccountInvalid,
     AccountRefused,
@@ -96,6 +97,7 @@ __all__ = [
     "AccountRefused",
     "AccountResumed",
     "AccountsChanged",
+    "AdminListening",
     "BatchCommitted",
     "BatchHalved",
     "BreakerClosed",
@@ -149,6 +151,8 @@ __all__ = [
     "RoundFinished",
     "RoundSkipped",
     "RoundStarted",
+    "RouteReceived",
+    "RouteRefused",
     "RowsAbsent",
     "RunFinished",
     "RunProgress",

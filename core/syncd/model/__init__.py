@@ -65,6 +65,13 @@ from syncd.model.quotas import (
     TokenBucket,
     Window,
 )
+from syncd.model.routes import (
+    Route,
+    RouteAnswer,
+    RouteHandler,
+    RouteRequest,
+    bearer_matches,
+)
 from syncd.model.secret import Secret
 
 __all__ = [
@@ -110,6 +117,10 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Route",
+    "RouteAnswer",
+    "RouteHandler",
+    "RouteRequest",
     "Secret",
     "Shortcut",
     "Slice",
@@ -123,4 +134,5 @@ __all__ = [
     "Write",
     "WriteMode",
     "Written",
+    "bearer_matches",
 ]
