@@ -14,7 +14,7 @@ import trio
 from post_office import LETTER, PARCEL, SPOILT, configuration, open_office
 from processes import seen
 
-from syncd import background, config, flooding, serving
+from syncd import background, config, flooding, lanes, serving
 from syncd.cli import status
 from syncd.daemon import Process, Root
 from syncd.errors import ConfigError
@@ -84,14 +84,14 @@ async def in_a_process(
 
 
 async def living(
-    file: Path, dsn: str, main: Callable[[World], Awaitable[None]], *, lanes: bool = True
+    file: Path, dsn: str, main: Callable[[World], Awaitable[None]], *, delivers: bool = True
 ) -> list[Event]:
     """Do something in a process that delivers meanwhile."""
     events: list[Event] = []
 
     async def inside(process: Process) -> None:
         async with background.opened(process) as delivering, trio.open_nursery() as nursery:
-            if lanes:
+            if delivers:
                 nursery.start_soon(delivering.run)
             await main(World(process, dsn, events))
             delivering.retire()
@@ -139,7 +139,7 @@ async def test_only_rows_that_stand_have_effects(dsn: str, tmp_path: Path) -> No
             office.things = [old, thing(2, text="bad"), thing(3), thing(3, revision=0, text="x")]
             await world.sync()
 
-        await living(file, dsn, main, lanes=False)
+        await living(file, dsn, main, delivers=False)
 
     assert {row["key"]: row["payload"]["text"] for row in rows(dsn)} == {
         "parcel-1": "new",
@@ -217,7 +217,7 @@ async def test_a_commit_has_one_statement_more_for_effects_and_two_for_ordered_o
             await world.sync()
             assert counted == [1, 2]
 
-        await living(configuration(tmp_path, dsn, office), dsn, main, lanes=False)
+        await living(configuration(tmp_path, dsn, office), dsn, main, delivers=False)
 
 
 # --- What fails -----------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ async def test_an_outage_of_the_provider_costs_time_and_no_attempts(
 async def test_a_lane_whose_hook_misbehaves_is_named_and_no_other_notices(
     does: str, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "STUCK_SECONDS", 0.5)
+    monkeypatch.setattr(lanes, "STUCK_SECONDS", 0.5)
     post_office.RELEASED.clear()
     things = [thing(n, kinds=["parcel", "spoilt"]) for n in range(3)]
     async with open_office(*things) as office:
@@ -333,7 +333,7 @@ async def test_a_kind_that_several_deliver_must_be_addressed(dsn: str, tmp_path:
             assert '"office.letter" = "annex"' in str(error.value)
             assert '"office.letter" = "off"' in str(error.value)
 
-        await living(file, dsn, main, lanes=False)
+        await living(file, dsn, main, delivers=False)
         routes = '[effects]\n"office.parcel" = "annex"\n'
         off = f'"{LETTER.name}" = "off"\n"{SPOILT.name}" = "off"\n'
         file.write_text(file.read_text() + routes + off)
