@@ -16,7 +16,7 @@ import trio
 
 from syncd import bulk, faults
 from syncd.asking import written as written_by
-from syncd.awaited import settings_read
+from syncd.awaited import Note, settings_read
 from syncd.drift import Novelties
 from syncd.enqueuing import NOWHERE, Outbox
 from syncd.errors import CommitRefused, ConfigError, Rejected
@@ -251,10 +251,7 @@ class Committer:
         made_of = {name: rows.cursors for name, rows in made.items()}
         refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
         self._note_keys(connection, batch, made)
-        for name, notes in answered(made, rejected).items():
-            table = self.target.tables[name]
-            owner = content.Owner.of(self.lease.partition, name, per_account=table.per_account)
-            content.note(connection, owner, notes)
+        self._note_answers(connection, answered(made, rejected))
         bulk.quarantine(
             connection,
             rejected,
@@ -344,6 +341,13 @@ class Committer:
         unsent = any(page.unchanged for page in batch)
         blind = [n for n in sorted(made.keys() & self.collecting) if unsent or made[n].blind]
         absences.blind(connection, where, self.pass_id, blind)
+
+    def _note_answers(self, connection: Connection, notes: Mapping[str, Sequence[Note]]) -> None:
+        """Note what another API answered for, with what was made of it."""
+        for name, those in notes.items():
+            per_account = self.target.tables[name].per_account
+            owner = content.Owner.of(self.lease.partition, name, per_account=per_account)
+            content.note(connection, owner, those)
 
     def _count(
         self,

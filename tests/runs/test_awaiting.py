@@ -200,11 +200,10 @@ async def test_a_crash_repeats_what_was_not_committed_and_nothing_else(dsn: str)
         room.reader.before, room.said = third_waits, hear
         faults.arm(crash)
         try:
-            with pytest.raises(ExceptionGroup) as broken:
+            with pytest.RaisesGroup(Crash, flatten_subgroups=True):
                 await room.run()
         finally:
             faults.arm(None)
-        assert broken.value.subgroup(Crash) is not None
         assert (room.reader.asked, room.rows()) == ({"a": 1, "b": 1, "c": 1}, {1: "A", 2: "B"})
 
         room.execute("UPDATE syncd.frontier SET not_before = '-infinity'")

@@ -197,8 +197,31 @@ def refuse(answer: syncd.Response) -> None:
 
 
 @syncd.hookimpl
-def transform(instance: syncd.Instance[Any], stream: syncd.Stream) -> syncd.Transform | None:
-    return syncd.Transform("in_utc", 1, in_utc) if stream is ORDERS else None
+def transform(
+    instance: syncd.Instance[Any], stream: syncd.Stream
+) -> Sequence[syncd.Transform | syncd.AsyncTransform] | None:
+    if stream is not ORDERS:
+        return None
+    return [
+        syncd.Transform("in_utc", 1, in_utc),
+        syncd.AsyncTransform("weighed", 1, weighed, order=1, settings=("base_url",)),
+    ]
+
+
+async def weighed(
+    ctx: Ctx, orders: Sequence[Order]
+) -> Sequence[syncd.Done | syncd.Quarantined | syncd.Later]:
+    answers: list[syncd.Done | syncd.Quarantined | syncd.Later] = []
+    for order in orders:
+        try:
+            await ctx.http.post("/weigh", json={"id": order.id})
+        except syncd.Throttled as error:
+            answers.append(syncd.Later(error.what, seconds=error.retry_after_seconds))
+        except syncd.Unintelligible as error:
+            answers.append(syncd.Quarantined(error.what))
+        else:
+            answers.append(syncd.Done(order))
+    return answers
 
 
 def in_utc(order: Order) -> Order | None:
