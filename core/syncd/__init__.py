@@ -53,6 +53,9 @@ if TYPE_CHECKING:
         Request,
         Response,
         Retry,
+        Route,
+        RouteAnswer,
+        RouteRequest,
         Secret,
         Slice,
         SlidingWindow,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
         WithEffects,
         Write,
         Written,
+        bearer_matches,
     )
 
 __all__ = [
@@ -100,6 +104,9 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Route",
+    "RouteAnswer",
+    "RouteRequest",
     "Secret",
     "Size",
     "Slice",
@@ -117,6 +124,7 @@ __all__ = [
     "WithEffects",
     "Write",
     "Written",
+    "bearer_matches",
     "decode",
     "hookimpl",
 ]

@@ -26,6 +26,7 @@ from syncd.model import (
     Instance,
     Partitions,
     Refresh,
+    Route,
     Stream,
     Transform,
     Write,
@@ -173,4 +174,20 @@ def refresh(instance: Instance[Any]) -> Refresh | None:
         and raise `Unintelligible`. Anything but `Unauthorized` fails the request that needed it.
 
     Answers: one or none. Needed where the upstream has `authorize` and its tokens expire.
+    """
+
+
+@hookspec
+def routes(instance: Instance[Any]) -> Sequence[Route] | None:
+    """Return what the daemon serves for an instance below ``/plugins/INSTANCE`` (webhooks).
+
+    Returns:
+        Routes; `handler` is `(settings, request) -> RouteAnswer`, pure, and called in a thread. It
+        checks who is asking before anything else, and answers 401 to others. The records that it
+        answers with are written as those of pages are, and its status is sent once they are
+        committed: until then the sender hears nothing, or 503, and comes again.
+
+    Raises (from the handler): anything; the sender hears 500, and the event names plugin and path.
+
+    Answers: one or none. Served by `syncd serve` where ``[admin] listen`` is configured.
     """

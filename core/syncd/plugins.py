@@ -7,7 +7,8 @@ answered and with what, and returns the functions that run.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -29,12 +30,16 @@ from syncd.model import (
     Instance,
     Partitions,
     Refresh,
+    Route,
     Stream,
     Transform,
     Write,
 )
 
 GROUP = "syncd.plugins"
+
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")  # of routes
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # of routes: what needs no escape (RFC 3986 2.3)
 
 
 @attrs.frozen
@@ -258,6 +263,35 @@ class Plugins:
         if answer is not None:
             _fits(instance.name, "refresh", answer, takes=2, awaited=True)
         return answer  # type: ignore[no-any-return]  # pluggy is blind to types
+
+    def routes(self, instance: Instance[Any]) -> tuple[Route, ...]:
+        """Return what the daemon serves for an instance, where a plugin has anything.
+
+        Raises: `HookError` where it cannot be served.
+        """
+        plugin, answer = self._one("routes", instance.name, needed=False, instance=instance)
+        where = f"{instance.name}: routes of plugin {plugin}"
+        for problem in unfit_routes(answer or ()):
+            raise HookError(where, problem, "see syncd.hookspecs")
+        for route in answer or ():
+            _fits(f"{where}: {route.path}", "handler", route.handler, takes=2, awaited=False)
+        return tuple(answer or ())
+
+
+def unfit_routes(answer: object) -> Iterator[str]:
+    """Say what is wrong with a plugin's routes."""
+    if not isinstance(answer, Sequence) or not all(isinstance(each, Route) for each in answer):
+        yield f"wanted a sequence of routes, got {answer!r}"
+        return
+    seen = set()
+    for route in answer:
+        if route.method not in METHODS:
+            yield f"{route.path}: the method {route.method!r} is none of {', '.join(METHODS)}"
+        if not _PATH.fullmatch(route.path):
+            yield f"the path {route.path!r} is none such as /webhook"
+        if (route.method, route.path) in seen:
+            yield f"{route.method} {route.path} is there twice"
+        seen.add((route.method, route.path))
 
 
 def _bound(implementation: pluggy.HookImpl, hook: str, given: Sequence[Any]) -> Any:

@@ -64,6 +64,13 @@ from syncd.model.quotas import (
     TokenBucket,
     Window,
 )
+from syncd.model.routes import (
+    Route,
+    RouteAnswer,
+    RouteHandler,
+    RouteRequest,
+    bearer_matches,
+)
 from syncd.model.secret import Secret
 
 __all__ = [
@@ -104,6 +111,10 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Route",
+    "RouteAnswer",
+    "RouteHandler",
+    "RouteRequest",
     "Secret",
     "Shortcut",
     "Slice",
@@ -117,4 +128,5 @@ __all__ = [
     "Write",
     "WriteMode",
     "Written",
+    "bearer_matches",
 ]
