@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from syncd_ship24.simulator_limits import Limits
-from syncd_ship24.simulator_parcels import JOURNEY, Parcel
+from syncd_ship24.simulator_parcels import JOURNEY, Parcel, Times
 from syncd_ship24.simulator_webhooks import Webhooks
 
 API_KEY = "an-invented-key"
@@ -74,6 +74,7 @@ class Ship24:
     made (`None`: any number), `quota_status` what is answered after that. `refusals` are statuses
     and codes to answer the next calls with; after `lost` registrations that are carried out comes a
     504 in place of their answer. `limits`: each endpoint takes its calls a second, and no more.
+    `times`: events' in all shapes, or ``"zoned"``.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Ship24:
         quota_status: int = 403,
         limits: bool = True,
         seconds: float = 0.0,
+        times: Times = "mixed",
     ) -> None:
         self.parcels: dict[str, Parcel] = {}
         self.webhooks = Webhooks(WEBHOOK_SECRET, seed=seed)
@@ -98,6 +100,7 @@ class Ship24:
         self._seconds = seconds
         self._quota_status = quota_status
         self._limits = Limits() if limits else None
+        self._times: Times = times
         self._by_body: dict[bytes, Parcel] = {}
         self._random = Random(f"answers {seed}")  # noqa: S311 - no secret
 
@@ -110,7 +113,8 @@ class Ship24:
         if found is not None:
             return found, False
         number = len(self.parcels)
-        parcel = Parcel("", dict(body), self._now(), seed=f"parcel {self._seed} {number}")
+        seed = f"parcel {self._seed} {number}"
+        parcel = Parcel("", dict(body), self._now(), seed=seed, times=self._times)
         parcel.tracker_id = parcel.uuid("tracker")
         self.parcels[parcel.tracker_id] = self._by_body[canonical] = parcel
         if self.quota is not None:
@@ -208,15 +212,18 @@ class Ship24:
         if self._over_quota(item for item, why in zip(items, wrong, strict=True) if not why):
             return self._refused(self._quota_status, "quota_limit_reached", "Quota reached")
         said = [self._item(item, why) for item, why in zip(items, wrong, strict=True)]
-        counted = {kind: sum(each["itemStatus"] == kind for each in said)
-                   for kind in ("created", "existing", "error")}  # fmt: skip
+        counted = Counter(each["itemStatus"] for each in said)
         self._random.shuffle(said)
         if self.lost:
             self.lost -= 1
             return self._text(504, "Gateway Timeout")
         partial = counted["error"] > 0
-        summary = {"totalInputs": len(items), "totalCreated": counted["created"],
-                   "totalExisting": counted["existing"], "totalErrors": counted["error"]}  # fmt: skip
+        summary = {
+            "totalInputs": len(items),
+            "totalCreated": counted["created"],
+            "totalExisting": counted["existing"],
+            "totalErrors": counted["error"],
+        }
         status = 207 if partial else self._random.choice((201, 200))  # the pages differ
         named = "partial" if partial else "success"
         return self._reply(

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import attrs
+
+Times = Literal["mixed", "zoned"]
 
 BEGAN_AT = datetime(2026, 11, 2, 8, tzinfo=UTC)  # when the first event of every parcel was
 STEP = timedelta(hours=9)
@@ -35,6 +37,7 @@ _TIMESTAMPS = {
     "out_for_delivery": "outForDeliveryDatetime",
     "delivered": "deliveredDatetime",
 }
+RECIPIENT = {"name": None, "address": None, "postCode": "94107", "city": None}
 _CHINA = timezone(timedelta(hours=8))
 
 
@@ -64,6 +67,7 @@ class Parcel:
     asked: Mapping[str, Any]
     created_at: datetime
     seed: str
+    times: Times = "mixed"
     happened: int = 0
 
     @property
@@ -97,7 +101,7 @@ class Parcel:
         """Return one event."""
         milestone, code, status = JOURNEY[place]
         draw = Random(f"{self.seed} {self.tracker_id} {place}")  # noqa: S311 - invented parcels
-        shape = draw.randrange(4)
+        shape = draw.randrange(4) if self.times == "mixed" else 1 + place % 2
         said = {
             "eventId": self.uuid(f"event {place}"),
             "trackingNumber": self.number,
@@ -134,13 +138,7 @@ class Parcel:
                 "signedBy": "A. Neighbour" if self.arrived else None,
             },
             "trackingNumbers": [{"tn": self.number}],
-            "recipient": {
-                "name": None,
-                "address": None,
-                "postCode": "94107",
-                "city": None,
-                "subdivision": None,
-            },  # fmt: skip
+            "recipient": RECIPIENT,
         }
 
     def statistics(self) -> dict[str, Any]:

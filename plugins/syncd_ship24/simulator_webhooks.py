@@ -1,4 +1,4 @@
-"""The messages that the simulated upstream posts: at least once, in no order, many of them twice."""
+"""What the simulated upstream posts: at least once, in no order, much of it twice."""
 
 from __future__ import annotations
 
