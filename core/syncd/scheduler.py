@@ -44,7 +44,7 @@ from syncd.rounds import (
 )
 from syncd.run import claim, run_partition
 from syncd.schedule import first_moment, next_moment
-from syncd.store import leases, registry, rounds
+from syncd.store import events, leases, registry, rounds
 from syncd.store.leases import Lease
 from syncd.work import turns_of
 
@@ -285,6 +285,8 @@ class Scheduler:
         forgotten = rounds.FORGET_AT_ONCE
         while forgotten == rounds.FORGET_AT_ONCE:
             forgotten = await self._process.hops.run(rounds.forget, history_seconds=history)
+        while await self._process.hops.run(events.forget) == events.FORGET_AT_ONCE:
+            pass
         await tell_of_expiry(self._process, [each.instance for each in self._outfits.values()])
 
     async def _try_refused_accounts(self) -> None:

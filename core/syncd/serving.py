@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 import attrs
 import trio
 
+from syncd.admin.desk import Desk, table_of
+from syncd.admin.opening import opened
 from syncd.building import Outfit, outfitted
 from syncd.config import Config
 from syncd.daemon import Process
@@ -31,14 +33,15 @@ async def serve(process: Process, reload: Reload) -> None:
     watching = trio.CancelScope()
     receiver = trio.open_signal_receiver(signal.SIGHUP)  # first: an early one must not end us
     with receiver as hangups:
-        async with trio.open_nursery() as generations:
+        async with opened(process) as desk, trio.open_nursery() as generations:
             current = await generations.start(generation, process)
+            desk.open = True
             process.emit(DaemonReady(len(process.config.jobs)))
             generations.start_soon(_cancel_when_draining, process, watching)
             with watching:
                 async for _ in hangups:
                     try:
-                        current = await _renewed(process, reload, generations, current)
+                        current = await _renewed(process, reload, generations, current, desk)
                     except SyncdError as error:
                         process.emit(ConfigRejected(str(error)))
 
@@ -66,7 +69,7 @@ async def generation(
 
 
 async def _renewed(
-    process: Process, reload: Reload, generations: trio.Nursery, current: Scheduler
+    process: Process, reload: Reload, generations: trio.Nursery, current: Scheduler, desk: Desk
 ) -> Scheduler:
     """Take a new configuration over, all of it or nothing.
 
@@ -79,11 +82,14 @@ async def _renewed(
         ("[log]", process.config.log, config.log),
         ("[quota]", process.config.quota, config.quota),
         ("[vault]", process.config.vault, config.vault),
+        ("[admin]", process.config.admin, config.admin),
     ):
         if was != now:
             raise ConfigError(table, "it is different now", "restart syncd for that")
     renewed = attrs.evolve(process, config=config, plugins=plugins)
+    served = table_of(renewed)
     scheduler: Scheduler = await generations.start(generation, renewed)
     current.retire()
+    desk.take_over(served)
     process.emit(ConfigReloaded(len(config.jobs)))
     return scheduler

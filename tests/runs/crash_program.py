@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 import census
 import clinic
+import courier
 import library
 import mall
 import msgspec
@@ -68,6 +69,7 @@ class Engine:
             "cars": cars,
             "census": census.PLUGIN,
             "clinic": clinic.PLUGIN,
+            "courier": courier.PLUGIN,
             "library": library.PLUGIN,
             "mall": mall.PLUGIN,
             "saboteur": saboteur,

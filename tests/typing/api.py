@@ -25,6 +25,7 @@ class Settings:
     base_url: str = "https://api.example.com/v1"
     patience_seconds: syncd.Duration = 30.0
     page_max_bytes: syncd.Size = 2**20
+    webhook_secret: syncd.Secret | None = None
 
 
 @attrs.frozen
@@ -265,6 +266,20 @@ async def renew(ctx: Ctx, old: syncd.Credential) -> syncd.Credential:
     )
     token = syncd.Secret(syncd.decode(answer, str, where="token"))
     return attrs.evolve(old, access_token=token, access_expires_at=ctx.http.now())
+
+
+@syncd.hookimpl
+def routes(instance: syncd.Instance[Any]) -> Sequence[syncd.Route] | None:
+    return [syncd.Route("POST", "/webhook", heard)] if instance.connector is CONNECTOR else None
+
+
+def heard(settings: Settings, request: syncd.RouteRequest) -> syncd.RouteAnswer:
+    secret = settings.webhook_secret
+    if secret is None or not syncd.bearer_matches(request.headers, secret):
+        return syncd.RouteAnswer(401)
+    orders = [syncd.Record(msgspec.Raw(request.body))]
+    event_id = request.headers.get("x-event-id")
+    return syncd.RouteAnswer(200, records={"orders": orders}, event_id=event_id)
 
 
 # --- Mistakes -------------------------------------------------------------------------------------

@@ -48,8 +48,18 @@ def check(invocation: Invocation) -> list[Finding]:
     return [
         *findings.configuration(loaded.config),
         *findings.plugins(found(), [i.connector.name for i in loaded.config.instances.values()]),
+        *_look_at_routes(loaded),
         *trio.run(_ask_all, invocation, loaded),
     ]
+
+
+def _look_at_routes(loaded: Loaded) -> list[Finding]:
+    """Ask the plugins what they serve."""
+    try:
+        served = {n: loaded.plugins.routes(i) for n, i in loaded.config.instances.items()}
+    except SyncdError as error:
+        return [findings.failed("routes", error)]
+    return findings.routes(loaded.config, served)
 
 
 async def _ask_all(invocation: Invocation, loaded: Loaded) -> list[Finding]:

@@ -15,7 +15,7 @@ from syncd.config import Config
 from syncd.config.accounts import unfit_quotas
 from syncd.daemon import pool_size
 from syncd.errors import InvalidConfig, SyncdError
-from syncd.model import Credential
+from syncd.model import Credential, Route
 from syncd.plugins import Found
 from syncd.progress import Anew, Wanted, choose_pass
 from syncd.store.registry import Life
@@ -69,6 +69,17 @@ def configuration(config: Config) -> list[Finding]:
         if each.private_network
     ]
     return [Finding("configuration", f"{config.file}: {size}"), *warnings, *private]
+
+
+def routes(config: Config, served: Mapping[str, Sequence[Route]]) -> list[Finding]:
+    """Say what plugins serve, by instance, and where."""
+    where = config.admin.listen
+    said = f"served on {where}" if where else "not served: [admin] listen is not configured"
+    return [
+        Finding(f"route {route.method} /plugins/{instance}{route.path}", said)
+        for instance, theirs in served.items()
+        for route in theirs
+    ]
 
 
 def quotas(config: Config) -> list[Finding]:

@@ -56,6 +56,8 @@ def secrets_of(config: Config) -> Iterator[Secret]:
     if config.quota.ledger == "redis":
         yield config.quota.shared
         yield from _passwords(config.quota.shared.reveal())
+    if config.admin.token is not None:
+        yield config.admin.token
     for instance in config.instances.values():
         yield from secrets_in(instance.settings)
         for account in instance.accounts:

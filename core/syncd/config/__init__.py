@@ -3,9 +3,18 @@
 `read` the file, import the plugins it enables, then `structure` it with their connectors.
 """
 
+from syncd.config.admin import Admin, address_of
 from syncd.config.files import RawConfig, content, parse, read
 from syncd.config.manual import reference
-from syncd.config.settings import Config, Daemon, Database, Job, Log, Sharing, VaultKeys
+from syncd.config.settings import (
+    Config,
+    Daemon,
+    Database,
+    Job,
+    Log,
+    Sharing,
+    VaultKeys,
+)
 from syncd.config.structuring import structure
 from syncd.config.values import (
     Duration,
@@ -22,6 +31,7 @@ from syncd.config.values import (
 )
 
 __all__ = [
+    "Admin",
     "Config",
     "Daemon",
     "Database",
@@ -35,6 +45,7 @@ __all__ = [
     "Unit",
     "Unwanted",
     "VaultKeys",
+    "address_of",
     "between",
     "content",
     "duration_seconds",

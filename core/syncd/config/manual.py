@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from syncd.config.admin import Admin
 from syncd.config.kinds import Many, Named
 from syncd.config.quotas import QuotaTable
 from syncd.config.settings import (
@@ -35,6 +36,7 @@ def reference(connectors: Mapping[str, Connector] = _NONE) -> str:
         ("[log]", Log),
         ("[quota]", Sharing),
         ("[vault]", VaultKeys),
+        ("[admin]", Admin),
         ("[connectors.NAME]", ConnectorTable),
         ("[[connectors.NAME.accounts]]", AccountTable),
         ("[connectors.NAME.quotas.KEY]", QuotaTable),

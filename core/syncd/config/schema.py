@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from syncd.config.admin import Admin
 from syncd.config.instances import INSTANCE_NAME, NAME, RESERVED_NAME
 from syncd.config.kinds import DEFINITIONS
 from syncd.config.settings import (
@@ -43,6 +44,7 @@ def generate(connectors: Mapping[str, Connector] = _NONE) -> dict[str, Any]:
             "log": Table(Log).schema(),
             "quota": Table(Sharing).schema(),
             "vault": Table(VaultKeys).schema(),
+            "admin": Table(Admin).schema(),
             "connectors": _connectors(connectors),
             "jobs": {
                 "type": "object",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import attrs
 from cronsim import CronSim, CronSimError
 
+from syncd.config.admin import Admin
 from syncd.config.kinds import Words
 from syncd.config.quotas import QuotaTable
 from syncd.config.values import (
@@ -359,3 +360,4 @@ class Config:
     jobs: Mapping[str, Job] = attrs.field(repr=_names)
     file: str
     warnings: tuple[str, ...] = ()
+    admin: Admin = attrs.field(factory=Admin)

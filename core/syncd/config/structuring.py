@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from syncd.config.admin import Admin
 from syncd.config.files import RawConfig
 from syncd.config.instances import read_instances
 from syncd.config.jobs import read_jobs
@@ -18,7 +19,10 @@ from syncd.config.variables import concurrencies, with_pool
 from syncd.errors import InvalidConfig
 from syncd.model import Connector
 
-SECTIONS: Final = ("database", "daemon", "log", "quota", "vault", "connectors", "jobs")
+SECTIONS: Final = (
+    *("database", "daemon", "log", "quota", "vault", "admin"),
+    *("connectors", "jobs"),
+)
 
 
 def structure(
@@ -43,6 +47,7 @@ def structure(
     log = _section(Log, raw, reading)
     quota = Table(Sharing).read(raw.values.get("quota", {}), "quota", reading)
     vault = Table(VaultKeys).read(raw.values.get("vault", {}), "vault", reading)
+    admin = _section(Admin, raw, reading)
     declared = read_instances(
         _tables("connectors", raw, reading), connectors, installed=installed, reading=reading
     )
@@ -52,7 +57,7 @@ def structure(
         concurrencies=concurrencies(connectors.values(), reading),
         reading=reading,
     )
-    if quota is INVALID or reading.problems:
+    if quota is INVALID or admin is INVALID or reading.problems:
         raise InvalidConfig(raw.file, reading.problems)
     if database is INVALID or daemon is INVALID or log is INVALID or vault is INVALID:
         raise InvalidConfig(raw.file, reading.problems)
@@ -62,6 +67,7 @@ def structure(
         log=log,
         quota=quota,
         vault=vault,
+        admin=admin,
         instances=MappingProxyType({n: d.instance for n, d in declared.items() if d.instance}),
         jobs=MappingProxyType(jobs),
         file=raw.file,

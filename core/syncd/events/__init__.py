@@ -65,6 +65,7 @@ from syncd.events.process import (
     TaskRestarted,
     ThreadAbandoned,
 )
+from syncd.events.routes import AdminListening, RouteReceived, RouteRefused
 from syncd.events.runs import (
     AccountInvalid,
     AccountRefused,
@@ -86,6 +87,7 @@ __all__ = [
     "AccountRefused",
     "AccountResumed",
     "AccountsChanged",
+    "AdminListening",
     "BatchCommitted",
     "BatchHalved",
     "BreakerClosed",
@@ -131,6 +133,8 @@ __all__ = [
     "RoundFinished",
     "RoundSkipped",
     "RoundStarted",
+    "RouteReceived",
+    "RouteRefused",
     "RowsAbsent",
     "RunFinished",
     "RunProgress",

@@ -34,10 +34,11 @@ class RouteAnswer:
     transaction, and `status` is answered once that is committed. The stream's `version` says
     whether they are newer than what is there; without one the moment the request came counts.
 
-    `event_id` names the event, where the sender repeats it until it is heard: an id of the last 30
-    days is answered 200 and nothing is written. `account` is whose records they are.
+    `event_id` names the event, where the sender repeats it until it is heard: one of the last 30
+    days is answered alike, and nothing is written. `account` is whose records they are.
 
-    A `status` of 400 and above writes nothing.
+    A `status` of 400 and above writes nothing. A record that cannot be written is set aside, and
+    the answer stays the same: its sender would repeat it for ever.
     """
 
     status: int = 200

@@ -80,6 +80,7 @@ class Hops:
         self._limiter = trio.CapacityLimiter(pool_max)
         self._active: set[Active] = set()
         self._ending = self._closed = self._gone = False
+        self.reached_at = -math.inf  # when a transaction was last committed, on Trio's clock
         self._dsn = dsn
         self._pool: psycopg_pool.ConnectionPool[Connection] = psycopg_pool.ConnectionPool(
             dsn.reveal(),
@@ -93,6 +94,11 @@ class Hops:
             kwargs=connection_options(timeouts, name),
             name=name,
         )
+
+    @property
+    def away(self) -> bool:
+        """Return whether the last transaction found no connection, or lost it."""
+        return self._outage.lasts
 
     async def open(self) -> None:
         """Open the pool; `watch` is to run beside it, and `aclose` ends both.
@@ -153,7 +159,8 @@ class Hops:
                 if wait is None:
                     raise
             else:
-                self._outage.over(trio.current_time())
+                self.reached_at = trio.current_time()
+                self._outage.over(self.reached_at)
                 return result
             finally:
                 self._active.discard(active)
