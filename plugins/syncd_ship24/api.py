@@ -219,8 +219,9 @@ def results_page(response: Response) -> Page:
 def records_of(
     raw: msgspec.Raw, *, told_at: str | None
 ) -> tuple[_Metadata, Mapping[str, list[Record]]]:
-    """Cut a tracking into the records of both streams; `told_at` where it does not say itself.
+    """Cut a tracking into the records of both streams.
 
+    `told_at` is when it was told, where it is an answer's and thus whole; a message says it itself.
     What cannot be read is handed over whole: it is set aside with the reason.
     """
     try:
@@ -228,9 +229,10 @@ def records_of(
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _Metadata(), {"trackers": [Record(raw)], "tracking_events": []}
     metadata = tracking.metadata or _Metadata()
-    told_at = metadata.generated_at or told_at
+    whole = told_at is not None
+    told_at = told_at or metadata.generated_at
     tracker_id = tracking.tracker.tracker_id if tracking.tracker else None
     parent = {"tracker_id": tracker_id, "told_at": told_at}
     events = [Record(event, parent) for event in tracking.events or ()]
-    trackers = [Record(raw, {"told_at": told_at})]
+    trackers = [Record(raw, {"told_at": told_at, "whole": whole})]
     return metadata, {"trackers": trackers, "tracking_events": events}

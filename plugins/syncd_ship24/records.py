@@ -68,13 +68,17 @@ class StatisticsPart(msgspec.Struct, gc=False):
 
 
 class TrackingRecord(msgspec.Struct, gc=False):
-    """A tracker as results and webhooks tell of it; `told_at` is the answer's or the message's."""
+    """A tracker as results and webhooks tell of it.
+
+    `told_at` is the answer's moment, or the message's; `whole`: all events are told, and not one.
+    """
 
     tracker: TrackerPart
     shipment: ShipmentPart | None = None
     events: list[OccurrencePart] | None = None
     statistics: StatisticsPart | None = None
     told_at: str | None = None
+    whole: bool = False
 
 
 class EventRecord(msgspec.Struct, gc=False, rename="camel"):
@@ -187,24 +191,27 @@ def tracker_of(record: TrackingRecord) -> Tracker:
         exception_text=since.exception_datetime,
         delivered_text=since.delivered_datetime,
         revision=revision_of(
-            (event.occurrence_datetime for event in record.events or ()), told_at=record.told_at
+            (event.occurrence_datetime for event in record.events or ()),
+            told_at=record.told_at,
+            whole=record.whole,
         ),
     )
 
 
-def revision_of(occurrences: Iterable[str | None], *, told_at: str | None) -> int:
+def revision_of(occurrences: Iterable[str | None], *, told_at: str | None, whole: bool) -> int:
     """Return the newest event's time in microseconds since 1970, 0 where there is none.
 
-    A webhook tells one event, a pull tells all of them and thus never less: whichever comes last,
-    the newer state stands. No event is newer than when it was told, wherever that was: a wrong
-    clock would win for ever.
+    A webhook tells one event; a pull tells the `whole`, and counts for a little more: of events
+    whose times lie (a day without a time), a late message could look as new as the newest one.
+    Whichever comes last, the newer state stands. No event is newer than when it was told, wherever
+    that was: a wrong clock would win for ever.
     """
     told = order_of(told_at)
     found = [moment for text in occurrences if (moment := order_of(text)) is not None]
     if not found:
         return 0
     newest = max(found) if told is None else min(max(found), told + _AHEAD)
-    return max((newest - _EPOCH) // datetime.resolution, 0)
+    return max((newest - _EPOCH) // datetime.resolution, 0) + whole
 
 
 def event_of(record: EventRecord) -> TrackingEvent:

@@ -128,11 +128,21 @@ def test_a_tracker_before_its_first_event_is_the_oldest_state_of_it() -> None:
 
 def test_no_event_is_newer_than_when_it_was_told_anywhere_on_earth() -> None:
     told_at = NOON.isoformat()
-    ahead = revision_of(["2026-11-22T01:59:00"], told_at=told_at)  # a wall clock at UTC+14
-    never = revision_of(["2099-01-01T00:00:00Z"], told_at=told_at)
+    clock_at_utc14 = "2026-11-22T01:59:00"
+    ahead = revision_of([clock_at_utc14], told_at=told_at, whole=False)
+    never = revision_of(["2099-01-01T00:00:00Z"], told_at=told_at, whole=False)
 
     assert ahead == (NOON + timedelta(hours=13, minutes=59)).timestamp() * 10**6
     assert never == (NOON + timedelta(hours=14)).timestamp() * 10**6
+
+
+def test_a_late_message_is_never_as_new_as_a_pull_that_knew_its_event() -> None:
+    told_at, first, second = NOON.isoformat(), "2026-11-21T08:00:00", "2026-11-21"
+    message = revision_of([first], told_at=told_at, whole=False)
+    pull = revision_of([second, first], told_at=told_at, whole=True)
+    newer = revision_of(["2026-11-21T08:00:01"], told_at=told_at, whole=False)
+
+    assert message < pull < newer
 
 
 # --- Passes and pages -----------------------------------------------------------------------------
@@ -158,7 +168,11 @@ def test_a_page_of_the_list_names_trackers_and_the_next_page_until_an_empty_one(
     page = api.list_page(listed("2026-11-21T00:00:00Z", None), {"page": 4})
     last = api.list_page(listed(), {"page": 5})
 
-    assert [each.value for each in page.opens] == [{"tracker": "t0"}, {"tracker": "t1"}, {"page": 5}]
+    assert [each.value for each in page.opens] == [
+        {"tracker": "t0"},
+        {"tracker": "t1"},
+        {"page": 5},
+    ]
     assert [each.kind for each in page.opens] == ["item", "item", "chain"]
     assert (page.end, page.empty, last.end, last.opens) == (False, True, True, ())
 
@@ -376,9 +390,7 @@ def test_several_trackings_have_one_id_and_one_without_an_id_none() -> None:
         (None, "Bearer ", 403),
     ],
 )
-def test_only_who_knows_the_secret_is_heard(
-    secret: Secret | None, given: str, status: int
-) -> None:
+def test_only_who_knows_the_secret_is_heard(secret: Secret | None, given: str, status: int) -> None:
     answer = webhook.heard(secret, posted({"trackings": [tracking()]}, given))
 
     assert (answer.status, answer.records, answer.event_id) == (status, {}, None)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 import trio
 from database import connect
 
+from syncd.admin.opening import opened
 from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
-from syncd.events import Event, RunFinished
+from syncd.events import AdminListening, Event, RunFinished
 from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.observe import Observer
@@ -44,6 +46,8 @@ class World:
             [database]
             url = "{self.dsn}"
             pool_max = 4
+            [admin]
+            listen = "127.0.0.1:0"
             [connectors.ship24]
             base_url = "{self.base_url}{PREFIX}"
             api_key = "{API_KEY}"
@@ -120,7 +124,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(dsn: str, parcels: int, *, settings: str = "", **options: Any) -> AsyncIterator[World]:
+async def world(
+    dsn: str, parcels: int, *, settings: str = "", **options: Any
+) -> AsyncIterator[World]:
     """Serve an upstream of parcels that are under way, each a step further than the one before."""
     upstream = Ship24(limits=False, **options)
     for place in range(parcels):
@@ -204,3 +210,75 @@ async def test_a_refused_key_parks_the_account(dsn: str) -> None:
         parked = "SELECT name FROM syncd.account WHERE state = 'parked'"
         assert there.rows(parked) == {("default",)}
         assert not [each for each in there.events if API_KEY in repr(each)]
+
+
+# --- Webhooks -------------------------------------------------------------------------------------
+
+
+async def posted(there: World, *, secret: str | None = None) -> Counter[int]:
+    """Let a daemon listen, and post what is due until all is heard; count the statuses."""
+    statuses = Counter[int]()
+    told = there.upstream.webhooks
+    config, observer = there.config(), Observer()
+    observer.listen(there.events.append)
+
+    async def main(process: Process) -> None:
+        async with opened(process), httpx.AsyncClient(trust_env=False) as client:
+            listening = [each for each in there.events if isinstance(each, AdminListening)]
+            url = f"http://{listening[-1].address}/plugins/ship24/webhook"
+            while len(told):
+                for each in told.due():
+                    headers = dict(each.headers)
+                    if secret is not None:
+                        headers["authorization"] = f"Bearer {secret}"
+                    said = await client.post(url, content=each.body, headers=headers, timeout=60)
+                    told.answered(each, said.status_code, said.content)
+                    statuses[said.status_code] += 1
+                if secret is not None:
+                    return
+
+    await Root(config, PLUGINS, observer).run(main)
+    return statuses
+
+
+async def test_messages_in_no_order_and_twice_make_the_rows_that_are_true(dsn: str) -> None:
+    async with world(dsn, 8, times="zoned") as there:
+        statuses = await posted(there)
+
+        assert set(statuses) == {200}
+        assert statuses[200] > len(there.true_events)
+        assert there.tracking_events == there.true_events
+        told = {row for row in there.true_trackers if row[3] != "pending"}
+        assert there.trackers == told
+
+        there.upstream.move(1.0)
+        await posted(there)
+        assert there.tracking_events == there.true_events
+        assert there.trackers == there.true_trackers
+
+
+async def test_a_message_that_comes_after_the_pull_that_knew_it_takes_nothing_back(
+    dsn: str,
+) -> None:
+    async with world(dsn, 12) as there:  # times in all shapes
+        await there.run("full")
+        await posted(there)
+        assert there.trackers == there.true_trackers
+        assert there.tracking_events == there.true_events
+
+        there.upstream.move(1.0)
+        await posted(there)
+        assert there.tracking_events == there.true_events
+        await there.run()
+        assert there.trackers == there.true_trackers
+        repeated = [each for each in there.events if isinstance(each, RunFinished)]
+        assert [each.quarantined for each in repeated] == [0]
+
+
+async def test_who_does_not_know_the_secret_writes_nothing(dsn: str) -> None:
+    async with world(dsn, 4) as there:
+        statuses = await posted(there, secret="another-secret")
+
+        assert set(statuses) == {401}
+        assert there.rows("SELECT to_regclass('ship24.trackers') IS NULL") == {(True,)}
+        assert there.rows("SELECT count(*) FROM syncd.event") == {(0,)}

@@ -52,9 +52,7 @@ class Clock:
         return self.at
 
 
-def asked(
-    upstream: Ship24, method: str, path: str, body: Any = None, **query: str | int
-) -> Reply:
+def asked(upstream: Ship24, method: str, path: str, body: Any = None, **query: str | int) -> Reply:
     encoded = msgspec.json.encode(body) if body is not None else b""
     words = {name: str(value) for name, value in query.items()}
     return upstream.answer(Call(method, path, words, KEY, encoded))
@@ -322,8 +320,11 @@ async def test_a_hundred_trackers_are_registered_by_one_request_and_again_by_non
 
     assert Counter(type(each) for each in first.values()) == {Delivered: 99, Dead: 1}
     assert isinstance(first[100], Dead)
-    ids = {each.tracker_id for each in upstream.parcels.values()}
-    assert {each.response["trackerId"] for each in first.values() if isinstance(each, Delivered)} == ids
+    given = {each.asked["trackingNumber"]: each.tracker_id for each in upstream.parcels.values()}
+    for place, number in enumerate(numbers(99), start=1):
+        made = {"trackerId": given[number], "itemStatus": "created"}
+        assert first[place] == Delivered(made)
+        assert again[place] == Delivered({**made, "itemStatus": "existing"})
     assert again.keys() == first.keys()
     assert len(upstream.parcels) == 99
     assert [each.endpoint for each in upstream.asked] == ["bulk", "bulk"]
