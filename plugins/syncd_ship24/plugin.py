@@ -120,6 +120,8 @@ REGISTER = EffectKind(
     quota=BULK,
     bulk_max=registering.BULK_MAX,
     concurrency=4,
+    # A quota at its end costs no attempt, and comes back with the plan's month at the latest.
+    age_max_seconds=45 * 86400.0,
     # A bulk takes half a minute now and then, and numbers that stand twice make a second request.
     deadline_seconds=150.0,
 )

@@ -1,10 +1,11 @@
 """Registrations of trackers: what is sent for queued effects, and what their answer means. Pure.
 
 Facts (docs.ship24.com, "Create trackers in bulk"): the body is a bare array of at most 100; 201
-where all went well, 207 where some did, 400 where none is valid, 403 where the plan's quota is at
-its end. Each item says ``created``, ``existing`` or ``error`` beside the input that it is about;
-their order is not documented. The same parameters again name the existing tracker; any that
-differs makes a second one, and takes another of the quota: a payload is always sent alike.
+where all went well, 207 where some did, 400 where none is valid; a quota at its end, and whatever
+else ails the whole, is an error as of any other endpoint. Each item says ``created``, ``existing``
+or ``error`` beside the input that it is about; their order is not documented. The same parameters
+again name the existing tracker; any that differs makes a second one, and takes another of the
+quota: a payload is always sent alike.
 """
 
 from __future__ import annotations
@@ -17,23 +18,19 @@ import attrs
 import msgspec
 
 import syncd
-from syncd import Dead, Delivered, Outcome, Queued, Response, Retry, Unauthorized, Unintelligible
+from syncd import Dead, Delivered, Outcome, Queued, Response, Retry, Unintelligible
 from syncd_ship24.api import BULK, QUOTA_CODES, QUOTA_SECONDS, error_of
 
 BULK_MAX = 100
 
-# Statuses of refusals that are read here. 401 and unknown ones of 403 are the credential's.
-READ = frozenset({400, 402, 403, 405, 409, 422})
+READ = frozenset({400})  # the status of a refusal that is read here
 
-# An effect whose quota is at its end waits for longer each time, at most a day: a plan's month
-# lasts longer than all other waits together.
+# Where a single item is over the quota it waits for longer each time, at most a day: 20 attempts
+# are a fortnight.
 QUOTA_SECONDS_MAX = 86400.0
 
-# The same payload is being worked on: "retry shortly".
-CONFLICT_SECONDS = 2.0
-
 _NUMBER = re.compile(r"[a-zA-Z0-9\-_/.]{5,50}")
-_PASSING = frozenset({"request_conflict", "processing_error", "internal_error"})
+_PASSING = frozenset({"request_conflict", "internal_error"})
 _DOUBLINGS_MAX = 10
 
 
@@ -123,8 +120,8 @@ def outcomes(response: Response, bulk: Sequence[Registration]) -> dict[int, Outc
 
     One that no item tells of is left out: it is unknown, and asked for again.
 
-    Raises: `Unauthorized` where the key is refused; `Unintelligible` where nobody knows what the
-        answer means, and where the whole is refused: halves of it find those that cannot be taken.
+    Raises: `Unintelligible` where nobody knows what the answer means, and where the whole is
+        refused: halves of it find those that cannot be taken.
     """
     if response.status >= 300:
         return _refused(response, bulk)
@@ -151,7 +148,7 @@ def _of_code(code: str, said: str, attempts: int) -> Outcome:
     if code in QUOTA_CODES:
         return Retry(said, quota_seconds(attempts))
     if code in _PASSING:
-        return Retry(said, CONFLICT_SECONDS if code == "request_conflict" else None)
+        return Retry(said)
     return Dead(said)
 
 
@@ -162,17 +159,7 @@ def quota_seconds(attempts: int) -> float:
 
 def _refused(response: Response, bulk: Sequence[Registration]) -> dict[int, Outcome]:
     code, said = error_of(response)
-    if code in QUOTA_CODES:
-        return {each.effect.id: _of_code(code, said, each.effect.attempts) for each in bulk}
-    if code == "request_conflict" or response.status == 409:
-        said = said or f"answered {response.status}"
-        return {each.effect.id: Retry(said, CONFLICT_SECONDS) for each in bulk}
-    if code == "no_active_subscription":
-        raise Unauthorized(response.url, said, "renew the subscription, then resume")
-    if response.status == 403:
-        what = f"the key is refused ({said or 403})"
-        raise Unauthorized(response.url, what, "look at api_key, then resume")
+    if code and len(bulk) == 1:
+        return {bulk[0].effect.id: _of_code(code, said, bulk[0].effect.attempts)}
     said = said or f"answered {response.status} without a code"
-    if response.status == 400 and code and len(bulk) == 1:
-        return {bulk[0].effect.id: Dead(said)}
     raise Unintelligible(response.url, said, "compare with the API's documentation")

@@ -25,8 +25,8 @@ from syncd import (
     Partition,
     Queued,
     Request,
-    Retry,
     Secret,
+    Throttled,
     Unauthorized,
     Unavailable,
 )
@@ -341,30 +341,30 @@ async def test_an_answer_that_is_lost_after_the_provider_took_it_makes_no_second
     assert {each.reason for each in events if isinstance(each, RequestRetried)} == {"unavailable"}
 
 
-async def test_a_429_in_plain_text_is_waited_for() -> None:
+async def test_a_429_in_plain_text_and_a_conflict_are_waited_for() -> None:
     upstream = Ship24()
     upstream.refusals.append((409, "request_conflict"))
+    for _ in range(3):  # somebody else has used the second up
+        bulk(upstream, "BBBBB2")
     async with served(upstream) as ctx:
-        assert await registered(ctx, effects("AAAAA1")) == {
-            1: Retry("request_conflict: Request conflict", 2.0)
-        }
-        for _ in range(3):  # somebody else has used the second up
-            bulk(upstream, "BBBBB2")
         found = await registered(ctx, effects("AAAAA1"))
 
     assert isinstance(found[1], Delivered)
-    assert 429 in {each.status for each in upstream.asked}
+    assert {409, 429} < {each.status for each in upstream.asked}
 
 
-async def test_a_quota_at_its_end_waits_and_what_is_there_is_delivered_when_it_comes_back() -> None:
-    upstream = Ship24(quota=2, quota_status=402)
+@pytest.mark.parametrize("status", [402, 403, 405])
+async def test_a_quota_at_its_end_stops_the_whole_lane_and_parks_nobody(status: int) -> None:
+    upstream = Ship24(quota=2, quota_status=status)
     async with served(upstream) as ctx:
-        over = await registered(ctx, effects(*numbers(3)))
-        assert Counter(type(each) for each in over.values()) == {Retry: 3}
-        upstream.quota = 10
-        assert Counter(
-            type(each) for each in (await registered(ctx, effects(*numbers(3)))).values()
-        ) == {Delivered: 3}
+        with pytest.raises(Throttled) as refused:
+            await registered(ctx, effects(*numbers(3)))
+        asked_before = len(upstream.asked)
+        with pytest.raises(Throttled):
+            await registered(ctx, effects(*numbers(2)))
+
+    assert refused.value.retry_after_seconds > 800
+    assert len(upstream.asked) == asked_before, "nobody asks before the time has come"
 
 
 async def test_one_number_for_two_shipments_makes_two_requests() -> None:
