@@ -76,13 +76,19 @@ def error_of(response: Response) -> tuple[str, str]:
 
 
 def judge(response: Response) -> SourceError | None:
-    """Say what an error means whose status says something else; `None` leaves it to that."""
+    """Say what an error means whose status says something else; `None` leaves it to that.
+
+    A quota that keeps a bulk from being registered is told by who reads it (`registering`): an
+    effect keeps what it is told, and what a client waits for in vain names no reason.
+    """
     if 200 <= response.status < 300 or response.status == 429:
         return None
     code, said = error_of(response)
     where = response.url
     if code.startswith("auth_"):  # also with 400
         return Unauthorized(where, f"the key is refused ({said})", "look at api_key, then resume")
+    if code in QUOTA_CODES and where.endswith(BULK):
+        return None
     if code in QUOTA_CODES:
         do = "buy more, or wait for the plan's next month"
         return Throttled(where, said, do, retry_after_seconds=QUOTA_SECONDS)

@@ -18,12 +18,24 @@ import attrs
 import msgspec
 
 import syncd
-from syncd import Dead, Delivered, Outcome, Queued, Response, Retry, Unintelligible
+from syncd import (
+    Dead,
+    Delivered,
+    Outcome,
+    Queued,
+    Response,
+    Retry,
+    Throttled,
+    Unauthorized,
+    Unintelligible,
+)
 from syncd_ship24.api import BULK, QUOTA_CODES, QUOTA_SECONDS, error_of
 
 BULK_MAX = 100
 
-READ = frozenset({400})  # the status of a refusal that is read here
+# Statuses of refusals that are read here: of inputs, and of a quota, whose status differs between
+# pages of the documentation.
+READ = frozenset({400, 402, 403, 405})
 
 # Where a single item is over the quota it waits for longer each time, at most a day: 20 attempts
 # are a fortnight.
@@ -120,8 +132,9 @@ def outcomes(response: Response, bulk: Sequence[Registration]) -> dict[int, Outc
 
     One that no item tells of is left out: it is unknown, and asked for again.
 
-    Raises: `Unintelligible` where nobody knows what the answer means, and where the whole is
-        refused: halves of it find those that cannot be taken.
+    Raises: `Throttled` where the quota is at its end: the whole lane rests, at no attempt of any
+        effect; `Unauthorized` where the key is refused; `Unintelligible` where nobody knows what
+        the answer means, and where the whole is refused: halves find those that cannot be taken.
     """
     if response.status >= 300:
         return _refused(response, bulk)
@@ -159,7 +172,13 @@ def quota_seconds(attempts: int) -> float:
 
 def _refused(response: Response, bulk: Sequence[Registration]) -> dict[int, Outcome]:
     code, said = error_of(response)
-    if code and len(bulk) == 1:
+    if code in QUOTA_CODES:
+        do = "buy more, or wait for the plan's next month"
+        raise Throttled(response.url, said, do, retry_after_seconds=QUOTA_SECONDS)
+    if response.status == 403:
+        what = f"the key is refused ({said or 403})"
+        raise Unauthorized(response.url, what, "look at api_key, then resume")
+    if response.status == 400 and code and len(bulk) == 1:
         return {bulk[0].effect.id: _of_code(code, said, bulk[0].effect.attempts)}
     said = said or f"answered {response.status} without a code"
     raise Unintelligible(response.url, said, "compare with the API's documentation")

@@ -61,7 +61,7 @@ def refusal(code: str) -> dict[str, Any]:
         (402, "quota_limit_reached", "/trackers", Throttled),
         (403, "quota_limit_reached", "/trackers", Throttled),
         (405, "quota_limit_reached", "/trackers", Throttled),
-        (403, "quota_limit_reached", api.BULK, Throttled),
+        (403, "quota_limit_reached", api.BULK, None),
         (404, "tracker_not_found", "/trackers/x/results", None),
         (409, "request_conflict", "/trackers", Unavailable),
         (400, "processing_error", api.BULK, None),
@@ -297,7 +297,18 @@ def test_a_bulk_that_is_refused_as_a_whole_is_to_be_halved_and_one_alone_is_dead
     assert told(answer, queued("AAAAA1")) == {1: Dead("processing_error: all failed")}
 
 
+@pytest.mark.parametrize("status", [402, 403, 405])
+def test_a_quota_at_its_end_is_nobodys_outcome_and_says_what_it_is(status: int) -> None:
+    error = {"status": "error", "data": None, "error": {"code": "quota_limit_reached"}}
+    with pytest.raises(Throttled, match="quota_limit_reached") as refused:
+        told(answered(error, status, api.BULK), queued("AAAAA1"))
+
+    assert refused.value.retry_after_seconds == api.QUOTA_SECONDS
+
+
 def test_a_refusal_that_nobody_can_read_is_no_outcome() -> None:
+    with pytest.raises(Unauthorized, match="forbidden"):
+        told(answered(refusal("forbidden"), 403, api.BULK), queued("AAAAA1"))
     with pytest.raises(Unintelligible):
         told(answered(b"nothing that anyone knows", 400, api.BULK), queued("AAAAA1"))
 
