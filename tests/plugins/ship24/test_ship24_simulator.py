@@ -354,7 +354,6 @@ async def test_a_429_in_plain_text_and_a_conflict_are_waited_for() -> None:
 
 
 @pytest.mark.parametrize("status", [402, 403, 405])
-@pytest.mark.parametrize("status", [402, 403, 405])
 async def test_a_quota_at_its_end_is_no_refused_key_and_passes_when_there_is_more(
     status: int,
 ) -> None:
