@@ -106,12 +106,14 @@ EVENTS = Stream(
     volatile=("told_at",),
 )
 
-# Pages of the list name trackers, and are never rows themselves: each tracker's results are.
+# Pages of the list name trackers, and are never rows themselves: each tracker's results are. Their
+# cursors are page numbers: where a tracker goes meanwhile, another is passed over at a page's edge.
 FEED = Feed(
     name="trackers",
     streams=(TRACKERS, EVENTS),
     quota=RESULTS,
     incremental=True,
+    lasting_cursors=True,
     concurrency=8,
 )
 
