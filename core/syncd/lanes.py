@@ -213,7 +213,8 @@ class _Call:
             told = True
         finally:
             if not told:  # cancelled
-                await self._give_back(part)
+                with trio.CancelScope(shield=True, deadline=closing.deadline(RECORD_SECONDS)):
+                    await self._give_back(part)
         if isinstance(error, Unintelligible) and len(part) > 1:
             return True
         faults.point("effects_accepted")
@@ -314,8 +315,7 @@ class _Call:
     async def _give_back(self, part: Sequence[Claimed]) -> None:
         """Let whoever comes next try at once, for this process ends."""
         fate = effects.given_back("its process stopped while it was being delivered")
-        with trio.CancelScope(shield=True, deadline=closing.deadline(RECORD_SECONDS)):
-            await self._record([(each, fate) for each in part])
+        await self._record([(each, fate) for each in part])
 
     async def _still_ours(self, parts: list[list[Claimed]]) -> list[list[Claimed]]:
         """Lengthen the claim on what is left; what is another's by now is left to it."""

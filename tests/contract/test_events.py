@@ -102,7 +102,7 @@ def test_events_are_declared_in_the_catalogue_only() -> None:
         and source.imported.get("Event") == "syncd.events.event.Event"
     }
 
-    topics = ("credentials", "database", "jobs", "pages", "process", "routes", "runs")
+    topics = ("credentials", "database", "effects", "jobs", "pages", "process", "routes", "runs")
     assert declared == {f"syncd.events.{topic}" for topic in topics}
 
 

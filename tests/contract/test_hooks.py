@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,11 +22,14 @@ from syncd import (
     Credential,
     Cursor,
     Derivation,
+    EffectKind,
     Feed,
     Instance,
+    Outcome,
     Page,
     Partition,
     Pass,
+    Queued,
     Quota,
     Request,
     Route,
@@ -327,6 +330,19 @@ async def test_hook_refresh_gives_what_renews_a_credential() -> None:
 def test_hook_refresh_of_a_wrong_signature_is_refused() -> None:
     with pytest.raises(HookError, match=r"refresh returned a function that does not take 2"):
         Plugins({"a": whole(refresh=lambda: _takes_one)}).refresh(INSTANCE)
+
+
+async def test_hook_deliver_gives_what_delivers_a_kind() -> None:
+    kind = EffectKind("a.parcel", "all")
+
+    async def send(_: Context[Nothing, None], __: Sequence[Queued]) -> Mapping[int, Outcome]:
+        return {}
+
+    assert Plugins({"a": whole(deliver=lambda: send)}).deliver(INSTANCE, kind) is send
+    with pytest.raises(HookError, match="no plugin answers deliver"):
+        Plugins({"a": whole()}).deliver(INSTANCE, kind)
+    with pytest.raises(HookError, match="deliver returned a function that does not take 2"):
+        Plugins({"a": whole(deliver=lambda: _takes_one)}).deliver(INSTANCE, kind)
 
 
 # --- Mistakes of an author ------------------------------------------------------------------------

@@ -31,6 +31,7 @@ CLOCKS_AND_DICE = {
     "syncd.cli.upstreams": "it asks upstreams where no database tells the time",
     "syncd.run": "it draws the identity of a lease",
     "syncd.credentials": "likewise",
+    "syncd.lanes": "likewise, of a claim on effects",
     "syncd.watchdog": "a thread beside Trio and its clock",
 }
 

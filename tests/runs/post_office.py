@@ -163,7 +163,8 @@ def _spoilt(does: str) -> Deliver:
             if RELEASED:
                 break
         if does == "answers garbage":
-            return cast("Any", {each.id: "yes" for each in effects})
+            garbage: Any = {each.id: "yes" for each in effects}
+            return dict(garbage)
         return {each.id: Delivered() for each in effects}
 
     return spoilt

@@ -390,8 +390,8 @@ async def test_above_the_mark_nothing_is_fetched_that_produces_more(
                 ended = len(world.said(RunFinished))
                 office.things.append(thing(9))
                 await seen("a round", lambda: len(world.said(RoundStarted)) > ended)
-                asked = {"most": 9, "effects_max": process.config.daemon.effects_max}
-                found = await process.hops.run(overview.overview, **asked)
+                mark = process.config.daemon.effects_max
+                found = await process.hops.run(overview.overview, most=9, effects_max=mark)
                 told = [task.what for task in status.tasks(found)]
                 assert any("so office.things is not claimed" in each for each in told), told
                 assert len(world.said(RunFinished)) <= ended + 1  # one was under way

@@ -305,6 +305,35 @@ def heard(settings: Settings, request: syncd.RouteRequest) -> syncd.RouteAnswer:
     return syncd.RouteAnswer(200, records={"orders": orders}, event_id=event_id)
 
 
+# --- Effects --------------------------------------------------------------------------------------
+
+REGISTER = syncd.EffectKind("shop.register", "all", bulk_max=100, ordered=True)
+
+
+def registered(order: Order) -> syncd.WithEffects:
+    effect = syncd.Effect(REGISTER.name, key="1", payload={"order": "1"}, delay_seconds=5.0)
+    return syncd.WithEffects(order, [effect])
+
+
+REGISTERED = syncd.Transform("registered", 1, registered, effects=(REGISTER.name,))
+
+
+@syncd.hookimpl
+def deliver(instance: syncd.Instance[Any], kind: syncd.EffectKind) -> syncd.Deliver | None:
+    return register if instance.connector is CONNECTOR and kind is REGISTER else None
+
+
+async def register(ctx: Ctx, effects: Sequence[syncd.Queued]) -> Mapping[int, syncd.Outcome]:
+    said: dict[int, syncd.Outcome] = {}
+    for each in effects:
+        answer = await ctx.http.post("/register", json={"key": each.key, "what": each.payload})
+        if answer.status == 200:
+            said[each.id] = syncd.Delivered({"status": answer.status})
+        else:
+            said[each.id] = syncd.Dead("no") if each.attempts else syncd.Retry("busy", 5.0)
+    return said
+
+
 # --- Mistakes -------------------------------------------------------------------------------------
 
 

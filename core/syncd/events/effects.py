@@ -94,7 +94,7 @@ class EffectsAbated(Event):
 class EffectLaneDamped(Event):
     """What delivers a kind broke, or its provider is away: the kind rests for a while."""
 
-    name = "effect.lane_damped"
+    name = "effect.damped"
     level = "warning"
     kind: str
     instance: str
