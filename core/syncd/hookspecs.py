@@ -19,7 +19,9 @@ from syncd.model import (
     Begin,
     Check,
     Connector,
+    Deliver,
     Derivation,
+    EffectKind,
     Feed,
     Fetch,
     Instance,
@@ -111,6 +113,22 @@ def write(instance: Instance[Any], stream: Stream) -> Write | None:
         the connection, and neither commits nor rolls back.
 
     Answers: one or none.
+    """
+
+
+@hookspec
+def deliver(instance: Instance[Any], kind: EffectKind) -> Deliver | None:
+    """Return the function that delivers effects of one kind.
+
+    Returns:
+        `async (ctx, effects) -> {effect.id: outcome}`: `Delivered`, `Retry` or `Dead` for each.
+        Send the key along where the provider honours one: an effect whose outcome is unknown is
+        delivered again with the same key. One that is missing in the answer is unknown.
+
+    Raises (from the returned function): as `fetch`. All of the call's effects are then tried again;
+        `Unintelligible` with a bulk halves it, to find those that the provider cannot take.
+
+    Answers: exactly one for each of the connector's `effects`.
     """
 
 

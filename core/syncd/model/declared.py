@@ -10,6 +10,7 @@ import attrs
 
 from syncd.errors import SourceError
 from syncd.model.credentials import Credential
+from syncd.model.effects import EffectKind
 from syncd.model.pages import Response
 from syncd.model.quotas import Quota
 from syncd.model.secret import Secret
@@ -194,6 +195,7 @@ class Connector:
     `request_settings` names the settings that shape requests: a change supersedes an open pass.
     `expires_at` is a pure function of the same: when the credential in an account's settings ends,
     `None` where nobody knows. It is warned of 30 days ahead.
+    `effects` are the kinds that its instances deliver, by what the hook `deliver` returns.
     """
 
     name: str
@@ -205,6 +207,7 @@ class Connector:
     request_settings: tuple[str, ...] = ()
     concurrency_variable: str | None = None  # environment variable in place of SYNC_CONCURRENCY
     expires_at: Callable[[Any, Any], datetime | None] | None = None
+    effects: tuple[EffectKind, ...] = ()
 
     def feed_of(self, stream: str) -> Feed | None:
         return next((f for f in self.feeds for s in f.streams if s.name == stream), None)

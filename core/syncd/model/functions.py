@@ -11,6 +11,7 @@ import attrs
 
 from syncd.model.configured import Account, Partition, Slice
 from syncd.model.credentials import Credential
+from syncd.model.effects import Outcome, Queued
 from syncd.model.pages import JSON, Cursor, Page, Pass, Request, Response
 from syncd.model.secret import Secret
 
@@ -98,6 +99,10 @@ Fetch: TypeAlias = Callable[["Context[Any, Any]", Cursor], Awaitable[Page]]
 Write: TypeAlias = Callable[[Any, Sequence[Any]], "Written"]
 Check: TypeAlias = Callable[["Context[Any, Any]"], Awaitable[str]]
 Refresh: TypeAlias = Callable[["Context[Any, Any]", Credential], Awaitable[Credential]]
+# Answers by `Queued.id`; one that is missing is unknown, and tried again with the same key.
+Deliver: TypeAlias = Callable[
+    ["Context[Any, Any]", Sequence[Queued]], Awaitable[Mapping[int, Outcome]]
+]
 
 
 @attrs.frozen
@@ -105,13 +110,16 @@ class Transform:
     """A pure function of one record, with a name and a version (both enter the row fingerprint).
 
     `function` answers with the record to go on with, `None` to drop it, or a list to split it;
-    raising anything sends the record to quarantine. Transforms run in ascending `order`.
+    raising anything sends the record to quarantine. Transforms run in ascending `order`. In place
+    of a record, in a list too, it may answer with a `WithEffects`, of the kinds named in `effects`
+    (which enter the row fingerprint as well).
     """
 
     name: str
     version: int
     function: Callable[[Any], Any]
     order: int = 0
+    effects: tuple[str, ...] = ()
 
 
 @attrs.frozen
