@@ -223,5 +223,3 @@ def company_of(response: Response) -> str:
     """
     me = syncd.decode(response, _Me, where=f"GET {ME}")
     return f"{me.name or 'a company without a name'} ({me.id or 'no id'})"
-
-

@@ -11,7 +11,7 @@ from itertools import cycle
 
 def gs1(digits: str) -> int:
     """Return the check digit of GS1: weights 3 and 1 by turns, from the right."""
-    weighed = sum(int(digit) * weight for digit, weight in zip(reversed(digits), cycle((3, 1))))  # noqa: B905
+    weighed = sum(int(digit) * weight for digit, weight in zip(reversed(digits), cycle((3, 1))))
     return -weighed % 10
 
 
@@ -28,12 +28,12 @@ def ups(characters: str) -> int:
     Letters count by their place: A is 2, H is 9, I is 0, and so on.
     """
     values = (int(c) if c.isdigit() else (ord(c) - 63) % 10 for c in characters)
-    return -sum(value * weight for value, weight in zip(values, cycle((1, 2)))) % 10  # noqa: B905
+    return -sum(value * weight for value, weight in zip(values, cycle((1, 2)))) % 10
 
 
 def fedex_express(digits: str) -> int:
     """Return the check digit of FedEx Express: weights 3, 1, 7; modulo 11, of which 10 is 0."""
-    weighed = sum(int(digit) * weight for digit, weight in zip(digits, cycle((3, 1, 7))))  # noqa: B905
+    weighed = sum(int(digit) * weight for digit, weight in zip(digits, cycle((3, 1, 7))))
     return weighed % 11 % 10
 
 

@@ -63,7 +63,7 @@ def test_a_printed_example_has_the_form_of_its_carrier(number: str, name: str | 
         "RB12345678GB",
         "12345",
         "",
-        "９４００111202555842332669",  # digits, and not of ASCII
+        "\uff19\uff14\uff10\uff10111202555842332669",  # digits, and not of ASCII
     ],
 )
 def test_a_number_that_is_wrong_has_no_form(number: str) -> None:
