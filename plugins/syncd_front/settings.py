@@ -20,6 +20,8 @@ SEARCHES = "searches"
 PLANS = {"starter": 50, "professional": 100, "enterprise": 200}
 SEARCH_SHARE = 0.4
 
+_PORTS = {"http": ":80", "https": ":443"}  # which an origin does not name
+
 IN_FLIGHT = 150  # a ceiling: the quota decides
 
 _above_zero = attrs.validators.ge(1)
@@ -130,13 +132,13 @@ def upstream(settings: Settings, company: Company) -> Upstream:
     if settings.asks_model:
         quotas.append(_llm_quota(settings))
         beside = {_origin(settings.llm_base_url): _llm_headers(settings.llm_api_key)}
-    llm_url = settings.llm_base_url.rstrip("/")
+    model = _origin(settings.llm_base_url)
 
     def judge(response: Response) -> SourceError | None:
-        return llm.judge(response) if response.url.startswith(llm_url) else None
+        return llm.judge(response) if _origin(response.url) == model else None
 
     def spent(response: Response) -> Mapping[str, int]:
-        return llm.spent(response) if response.url.startswith(llm_url) else {}
+        return llm.spent(response) if _origin(response.url) == model else {}
 
     return Upstream(
         base_url=settings.base_url,
@@ -166,5 +168,5 @@ def _llm_headers(key: Secret | None) -> Mapping[str, str | Secret]:
 
 
 def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    parts = urlsplit(url.lower())
+    return f"{parts.scheme}://{parts.netloc.removesuffix(_PORTS.get(parts.scheme, ' '))}"
