@@ -80,9 +80,9 @@ _named = msgspec.json.Decoder(_Named)
 
 
 def query_of(filters: Iterable[str], *, after: datetime | None) -> str:
-    """Return the text of a search: filters, and from when on."""
-    since = [] if after is None else [f"after:{max(int(after.timestamp()), 0)}"]
-    return " ".join([*(each for each in filters if each), *since])
+    """Return the text of a search: filters, and from when on; a search without a text is none."""
+    seconds = 0 if after is None else max(int(after.timestamp()), 0)
+    return " ".join([*(each for each in filters if each), f"after:{seconds}"])
 
 
 def first_cursor(query: str) -> Cursor:

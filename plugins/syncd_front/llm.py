@@ -17,7 +17,6 @@ import attrs
 import msgspec
 
 from syncd import (
-    JSON,
     Response,
     SourceError,
     Throttled,
@@ -86,7 +85,7 @@ def parts_of(text: str, most: int) -> list[str]:
     return [text[start : start + most] for start in starts]
 
 
-def body_of(text: str, *, model: str, tokens_max: int) -> dict[str, JSON]:
+def body_of(text: str, *, model: str, tokens_max: int) -> dict[str, Any]:
     """Return the body that asks for the shipments in a text."""
     return {
         "model": model,

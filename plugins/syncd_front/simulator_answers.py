@@ -240,12 +240,12 @@ class Front:
     ) -> Reply:
         """Return the rows from an offset on: what comes to the head meanwhile shifts the others."""
         limit = call.first("limit", str(PAGE_DEFAULT))
-        token = call.first("page_token", "0")
-        if not limit.isdecimal() or not re.fullmatch(r"[0-9a-f]+", token):
+        token = call.first("page_token") or "0"
+        if not limit.isdecimal() or not re.fullmatch(r"([0-9a-f]+\.)?[0-9a-f]+", token):
             return self._failed(400, "Invalid page_token")
         count, offset = (
             max(min(int(limit), most or self._page_max, self._page_max), 1),
-            int(token, 16),
+            int(token.rpartition(".")[2], 16),
         )
         self._pages += thins
         empty = thins and self._empty_every and self._pages % self._empty_every == 0
@@ -255,7 +255,7 @@ class Front:
         following = None
         if end < len(rows):
             kept = [(name, value) for name, value in call.query if name != "page_token"]
-            asked = urlencode([*kept, ("page_token", f"{end:04x}")])
+            asked = urlencode([*kept, ("page_token", f"{self._pages:04x}.{end:x}")])
             following = f"{self._next_base}{quote(unquote(call.path))}?{asked}"
         body = {"_pagination": {"next": following}, "_links": {"self": call.path}}
         if total is not None:

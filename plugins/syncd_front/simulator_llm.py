@@ -103,7 +103,7 @@ class Model:
         if busy is not None:
             return busy
         fault = self._fault(text)
-        if fault in _ERRORS:
+        if fault is not None and fault in _ERRORS:
             status, code, kind, fields = _ERRORS[fault]
             return self._failed(status, code, kind, fields)
         self.calls += 1

@@ -112,7 +112,7 @@ class Company:
         number = self._made
         conversation = Conversation(
             id=f"cnv_{number:06x}",
-            inbox=f"inb_{number % 2 + 1}",
+            inbox=f"inb_{len(self.conversations) % 2 + 1}",
             supplier=f"Supplier {number % 17}",
         )
         self.conversations[conversation.id] = conversation
