@@ -16,20 +16,29 @@ import trio
 
 from syncd import bulk, faults
 from syncd.asking import written as written_by
+from syncd.awaited import settings_read
 from syncd.drift import Novelties
-from syncd.errors import CommitRefused, ConfigError, FrontierMoved, Rejected
+from syncd.errors import CommitRefused, ConfigError, Rejected
 from syncd.events import BatchCommitted, Event, FieldUnknown, RecordsQuarantined
 from syncd.model import Instance, Stream, Write, Written
 from syncd.nodes import Node, Walked, doubted, known_rows, lowered
 from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_overflow
 from syncd.plugins import Pipeline
 from syncd.progress import Fingerprints
-from syncd.records import Makers, RecordMaker, Sighted, StreamRows, make_all, sight_all
+from syncd.records import (
+    Makers,
+    RecordMaker,
+    Sighted,
+    StreamRows,
+    answered,
+    make_all,
+    sight_all,
+)
 from syncd.redaction import without_secrets
-from syncd.store import absences, fields, validators
+from syncd.store import absences, content, fields, validators
 from syncd.store.hops import Connection, Hops
 from syncd.store.leases import Lease, fence
-from syncd.store.passes import open_cursors
+from syncd.store.passes import close_cursors, open_cursors
 from syncd.store.statements import load
 from syncd.tally import Tally
 from syncd.threads import Threads
@@ -41,7 +50,6 @@ Part = TypeVar("Part", Sighted, StreamRows)
 # rows. With more, one rotten page would drag the others: each is then written by itself.
 REFUSED_MAX = 20
 
-_FRONTIER = load("frontier")
 _PASS = load("pass")
 
 
@@ -75,7 +83,13 @@ class Target:
             _refuse_unknowable(instance, stream, writes=stream.name in pipeline.writes)
         tables = {s.name: bulk.table_of(instance.name, s) for s in streams}
         made_by = attrs.asdict(derived) if derived else {}
-        prints = {s.name: bulk.row_fingerprint(s, transforms[s.name], made_by) for s in streams}
+        read = {
+            s.name: made_by | settings_read(str(tables[s.name]), instance, transforms[s.name])
+            for s in streams
+        }
+        prints = {
+            s.name: bulk.row_fingerprint(s, transforms[s.name], read[s.name]) for s in streams
+        }
         makers = {
             s.name: RecordMaker.of(s, transforms[s.name], tables[s.name], prints[s.name]["row"])
             for s in streams
@@ -232,6 +246,10 @@ class Committer:
         made_of = {name: rows.cursors for name, rows in made.items()}
         refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
         self._note_keys(connection, batch, made)
+        for name, notes in answered(made, rejected).items():
+            table = self.target.tables[name]
+            owner = content.Owner.of(self.lease.partition, name, per_account=table.per_account)
+            content.note(connection, owner, notes)
         bulk.quarantine(
             connection,
             rejected,
@@ -363,30 +381,4 @@ class Committer:
                 duration_seconds=round(seconds, 4),
                 **attrs.asdict(committed.written),
             )
-        )
-
-
-def close_cursors(
-    connection: Connection, pass_id: int, batch: Sequence[Walked], end: int | None
-) -> None:
-    """Close a batch's cursors, and the page numbers above the one that bears the end marker.
-
-    Raises: `FrontierMoved` unless exactly as many open rows were touched as the batch has pages.
-    """
-    rows = connection.execute(
-        _FRONTIER["close_cursors"],
-        {
-            "pass": pass_id,
-            "keys": [page.node.key for page in batch],
-            "versions": [page.node.cursor.version for page in batch],
-            "empties": [page.page.empty and page.number is not None for page in batch],
-            "end": end,
-        },
-    )
-    touched = sum(1 for row in rows if row["fetched"])
-    if touched != len(batch):
-        raise FrontierMoved(
-            f"pass {pass_id}",
-            f"{len(batch) - touched} of {len(batch)} cursors were no longer open",
-            "the batch is rolled back, and those pages are dropped",
         )

@@ -19,7 +19,6 @@ import trio
 from syncd import faults
 from syncd.bulk.derived import Derived
 from syncd.bulk.derived import derive as make_rows
-from syncd.commit import close_cursors
 from syncd.derivations import CURSOR
 from syncd.errors import CommitUnknown, StoreError
 from syncd.events import BatchCommitted, CommitLost
@@ -83,7 +82,7 @@ def commit(
     made, written = make_rows(connection, derived, account=lease.partition.account)
     faults.point("upserted")
     page = Walked(NODE, Page({}), sent_at=lease.claimed_at, opens=())
-    close_cursors(connection, pass_id, [page], None)
+    passes.close_cursors(connection, pass_id, [page], None)
     faults.point("frontier_written")
     _count(connection, lease, pass_id, made=made, written=written)
     return made, written

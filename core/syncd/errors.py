@@ -88,6 +88,19 @@ class Unintelligible(SourceError):
     """The answer does not have the documented shape: its cursor is kept and tried again later."""
 
 
+class Deferred(SourceError):
+    """RETRY the cursor: another API cannot answer for a record of its page yet.
+
+    It is the upstream's trouble as little as the plugin's: nothing is parked for it.
+    """
+
+    def __init__(
+        self, where: str, what: str, do: str = "", *, wait_seconds: float | None = None
+    ) -> None:
+        super().__init__(where, what, do)
+        self.wait_seconds = wait_seconds or 0.0  # at least
+
+
 class PagingLoop(SourceError):
     """FAIL the pass: the feed never ends; it is past a budget, or brings nothing new."""
 
@@ -180,3 +193,4 @@ class Rejected:
     sent_at: datetime | None = None  # when the request left that brought it
     raw_bytes: int | None = None  # of the record as it came, where `raw` is not all of that
     raw_hash: bytes | None = None  # the same
+    place: int | None = None  # of its row in the batch, where it had become one

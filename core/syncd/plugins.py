@@ -234,6 +234,10 @@ class Plugins:
                 awaited = isinstance(each, AsyncTransform)
                 _fits(where, "transform", each.function, takes=1 + awaited, awaited=awaited)
                 gathered.append(each)
+        awaiting = [each.name for each in gathered if isinstance(each, AsyncTransform)]
+        if len(awaiting) > 1:
+            said = f"{' and '.join(sorted(awaiting))} await, and one may"
+            raise HookError(f"{instance.name}.{stream.name}", said, "make one of them")
         return tuple(sorted(gathered, key=lambda each: (each.order, each.name)))
 
     def _writes(self, instance: Instance[Any], streams: Sequence[Stream]) -> dict[str, Write]:

@@ -15,6 +15,7 @@ import attrs
 
 from syncd import bulk
 from syncd.asking import asked
+from syncd.awaiting import Awaiting
 from syncd.bulk.batch import candidates
 from syncd.commit import Target
 from syncd.errors import Rejected
@@ -23,6 +24,7 @@ from syncd.model import Context, Page, Partition, Request
 from syncd.nodes import Node, Walked, children
 from syncd.plugins import Pipeline
 from syncd.records import RecordMaker, refuse_unknown
+from syncd.threads import Threads
 from syncd.unread import Place
 
 
@@ -75,7 +77,7 @@ class Previewer:
         while self._waiting and left and pages < pages_max:
             walked = await self._fetched(heapq.heappop(self._waiting)[1], str(partition))
             pages += 1
-            some = _first(walked, self.stream, left)
+            some = await self._answered(_first(walked, self.stream, left), target)
             more, aside = made(maker, table, some)
             rows, rejected, left = rows + more, rejected + aside, left - some.records
         return Preview(
@@ -109,6 +111,14 @@ class Previewer:
             following = attrs.evolve(node.cursor, number=number + 1)
             self._open([Node.of(following, depth=0, ordinal=number + 1)])
         return Walked(node, page, http.sent_at or self.now(), opens)
+
+    async def _answered(self, walked: Walked, target: Target) -> Walked:
+        """Have another API asked about the records that are shown, whatever it was asked before."""
+        http = self.client.for_fetch()
+        try:
+            return await Awaiting(target, Threads()).answered(walked, self.context(http))
+        finally:
+            self._requests += http.requests
 
 
 def _first(walked: Walked, stream: str, most: int) -> Walked:

@@ -338,10 +338,16 @@ CURSOR_WAIT_MAX_SECONDS = 900.0
 
 
 def after_failure(
-    *, attempts: int, failing_since: datetime | None, now: datetime, chance: float
+    *,
+    attempts: int,
+    failing_since: datetime | None,
+    now: datetime,
+    chance: float,
+    asked_seconds: float = 0.0,
 ) -> TryAgain | GiveUp:
     """Decide about a cursor that failed once more, after `attempts` failures before this one.
 
+    It waits `asked_seconds` at least, up to what a cursor waits at most.
     `chance` is drawn from [0, 1). Failing is a matter of time, not only of tries: an hour of
     trouble upstream must not turn a thousand pages into debt.
     """
@@ -349,4 +355,5 @@ def after_failure(
     failing = (now - failing_since).total_seconds() if failing_since else 0.0
     if attempts + 1 >= CURSOR_ATTEMPTS_MAX and failing >= CURSOR_GIVE_UP_AFTER_SECONDS:
         return GiveUp(CURSOR_WAIT_MAX_SECONDS * jitter)
-    return TryAgain(min(CURSOR_WAIT_MAX_SECONDS, 2.0 ** min(attempts, 10)) * jitter)
+    wait_seconds = min(CURSOR_WAIT_MAX_SECONDS, 2.0 ** min(attempts, 10)) * jitter
+    return TryAgain(max(wait_seconds, min(CURSOR_WAIT_MAX_SECONDS, asked_seconds)))

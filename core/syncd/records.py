@@ -15,6 +15,20 @@ import attrs
 import msgspec
 
 from syncd import bulk
+from syncd.awaited import (
+    AnyTransform,
+    Awaited,
+    ContentReader,
+    Note,
+    Steps,
+    as_it_came,
+    in_a_list,
+    notes_of,
+    pieces_of,
+    refuse_unfit,
+    refused_for_good,
+    remembered,
+)
 from syncd.drift import Shape
 from syncd.errors import PluginError, RecordError, Rejected
 from syncd.model import Record, Stream, Transform
@@ -38,6 +52,20 @@ class StreamRows:
     present: set[bulk.Key] = attrs.field(factory=set)  # of a stream that says what is gone ...
     blind: int = 0  # ... and records of it that could be any row's
     unknown: set[str] = attrs.field(factory=set)  # fields that the record class does not know
+    notes: list[Note] = attrs.field(factory=list)  # of what another API was asked about ...
+    noted: list[range] = attrs.field(factory=list)  # ... and which of them each row is of, if any
+
+    def note(
+        self, item: Any, parts: Sequence[Sequence[Any]], sent_at: datetime, *, lasting: bool
+    ) -> None:
+        """Note what a record was when it was answered for, and of which notes its rows are."""
+        if not isinstance(item, Awaited):
+            return
+        notes = notes_of(item, [len(part) for part in parts], sent_at, lasting=lasting)
+        first = len(self.notes)
+        self.notes += notes
+        self.noted += [range(first, len(self.notes))] * sum(map(len, parts))
+        self.unchanged += item.known_rows
 
     def without(self, known: bulk.Known) -> StreamRows:
         """Return the same but for the rows that are known, which are unchanged."""
@@ -56,6 +84,8 @@ class StreamRows:
             present=self.present,
             blind=self.blind,
             unknown=self.unknown,
+            notes=self.notes,
+            noted=[self.noted[i] for i in left] if self.noted else [],
         )
 
 
@@ -92,7 +122,8 @@ class RecordMaker:
     """Makes a stream's rows of its records."""
 
     stream: Stream
-    transforms: tuple[Transform, ...]
+    steps: Steps
+    contents: ContentReader | None  # where records are known by what another API answered for
     decode: Callable[[msgspec.Raw], Any]
     table: bulk.Table
     hasher: bulk.Hasher | None  # none where nothing is compared by hashes
@@ -103,15 +134,19 @@ class RecordMaker:
 
     @classmethod
     def of(
-        cls, stream: Stream, transforms: Sequence[Transform], table: bulk.Table, fingerprint: str
+        cls, stream: Stream, transforms: Sequence[AnyTransform], table: bulk.Table, fingerprint: str
     ) -> RecordMaker:
         """Make the maker of a stream whose rows have this row fingerprint.
 
-        Raises: `ConfigError` where the stream's shortcut is not to be had.
+        Raises: `ConfigError` where what the stream declares is not to be had.
         """
+        steps = Steps.of(transforms)
+        awaiting = steps.awaiting
+        refuse_unfit(str(table), stream, steps)
         return cls(
             stream=stream,
-            transforms=tuple(transforms),
+            steps=steps,
+            contents=ContentReader.of(stream, awaiting, fingerprint) if awaiting else None,
             # What no transform looks at is seen by the bulk writer alone.
             decode=msgspec.json.Decoder(
                 stream.record if transforms else bulk.stand_in(stream.record)
@@ -133,7 +168,7 @@ class RecordMaker:
             hashes = self.hasher.of_records(item for _, item in items)
         if self.presence is None:
             return Sighted(items, hashes)
-        keys = self.presence.read_all([item for _, item in items])
+        keys = self.presence.read_all([as_it_came(item) for _, item in items])
         return Sighted(items, hashes, keys, frozenset(filter(bulk.is_whole, keys)))
 
     def known_by_bytes(self, sighted: Sighted) -> bulk.Candidates | None:
@@ -172,18 +207,23 @@ class RecordMaker:
         for place, (walked, item) in enumerate(sighted.items):
             if walked is not page:
                 page, cursor = walked, str(walked.node)
-                made.unknown |= self._unknown(item)
+                made.unknown |= self._unknown(as_it_came(item))
+            came = as_it_came(item)
             raw = parent = None
-            if isinstance(item, Record):
-                raw, parent = item.raw, item.parent
+            if isinstance(came, Record):
+                raw, parent = came.raw, came.parent
+            parts: list[list[Any]] = []
             try:
-                rows = self._rows(item)
+                rows = self._rows(item, parts)
             except RecordError as error:
-                made.rejected.append(self._rejected(error, item, walked.sent_at, cursor))
+                made.rejected.append(self._rejected(error, came, walked.sent_at, cursor))
+                made.note(item, (), walked.sent_at, lasting=refused_for_good(item))
                 made.blind += bool(sighted.keys) and not bulk.is_whole(sighted.keys[place])
                 continue
             # Dropped, it may still be what a row was made of.
             made.blind += bool(sighted.keys) and not rows and sighted.keys[place] is None
+            if isinstance(item, Awaited):
+                made.note(item, parts, walked.sent_at, lasting=self._own(item, rows))
             for row in rows:
                 made.rows.append(row)
                 made.sent_at.append(walked.sent_at)
@@ -236,11 +276,48 @@ class RecordMaker:
             sent_at=sent_at,
         )
 
-    def _rows(self, item: Any) -> list[Any]:
+    def _rows(self, item: Any, parts: list[list[Any]]) -> list[Any]:
+        if isinstance(item, Awaited):
+            parts += self._answered(item)
+            return [row for part in parts for row in part]
+        if (awaiting := self.steps.awaiting) is not None:
+            raise RecordError("transform", f"{awaiting.name}: nobody has asked about it")
         record = self._decoded(item) if isinstance(item, Record) else item
-        if not self.transforms:
+        if not self.steps.after:
             return [record]
-        return self._transformed(record)
+        return self._transformed([record], self.steps.after)
+
+    def handed_over(self, item: Any) -> Awaited:
+        """Return what is handed to the transform that awaits, of a record or finished object.
+
+        Raises: `AttributeError` where it lacks a field that it is to be known by.
+        """
+        try:
+            record = self._decoded(item) if isinstance(item, Record) else item
+            values = self._transformed([record], self.steps.before)
+        except RecordError as error:
+            return Awaited(item, error=error)
+        return Awaited(item, pieces_of(self.contents, values))
+
+    def _answered(self, awaited: Awaited) -> list[list[Any]]:
+        """Return the rows of each piece."""
+        after = self.steps.after
+        name = self.steps.awaiting.name if self.steps.awaiting else ""
+        return [self._transformed(in_a_list(value), after) for value in awaited.values(name)]
+
+    def _own(self, item: Any, rows: Sequence[Any]) -> bool:
+        """Return whether rows bear their record's key, where absence is judged by it.
+
+        Those that do not are present only as long as they are made.
+        """
+        if self.presence is None:
+            return True
+        (key,) = self.presence.read_all([as_it_came(item)])
+        try:
+            keys = [self.table.key_of(self.table.values(row)) for row in rows]
+        except AttributeError:
+            return False
+        return all((each if len(self.table.key) > 1 else (each,)) == key for each in keys)
 
     def _decoded(self, item: Record) -> Any:
         try:
@@ -253,9 +330,8 @@ class RecordMaker:
             bulk.set_field(record, name, value)
         return record
 
-    def _transformed(self, record: Any) -> list[Any]:
-        records = [record]
-        for transform in self.transforms:
+    def _transformed(self, records: list[Any], transforms: Sequence[Transform]) -> list[Any]:
+        for transform in transforms:
             after: list[Any] = []
             for each in records:
                 try:
@@ -266,10 +342,7 @@ class RecordMaker:
                     if not self.stream.redact:  # it may quote half of a value
                         what = f"{what}: {error}"
                     raise RecordError("transform", what) from error
-                if isinstance(result, list):
-                    after.extend(result)
-                elif result is not None:
-                    after.append(result)
+                after += in_a_list(result)
             records = after
         return records
 
@@ -285,6 +358,15 @@ def sight_all(makers: Makers, pages: Sequence[Walked]) -> dict[str, Sighted]:
 def make_all(makers: Makers, sighted: Mapping[str, Sighted]) -> dict[str, StreamRows]:
     """Make the rows of a batch, stream by stream. Runs in a thread, as `sight_all`."""
     return {name: maker.make(sighted[name]) for name, maker in makers.items()}
+
+
+def answered(made: Mapping[str, StreamRows], rejected: Sequence[Rejected]) -> dict[str, list[Note]]:
+    """Return what to note of records that another API was asked about, by stream."""
+    return {
+        name: remembered(rows.notes, rows.noted, [r for r in rejected if r.stream == name])
+        for name, rows in made.items()
+        if rows.notes
+    }
 
 
 def refuse_unknown(where: str, records: Mapping[str, Sequence[Any]], known: frozenset[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from syncd.events import PageFetched, RunProgress
+from syncd.http import FetchHttp
 from syncd.model import Written
 from syncd.nodes import Walked
 from syncd.store.leases import Effort
@@ -36,6 +37,13 @@ class Tally:
     def counts(self) -> dict[str, Any]:
         """Return everything that was counted, by name."""
         return attrs.asdict(self, filter=lambda field, _: field.name != "total")
+
+    def spent(self, http: FetchHttp) -> None:
+        """Take note of what the requests of a page took."""
+        self.requests += http.requests
+        self.retries += http.retries
+        self.not_modified += http.not_modified
+        self.throttled_seconds += http.throttled_seconds
 
     def add(self, pages: int, records: int, written: Written, quarantined: int) -> None:
         """Take note of a commit."""

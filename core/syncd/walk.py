@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import trio
 
 from syncd import faults
 from syncd.asking import opened
+from syncd.awaiting import Awaiting, Room
 from syncd.batching import gather
 from syncd.commit import Committer
 from syncd.conditional import Conditional
 from syncd.errors import (
     CommitUnknown,
+    Deferred,
     LeaseLost,
     PagingLoop,
     PluginError,
@@ -35,9 +38,8 @@ from syncd.errors import (
 )
 from syncd.events import BatchHalved, CommitLost, CursorFailed
 from syncd.frontier import LOOK_MAX, Frontier, Numbered
-from syncd.http import FetchHttp
 from syncd.limits import pages_in_flight
-from syncd.model import Context, Cursor, Request
+from syncd.model import Cursor, Request
 from syncd.nodes import AHEAD_MIN, PAGES_MAX, Node, Walked
 from syncd.progress import (
     Broke,
@@ -54,6 +56,8 @@ from syncd.store.passes import ActivePass
 from syncd.tally import Meter, Tally, page_fetched, progress
 from syncd.work import Order, Work
 from syncd.writing import Writer
+
+T = TypeVar("T")
 
 WRITERS = 2  # one decodes while the other waits for PostgreSQL
 PLUGIN_BUGS_MAX = 5  # distinct cursors a plugin may break before its partition is parked
@@ -84,14 +88,17 @@ class Walker:
         self._wanted = wanted
         self._conditional = conditional
         self._where = str(tenure.lease.partition)
-        self._first_stream = work.pipeline.feed.streams[0].name
+        self._first = work.pipeline.feed.streams[0].name
+        request = Request(active.mode, active.since, active.until)
+        self._context = partial(work.context, tenure.lease.partition, request)
+        self._awaiting = Awaiting(order.target, work.threads, work.hops, order.verify)
+        self._awaiting.room = Room(work.quota.concurrency, self._notify)
         self._frontier = Frontier((), more=True, numbered=self._numbered())
         self._writer = Writer(work.hops, active.id, self._frontier, committer, tally)
         self._in_flight = self._handing = 0  # pages asked for; of these, those that have come
         self._writing = self._unavailable = 0
         self._ended: Ended | None = None
-        self._scope = trio.CancelScope()
-        self._changed = trio.Event()
+        self._scope, self._changed = trio.CancelScope(), trio.Event()
         self._idle_since: float | None = None
         self._failing = self._not_understood = False
         self._bugs: set[bytes] = set()
@@ -117,9 +124,8 @@ class Walker:
         """Return how page numbers stand, for a feed that is numbered."""
         if self._work.pipeline.feed.paging != "numbered":
             return None
-        first = Cursor(self._pass.value, number=1)
-        ahead = max(AHEAD_MIN, self._allowed())
-        return Numbered(first, self._pass.high, self._pass.opened, ahead, self._pass.ends_at)
+        now, ahead = self._pass, max(AHEAD_MIN, self._allowed())
+        return Numbered(Cursor(now.value, number=1), now.high, now.opened, ahead, now.ends_at)
 
     # -- how it ends ---------------------------------------------------------------------------
 
@@ -138,6 +144,10 @@ class Walker:
         self._changed.set()
         self._changed = trio.Event()
 
+    async def _leased(self, step: Callable[..., T], *args: Any, **asked: Any) -> T:
+        """Do a step of the pass in a transaction under the lease."""
+        return await self._work.hops.run(step, self._tenure.lease, self._pass.id, *args, **asked)
+
     async def _watch_drain(self) -> None:
         await self._work.draining.wait()
         self._wind_down(Drained())
@@ -147,10 +157,7 @@ class Walker:
         if self._failing:
             return
         self._failing = True
-        lease = self._tenure.lease
-        ending = await self._work.hops.run(
-            passes.fail, lease, self._pass.id, message, outage=outage
-        )
+        ending = await self._leased(passes.fail, message, outage=outage)
         self._work.emit(ending.event(self._where))
         self._wind_down(ending.ended)
 
@@ -173,7 +180,8 @@ class Walker:
     # -- fetching ------------------------------------------------------------------------------
 
     def _allowed(self) -> int:
-        return pages_in_flight(self._work.quota, self._work.client.statistics.latency_seconds)
+        latency_seconds = self._work.client.statistics.latency_seconds
+        return pages_in_flight(self._work.quota, latency_seconds) + self._awaiting.room.spare
 
     async def _fetch_all(self, to_batch: trio.MemorySendChannel[Walked]) -> None:
         """Keep as many fetches going as the quota and the frontier have use for."""
@@ -214,47 +222,42 @@ class Walker:
                 self._notify()
 
     async def _fetch(self, node: Node, to_batch: trio.MemorySendChannel[Walked]) -> None:
+        try:
+            walked = await self._answered(await self._fetched(node))
+        except (Unintelligible, PluginError, Unavailable, Deferred) as error:
+            await self._cursor_failed(node, error)
+        except PagingLoop as error:
+            await self._fail_pass(str(error))
+        except SourceError as error:  # the whole upstream's trouble, not this page's
+            self._wind_down(Broke(error))
+        else:
+            faults.point("page_fetched")
+            self._handing += 1
+            await to_batch.send(walked)  # where that is cut, so is the whole walk
+            self._handing -= 1
+
+    async def _fetched(self, node: Node) -> Walked:
         asking = await self._conditional.asking(node, self._frontier)
         http, started = asking.http, trio.current_time()
         try:
             page = await asking.page(self._work.pipeline, self._context(http))
             opens = opened(self._work.pipeline, node, page, self._where)
             self._frontier.fetched(node, page, opens)
-        except (Unintelligible, PluginError, Unavailable) as error:
-            await self._cursor_failed(node, error)
-            return
-        except PagingLoop as error:
-            await self._fail_pass(str(error))
-            return
-        except SourceError as error:  # the whole upstream's trouble, not this page's
-            self._wind_down(Broke(error))
-            return
         finally:
-            self._tally.requests += http.requests
-            self._tally.retries += http.retries
-            self._tally.not_modified += http.not_modified
-            self._tally.throttled_seconds += http.throttled_seconds
+            self._tally.spent(http)
         self._unavailable = 0
-        self._tally.total = page.total_records(self._first_stream) or self._tally.total
+        self._tally.total = page.total_records(self._first) or self._tally.total
         sent_at = http.sent_at or self._work.clock.now()
-        validator = asking.validator(page)
-        walked = Walked(node, page, sent_at, opens, http.received_bytes, validator)
-        seconds = trio.current_time() - started
-        self._work.emit(page_fetched(walked, self._where, seconds=seconds))
-        faults.point("page_fetched")
-        self._handing += 1
-        await to_batch.send(walked)  # where that is cut, so is the whole walk
-        self._handing -= 1
+        walked = Walked(node, page, sent_at, opens, http.received_bytes, asking.validator(page))
+        self._work.emit(page_fetched(walked, self._where, seconds=trio.current_time() - started))
+        return walked
 
-    def _context(self, http: FetchHttp) -> Context[Any, Any]:
-        return Context(
-            http=http,
-            account=self._work.account,
-            settings=self._work.pipeline.instance.settings,
-            session=self._work.session,
-            partition=self._tenure.lease.partition,
-            request=Request(self._pass.mode, self._pass.since, self._pass.until),
-        )
+    async def _answered(self, walked: Walked) -> Walked:
+        http = self._work.client.for_fetch(traffic=self._conditional.traffic)
+        try:
+            return await self._awaiting.answered(walked, self._context(http))
+        finally:
+            self._tally.spent(http)
 
     async def _cursor_failed(self, node: Node, error: SyncdError) -> None:
         """Note a cursor's failure; its page is asked for again after a wait."""
@@ -264,21 +267,19 @@ class Walker:
                 self._bugs.add(node.key)
             case Unavailable():
                 self._unavailable += 1
-            case _:
+            case Unintelligible():
                 self._not_understood = True
         decided = after_failure(
             attempts=node.attempts,
             failing_since=node.failing_since,
             now=work.clock.now(),
             chance=work.random.random(),
+            asked_seconds=error.wait_seconds if isinstance(error, Deferred) else 0.0,
         )
-        given_up = isinstance(decided, GiveUp)
-        noted = 0
+        given_up, noted = isinstance(decided, GiveUp), 0
         if self._frontier.durable(node):
-            noted = await work.hops.run(
+            noted = await self._leased(
                 passes.fail_cursor,
-                self._tenure.lease,
-                self._pass.id,
                 node,
                 wait_seconds=decided.wait_seconds,
                 give_up=given_up,
@@ -289,7 +290,9 @@ class Walker:
         wait = None if given_up else round(decided.wait_seconds, 3)
         work.emit(CursorFailed(self._where, str(node), node.attempts + 1, wait, message))
         if given_up and node.cursor.kind == "chain":
-            await self._fail_pass(f"{node}: {message}", outage=isinstance(error, Unavailable))
+            await self._fail_pass(
+                f"{node}: {message}", outage=isinstance(error, Unavailable | Deferred)
+            )
         elif len(self._bugs) >= PLUGIN_BUGS_MAX or self._unavailable >= UNAVAILABLE_MAX:
             self._wind_down(Broke(error))
 
@@ -306,8 +309,7 @@ class Walker:
         if self._frontier.unread.waiting.until < math.inf:
             await self._wait_for_cursors(self._frontier.unread.waiting.until)
             return
-        lease = self._tenure.lease
-        ending = await self._work.hops.run(passes.complete, lease, self._pass.id, self._wanted)
+        ending = await self._leased(passes.complete, self._wanted)
         if ending is None:
             self._frontier.unread.everything()
             return

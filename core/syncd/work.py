@@ -13,8 +13,8 @@ from syncd.clock import DatabaseClock
 from syncd.commit import Target
 from syncd.drift import Novelties
 from syncd.events import Event
-from syncd.http import Client
-from syncd.model import Account, Mode, Partition, Quota
+from syncd.http import Client, FetchHttp
+from syncd.model import Account, Context, Mode, Partition, Quota, Request
 from syncd.plugins import Pipeline
 from syncd.progress import Bounds
 from syncd.store.hops import Hops
@@ -60,6 +60,17 @@ class Work:
     novelties: Novelties = attrs.field(factory=Novelties)
     session: object = None
     patience_seconds: float = 5.0  # how long to wait in the run when only waiting cursors remain
+
+    def context(self, partition: Partition, request: Request, http: FetchHttp) -> Context[Any, Any]:
+        """Return what a function of the plugin is given."""
+        return Context(
+            http=http,
+            account=self.account,
+            settings=self.pipeline.instance.settings,
+            session=self.session,
+            partition=partition,
+            request=request,
+        )
 
 
 @attrs.frozen

@@ -20,13 +20,12 @@ from pathlib import Path
 import psycopg
 from store_bench import begun, connect, database, options, tell
 
-from syncd.commit import close_cursors
 from syncd.frontier import LOOK_MAX, Frontier
 from syncd.model import Cursor, Page
 from syncd.nodes import OPENS_MAX, Node, Walked
 from syncd.store import passes
 from syncd.store.hops import Connection
-from syncd.store.passes import ActivePass
+from syncd.store.passes import ActivePass, close_cursors
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

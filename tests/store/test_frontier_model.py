@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from frontier_world import Feed, World, random_feed
 
-from syncd import commit, frontier
-from syncd.store import leases
+from syncd import frontier
+from syncd.store import leases, passes
 
 Patch = pytest.MonkeyPatch
 
@@ -58,13 +58,13 @@ def stalling(dsn: str, seed: int) -> World:
 
 
 def forget_closed_cursors(patch: Patch) -> None:
-    text = commit._FRONTIER["close_cursors"]
+    text = passes._FRONTIER["close_cursors"]
     start = text.index("UPDATE syncd.frontier f")
     forgetful = (
         "DELETE FROM syncd.frontier f USING held"
         " WHERE f.pass_id = %(pass)s AND f.cursor_key = held.cursor_key RETURNING held.fetched"
     )
-    patch.setitem(commit._FRONTIER, "close_cursors", text[:start] + forgetful)
+    patch.setitem(passes._FRONTIER, "close_cursors", text[:start] + forgetful)
 
 
 def without_both_fence_guards(patch: Patch) -> None:

@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 from database import connect
 
-from syncd.commit import close_cursors
 from syncd.errors import FrontierMoved, LeaseLost
 from syncd.model import Account, Connector, Cursor, Instance, Page, Partition, Pass, Slice, Upstream
 from syncd.nodes import Node, Walked, roots
@@ -17,7 +16,7 @@ from syncd.progress import Anew, Next, Wanted
 from syncd.store import leases, parking, passes, registry
 from syncd.store.hops import Connection
 from syncd.store.leases import Effort, Lease
-from syncd.store.passes import ActivePass
+from syncd.store.passes import ActivePass, close_cursors
 from syncd.store.statements import load
 from syncd.unread import ALL, Range
 

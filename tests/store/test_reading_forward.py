@@ -12,7 +12,6 @@ import pytest
 from database import connect
 from test_passes import NOW, begun, held, item, known
 
-from syncd import commit
 from syncd.model import Partition, Slice
 from syncd.nodes import Node, roots
 from syncd.store import leases, passes, registry
@@ -110,7 +109,7 @@ def test_a_commit_reads_the_cursors_it_closes_and_not_what_was_closed(
     }
     counted = Counted(connection)
 
-    closed = counted.execute(commit._FRONTIER["close_cursors"], given).fetchall()
+    closed = counted.execute(passes._FRONTIER["close_cursors"], given).fetchall()
     left = passes.still_open(counted, pass_id, [n.key for n in batch])  # type: ignore[arg-type]
 
     assert (len(closed), left) == (MOST, [])

@@ -199,6 +199,7 @@ def rejection(
         cursor=batch.cursors[place] if batch.cursors else None,
         parent=batch.parents[place] if batch.parents else None,
         sent_at=batch.sent_at[place],
+        place=place,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from syncd.bulk.classes import annotations_of, defaults_of, is_record_class, plain_of
 from syncd.bulk.columns import columns_of
 from syncd.errors import ConfigError, RecordError
-from syncd.model import Stream, Transform
+from syncd.model import AsyncTransform, Stream, Transform
 
 VersionOf: TypeAlias = Callable[[Any, datetime], int]
 
@@ -88,7 +88,9 @@ def _version_type(stream: Stream) -> type[Any]:
 
 
 def row_fingerprint(
-    stream: Stream, transforms: Sequence[Transform], settings: Mapping[str, Any]
+    stream: Stream,
+    transforms: Sequence[Transform | AsyncTransform],
+    settings: Mapping[str, Any],
 ) -> dict[str, str]:
     """Answer how rows are made of records: where it differs, the next pass must be a full one.
 

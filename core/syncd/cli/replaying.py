@@ -119,6 +119,9 @@ class _Streams:
             said = "its plugin writes it itself, which nothing guards against older records"
             raise Refused(where, said, "let a full pass bring them again")
         target = Target.of(configured, pipeline, frozenset({stream}))
+        if (awaiting := target.makers[stream].steps.awaiting) is not None:
+            said = f"its transform {awaiting.name} asks another API, which only runs do"
+            raise Refused(where, said, "run its job with --verify: every record is asked about")
         await self.hops.run(
             bulk.apply,
             list(target.tables.values()),

@@ -48,8 +48,15 @@ class AsyncTransform:
     `function` is given the context and the records, and answers with one `Done`, `Quarantined` or
     `Later` for each, in their order. It runs after the page was fetched and before it is batched.
     A stream has one at most; transforms of a lower `order` run before it, the others after.
-    A record that it was done with is not handed to it again while the record's content, `name`,
-    `version` and the `settings` of the instance that are named stay the same.
+    A record that it answered for with `Done` or `Quarantined` is not handed to it again once that
+    is committed, while all that it was handed (but for the stream's volatile fields) and how rows
+    are made of it (`version`, the `settings` of the instance that are named) stay as they were.
+    `key` names the fields by which a record is known (default: those of the stream's key), as it is
+    handed over. ``--verify`` asks about every record.
+
+    `deadline_seconds` holds for all records of a page together, with every wait for a limit of the
+    other API in it; past it the page fails as by `Later`. `ctx.http` is the account's: an absolute
+    address reaches another API that the connector's upstream names, through a quota of its own.
     """
 
     name: str
@@ -58,4 +65,5 @@ class AsyncTransform:
     order: int = 0
     effects: tuple[str, ...] = ()  # kinds of effects that its records may bring along
     settings: tuple[str, ...] = ()  # of the instance: those that the answers depend on
-    deadline_seconds: float = 300.0  # for all records of a page together
+    key: tuple[str, ...] = ()
+    deadline_seconds: float = 900.0

@@ -11,9 +11,10 @@ import msgspec
 from psycopg.types.json import Jsonb
 
 from syncd import faults
+from syncd.errors import FrontierMoved
 from syncd.events import PassFinished
 from syncd.model import JSON, Cursor, Mode, Pass
-from syncd.nodes import Look, Node
+from syncd.nodes import Look, Node, Walked
 from syncd.progress import Anew, OpenPass, PassEnded, Wanted, ended_pass, failed_pass
 from syncd.sqlstates import repeatable
 from syncd.store import absences
@@ -173,6 +174,32 @@ def open_cursors(connection: Connection, pass_id: int, nodes: Sequence[Node]) ->
         )
         opened += [row["cursor_key"] for row in risen]
     return opened
+
+
+def close_cursors(
+    connection: Connection, pass_id: int, batch: Sequence[Walked], end: int | None
+) -> None:
+    """Close a batch's cursors, and the page numbers above the one that bears the end marker.
+
+    Raises: `FrontierMoved` unless exactly as many open rows were touched as the batch has pages.
+    """
+    rows = connection.execute(
+        _FRONTIER["close_cursors"],
+        {
+            "pass": pass_id,
+            "keys": [page.node.key for page in batch],
+            "versions": [page.node.cursor.version for page in batch],
+            "empties": [page.page.empty and page.number is not None for page in batch],
+            "end": end,
+        },
+    )
+    touched = sum(1 for row in rows if row["fetched"])
+    if touched != len(batch):
+        raise FrontierMoved(
+            f"pass {pass_id}",
+            f"{len(batch) - touched} of {len(batch)} cursors were no longer open",
+            "the batch is rolled back, and those pages are dropped",
+        )
 
 
 @repeatable
