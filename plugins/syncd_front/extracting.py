@@ -28,8 +28,8 @@ from syncd_front.found import (
     by_patterns,
     found_in,
     is_silent,
+    problem_of,
     scanned_of,
-    shipment_of,
 )
 from syncd_front.records import Thread
 from syncd_front.settings import LLM_QUOTA, Settings
@@ -92,7 +92,8 @@ async def scanned(
     """Make the rows of threads that were read."""
 
     def row(thread: Thread, extraction: Extraction) -> Any:
-        shipments = sum(map(_is_shipment, _found(ctx, thread, extraction)))
+        found = _found(ctx, thread, extraction)
+        shipments = sum(problem_of(each.told.tracking_number) is None for each in found)
         return scanned_of(thread, extraction, shipments=shipments, now=ctx.http.now())
 
     return await _each(ctx, threads, row)
@@ -109,14 +110,6 @@ def _found(
     ctx: Context[Settings, Extractions], thread: Thread, extraction: Extraction
 ) -> list[Found]:
     return found_in(thread, extraction, confidence_least=ctx.settings.confidence_least)
-
-
-def _is_shipment(found: Found) -> bool:
-    try:
-        shipment_of(found)
-    except ValueError:  # it is set aside by itself
-        return False
-    return True
 
 
 async def _each(

@@ -103,18 +103,9 @@ def _newest_with(thread: Thread, number: str) -> Mail | None:
 
 
 def shipment_of(found: Found) -> Shipment:
-    """Make the row of a shipment.
-
-    Raises: `ValueError` for a number that cannot be one, which sets it aside, and no other of its
-        conversation.
-    """
+    """Make the row of a shipment."""
     told, mail = found.told, found.mail
     number = told.tracking_number
-    least, most = NUMBER_CHARACTERS
-    if not least <= len(number) <= most or not any(c.isdigit() for c in number):
-        raise ValueError(f"{number!r} is no tracking number: {least} to {most} characters")
-    if (like := likeness(number)) is not None:
-        raise ValueError(f"{number!r} looks like {like.name}, and its check digit is wrong")
     form = form_of(number)
     certain = form if form is not None and (form.strict or form.carrier == told.carrier) else None
     return Shipment(
@@ -133,7 +124,18 @@ def shipment_of(found: Found) -> Shipment:
         mentioned_at=moment_of(mail.sent_at) or _EPOCH,
         extracted_by=found.extracted_by,
         confidence=round(told.confidence, 3),
+        problem=problem_of(number),
     )
+
+
+def problem_of(number: str) -> str | None:
+    """Say why a number is none of a shipment; one that has no form may be of any other carrier."""
+    least, most = NUMBER_CHARACTERS
+    if not least <= len(number) <= most or not any(c.isdigit() for c in number):
+        return f"no tracking number: {least} to {most} characters, and a digit"
+    if (like := likeness(number)) is not None:
+        return f"looks like {like.name}, and its check digit is wrong"
+    return None
 
 
 def scanned_of(

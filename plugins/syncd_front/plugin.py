@@ -216,7 +216,9 @@ def transform(
     if settings.register_trackers:
         effects = (REGISTER_TRACKER,)
         making = Transform("tracked_shipment_of", 1, tracked_shipment_of, order=1, effects=effects)
-    return [AsyncTransform(name, 1, shipments, settings=known), making]
+    # What is handed over is a thread: it is known by its own key, and not by those of its rows.
+    asking = AsyncTransform(name, 1, shipments, key=SCANNED.key, settings=known)
+    return [asking, making]
 
 
 def tracked_shipment_of(found: Found) -> WithEffects:
@@ -226,6 +228,8 @@ def tracked_shipment_of(found: Found) -> WithEffects:
     """
     row = shipment_of(found)
     number = row.tracking_number
+    if row.problem is not None:
+        return WithEffects(row, ())
     return WithEffects(row, (Effect(REGISTER_TRACKER, number, {"trackingNumber": number}),))
 
 

@@ -189,7 +189,8 @@ class Shipment:
     """A row of `shipments`; `conversation_id` and `message_id` lead back to where it was found.
 
     `mentioned_at` is when the newest message was sent that names it: where several conversations
-    do, the row is of the one that spoke last.
+    do, the row is of the one that spoke last. `problem`: why its number is none that a carrier
+    gives, as far as its check digit tells; it is not tracked, and those beside it are.
     """
 
     tracking_number: str
@@ -207,6 +208,7 @@ class Shipment:
     mentioned_at: datetime
     extracted_by: str
     confidence: float
+    problem: str | None
 
 
 def conversation_of(record: ConversationRecord) -> Conversation:

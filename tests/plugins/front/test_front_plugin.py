@@ -468,9 +468,9 @@ async def test_a_model_that_asks_to_slow_down_for_minutes_is_left_alone_until_th
 
 
 async def test_what_a_model_invents_is_no_shipment() -> None:
-    it = await asked(None, model={"invents": True})
+    it = await asked(None, model={"also": ["1Z5R89390357567127"]})
     assert it.shipments.keys() == {UPS}
-    async with world(1, asks=True, model={"invents": True}) as it:
+    async with world(1, asks=True, model={"also": ["1Z5R89390357567127"]}) as it:
         it.mail.reply("cnv_000001", at=now().timestamp(), text="PO 4711 has shipped")
         await it.walk()
         assert not it.shipments
