@@ -101,7 +101,7 @@ class Company:
         for place in range(conversations):
             at = newest - span_seconds * (conversations - 1 - place) / max(conversations, 1)
             # Every so many, not by chance: a week of mail costs the same whatever the seed.
-            ships = (place + 1) * share % 1 < share
+            ships = round((place + 1) * share, 6) // 1 > round(place * share, 6) // 1
             self.write(at=at, parcels=1 + self._random.randrange(3) if ships else 0)
 
     # --- What can happen --------------------------------------------------------------------------
