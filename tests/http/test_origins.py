@@ -230,9 +230,7 @@ async def test_no_redirect_leads_to_an_api_beside_or_from_there_elsewhere(
     assert other.paths == ["/v1/a", "/v1/moved", "/v1/b"]
 
 
-async def test_the_key_of_an_api_beside_stands_in_no_message(
-    upstreams: Open, bench: Bench
-) -> None:
+async def test_the_key_of_an_api_beside_stands_in_no_message(upstreams: Open, bench: Bench) -> None:
     upstream, other = await upstreams(), await upstreams()
     other.plays(other.says(400, body=b'{"error": "canary-other is no key"}'))
     beside = {origin(other): {"authorization": Secret("Bearer canary-other")}}

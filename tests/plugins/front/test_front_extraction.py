@@ -193,7 +193,7 @@ def test_a_number_belongs_to_the_order_before_it() -> None:
     ("text", "speaks"),
     [
         ("Your parcel is in transit", True),
-        ("Ihre Sendung ist unterwegs", True),
+        ("Ihre Sendung kommt morgen", True),
         ("RB123456785GB", True),
         ("Shall we have lunch?", False),
         ("a fine relationship", False),
