@@ -192,3 +192,51 @@ def test_an_address_that_is_not_plain_is_a_configuration_error(address: str) -> 
         ) as caught:
             Origins("cars", upstream, secrets=())
         assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_an_api_beside_is_asked_with_its_own_header_fields_and_none_of_the_others(
+    upstreams: Open, bench: Bench
+) -> None:
+    upstream, other = await upstreams(), await upstreams()
+    beside = {origin(other): {"authorization": Secret("Bearer canary-other")}}
+    client = await bench.client(upstream.url, headers=KEY, beside=beside)
+
+    await client.for_fetch().get("cars")
+    await client.for_fetch().post(f"{other.url}/translations", json={"text": "car"})
+
+    assert "authorization" not in upstream.received[0].headers
+    assert other.received[0].headers["authorization"] == "Bearer canary-other"
+    assert "x-api-key" not in other.received[0].headers
+
+
+async def test_no_redirect_leads_to_an_api_beside_or_from_there_elsewhere(
+    upstreams: Open, bench: Bench
+) -> None:
+    upstream, other = await upstreams(), await upstreams()
+    upstream.plays(upstream.says(302, Location=f"{other.url}/translations"))
+    other.plays(
+        other.says(307, Location=f"{other.url}/moved"),
+        other.says(body=b"[1]"),
+        other.says(307, Location=upstream.url),
+    )
+    client = await bench.client(upstream.url, headers=KEY, beside={origin(other): {}})
+
+    with pytest.raises(Unintelligible, match="the redirect leads to"):
+        await client.for_fetch().get("cars")
+    assert (await client.for_fetch().get(f"{other.url}/a")).content == b"[1]"
+    with pytest.raises(Unintelligible, match="the redirect leads to"):
+        await client.for_fetch().get(f"{other.url}/b")
+
+    assert other.paths == ["/v1/a", "/v1/moved", "/v1/b"]
+
+
+async def test_the_key_of_an_api_beside_stands_in_no_message(upstreams: Open, bench: Bench) -> None:
+    upstream, other = await upstreams(), await upstreams()
+    other.plays(other.says(400, body=b'{"error": "canary-other is no key"}'))
+    beside = {origin(other): {"authorization": Secret("Bearer canary-other")}}
+    client = await bench.client(upstream.url, headers=KEY, beside=beside)
+
+    with pytest.raises(Unintelligible) as caught:
+        await client.for_fetch().get(f"{other.url}/translations")
+
+    assert "canary" not in str(caught.value)

@@ -19,6 +19,7 @@ from stages import (
     cars_refused,
     feed_of_cars,
     four_chains,
+    limited_mail,
     many_videos,
     one_chain,
     one_huge,
@@ -28,6 +29,7 @@ from stages import (
     unknown_limit,
     users,
     videos,
+    week_of_mail,
 )
 from transport import Network
 from world import World, reset, simulated
@@ -85,7 +87,7 @@ async def _played(stage: Stage, dsn: str, seed: int) -> tuple[str, float, int]:
         dsn=dsn,
         seed=seed,
         plugins=stage.plugins,
-        networks={stage.host: network},
+        networks=dict.fromkeys((stage.host, *stage.hosts), network),
         configure=lambda: stage.configuration,
         means=lambda world, plugins: Means(
             dsn=dsn,
@@ -201,5 +203,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("the same with spells of 429", "<= 1.1x, no page lost", cars_refused),
     Scenario("1 store of 10,000 pages, 299 of 10, 600/min", "<= 1.05x for the 299", one_huge),
     Scenario("NPPES, 1,199 providers, 6 calls of 1-2 s, 3 in flight", "<= 1.1x", one_search),
+    Scenario("Front, 700 conversations and a model, 150 ms a call", "<= 1.15x", week_of_mail),
+    Scenario("Front, 700 conversations, 100/min", "<= 1.05x", limited_mail),
     Scenario("8 daemons share 600/min", "0 breaches, >= 90 % used", shared_videos),
 )

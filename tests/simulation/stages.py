@@ -13,10 +13,11 @@ import attrs
 import tiktok_upstream as tiktok
 from daemons import LATENCY_SECONDS as TRANSACTION_SECONDS
 from judge import Allowed, Judge
-from stand_ins import cars, nhanh, nppes, unknown
+from stand_ins import cars, front, nhanh, nppes, unknown
 from transport import Weather
 
 from syncd_cars import plugin as cars_plugin
+from syncd_front import plugin as front_plugin
 from syncd_nhanh import plugin as nhanh_plugin
 from syncd_nppes import plugin as nppes_plugin
 from syncd_tiktok import plugin as tiktok_plugin
@@ -44,6 +45,7 @@ class Stage:
     refused_max: float = 0.01
     transaction_seconds: float = TRANSACTION_SECONDS
     daemons: int = 1  # that share the quotas, where there are several
+    hosts: Sequence[str] = ()  # of the same upstream, beside its own
     beside: str = ""  # an account that is not waited for: the others are judged
 
 
@@ -306,4 +308,57 @@ def one_search(small: bool) -> Stage:
         reach=1.1,
         rows=("SELECT count(*) FROM nppes.providers", 1199),
         weather=QUICK,
+    )
+
+
+# --- Front ----------------------------------------------------------------------------------------
+
+CALM = Weather(latency_seconds=0.15, jitter=0.0)
+IN_FLIGHT = 150
+SCANNED = "SELECT count(*) FROM front.scanned_conversations"
+
+
+def week_of_mail(small: bool) -> Stage:
+    """A week of mail whose shipments a model extracts; nobody limits the calls, of 150 ms each."""
+    conversations = 160 if small else 700
+    upstream = front.Upstream(conversations, allowed=None)
+    pages = math.ceil(conversations / 100)
+    return Stage(
+        plugins={"front": front_plugin},
+        host=front.HOST,
+        hosts=(front.MODEL_HOST,),
+        upstream=upstream,
+        judge=upstream.judge,
+        configuration=_front(calls=0, asks=True),
+        # The messages of a conversation, then its extraction.
+        ideal_seconds=0.15 * (pages + 2 * math.ceil(conversations / IN_FLIGHT)),
+        reach=1.15,
+        rows=(SCANNED, conversations),
+        weather=CALM,
+    )
+
+
+def limited_mail(small: bool) -> Stage:
+    """The same by patterns, under the limit of a plan: 100 calls a minute."""
+    conversations = 160 if small else 700
+    upstream = front.Upstream(conversations, allowed=Allowed("sliding", 100, 60.0))
+    calls = conversations + math.ceil(conversations / 100)
+    return Stage(
+        plugins={"front": front_plugin},
+        host=front.HOST,
+        upstream=upstream,
+        judge=upstream.judge,
+        configuration=_front(calls=100, asks=False),
+        # What the window takes at once is free; the rest waits for it to turn.
+        ideal_seconds=calls / 100 * 60.0,
+        reach=1.05,
+        rows=(SCANNED, conversations),
+        weather=CALM,
+    )
+
+
+def _front(*, calls: int, asks: bool) -> str:
+    tables = front.configuration(calls=calls, asks=asks)
+    return f"{tables}{_job('front', 'conversations', IN_FLIGHT)}".replace(
+        'streams = ["conversations"]', 'streams = ["scanned_conversations", "shipments"]'
     )

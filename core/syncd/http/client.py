@@ -99,11 +99,14 @@ class Client:
         self._weight = weight
         self._patience_seconds = throttle_patience_seconds
         self._authority = authority
-        self._secrets = secrets_of(upstream.headers)
-        self._headers = request_fields(
-            name, upstream.headers, version=version or metadata.version("syncd")
-        )
+        every = (upstream.headers, *upstream.beside.values())
+        self._secrets = longest_first(text for each in every for text in secrets_of(each))
         self._origins = Origins(name, upstream, secrets=self._secrets)
+        version = version or metadata.version("syncd")
+        self._headers = {
+            origin: request_fields(name, fields, version=version)
+            for origin, fields in self._origins.headers.items()
+        }
         allowed = Allowed(self._origins.hosts, private_network)
         self._wire = wire or KeptConnections(Peers(allowed))
         shared = name if scope is None else scope
@@ -206,7 +209,7 @@ class Client:
     async def _let_in(self, call: Call, fetch: FetchHttp) -> Outcome:
         """Send once, by what is valid now."""
         authority = fetch.authority
-        if authority is None:
+        if authority is None or self._origins.is_beside(call.url):
             return await self._send(call, fetch)
         badge = await authority.badge()  # before its turn comes: renewing takes a turn of its own
         call.wear(badge)
@@ -240,7 +243,7 @@ class Client:
                 secrets=secrets,
                 judged=self._upstream.judge is not None,
             ),
-            headers={"accept": asked.accept} | media | self._headers,
+            headers={"accept": asked.accept} | media | self._headers[origin_of(target)],
             limiter=limiter,
             sender=Sender(self.name, traffic, origin_of(target), asked.costs, self._weight),
             patience=Patience(place, self._patience_seconds),

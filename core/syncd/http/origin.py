@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from syncd.errors import ConfigError, Unintelligible
 from syncd.http.masking import masked
 from syncd.http.wire import URL, InvalidURL
-from syncd.model import Upstream
+from syncd.model import Secret, Upstream
 
 REDIRECTS_MAX = 3
 
@@ -54,7 +54,18 @@ class Origins:
         self._below = f"{origin_of(self._base)}{path_of(self._base).rstrip('/')}"
         also = [_declared(name, "credential_origins", e) for e in upstream.credential_origins]
         self._allowed = {origin_of(url) for url in (self._base, *also)}
-        self.hosts = frozenset(url.raw_host.decode("ascii") for url in (self._base, *also))
+        beside = {_declared(name, "beside", url): url for url in upstream.beside}
+        self._beside = {origin_of(url) for url in beside} - self._allowed
+        self.headers: Mapping[str, Mapping[str, str | Secret]] = {  # that are sent to an origin
+            **{origin_of(url): upstream.beside[text] for url, text in beside.items()},
+            **dict.fromkeys(self._allowed, upstream.headers),
+        }
+        everywhere = (self._base, *also, *beside)
+        self.hosts = frozenset(url.raw_host.decode("ascii") for url in everywhere)
+
+    def is_beside(self, url: URL) -> bool:
+        """Say whether an address is of another API, where this one's credentials do not go."""
+        return origin_of(url) in self._beside
 
     def target(self, url: str, params: Mapping[str, str | int] | None, method: str = "GET") -> URL:
         """Return the address of a request: of a path below the base URL, or an absolute one.
@@ -73,6 +84,8 @@ class Origins:
             # Appended, not merged: a query that the upstream wrote is sent back byte for byte.
             text += f"{'&' if '?' in text else '?'}{urlencode(params, quote_via=quote)}"
         target = self._parsed(text, f"{self._name} {method}")
+        if self.is_beside(target) and not target.userinfo:
+            return target
         return self._checked(self._base, target, "the address")
 
     def moved(self, source: URL, location: str) -> URL:
@@ -82,6 +95,8 @@ class Origins:
         """
         given = self._parsed(location, where(self._name, source, self._secrets))
         target = source.join(given).copy_with(fragment=None)
+        if self.is_beside(source) and origin_of(target) == origin_of(source):
+            return target
         return self._checked(source, target, "the redirect")
 
     def _parsed(self, text: str, place: str) -> URL:
@@ -95,7 +110,8 @@ class Origins:
     def _checked(self, source: URL, target: URL, what: str) -> URL:
         origin = origin_of(target)
         downgrade = source.scheme == "https" and target.scheme != "https"
-        if origin in self._allowed and not target.userinfo and not downgrade:
+        strays = self.is_beside(source)
+        if origin in self._allowed and not (target.userinfo or downgrade or strays):
             return target
         why = "from https to http" if downgrade else "where its credentials do not go"
         if target.userinfo:

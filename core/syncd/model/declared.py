@@ -28,6 +28,11 @@ class Upstream:
     `headers` are sent only to the origin of `base_url` and to `credential_origins`
     (``scheme://host[:port]``): a `next` link or a redirect to any other origin is refused.
 
+    `beside` are other APIs that the connector asks, too (one that extracts, one that translates):
+    by origin, the header fields that are sent there, and nothing else of the above. They are asked
+    by absolute addresses, through quotas of this upstream, and `judge` and `spent` see their
+    answers, which `Response.url` tells apart. No redirect leads there, nor from there elsewhere.
+
     `judge` is a pure function of every answer, whatever its status, that finds the errors which
     stand in bodies: `Throttled` locks the quota for its `retry_after_seconds`
     (`Response.seconds_until` reads a moment) and is asked again after that, as is a 429;
@@ -46,6 +51,7 @@ class Upstream:
     quotas: tuple[Quota, ...]
     headers: Mapping[str, str | Secret] = attrs.field(factory=dict)
     credential_origins: tuple[str, ...] = ()
+    beside: Mapping[str, Mapping[str, str | Secret]] = attrs.field(factory=dict)
     timeout_seconds: float = 60.0  # of one request, from its sending to the last byte of its body
     body_max_bytes: int = 32 * 2**20  # decoded: one hostile body costs at most twice as much
     wire_max_bytes: int = 32 * 2**20  # as sent, compressed or not

@@ -1,0 +1,225 @@
+"""Front's Core API: its requests and pages. Pure.
+
+Facts (dev.frontapp.com: "Search", "Pagination", "Rate limiting", the description of the Core API):
+a page of a search holds 100 conversations at most, those that were last active first; the query
+stands in the path. `_pagination.next` is an address at the company's own host, or null at the end;
+new mail shifts rows while pages are read. Messages come newest first. A conversation that was
+merged into another answers 301. Times are seconds with up to three decimals.
+
+Why not `/events`, for what changed: it hands out 15 events a page, several for each conversation,
+where a search hands out 100 conversations, each once; forty searches a minute name 4,000 of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import msgspec
+
+import syncd
+from syncd import Cursor, Page, Record, Response, Unintelligible
+from syncd_front.records import (
+    Mail,
+    MessageRecord,
+    Thread,
+    encoded,
+    mail_of,
+    milliseconds_of,
+)
+
+PAGE_MAX = 100  # dev.frontapp.com, "Pagination"
+ME = "/me"
+
+# Of one conversation: 10,000 messages. What has more is no thread of mail.
+MESSAGE_PAGES_MAX = 100
+
+_CONVERSATION = re.compile(r"/conversations/(?P<id>[A-Za-z0-9_]+)(?:/messages)?/?$")
+
+
+class _Pagination(msgspec.Struct, gc=False):
+    next: str | None = None
+
+
+class _Results(msgspec.Struct, gc=False):
+    results: list[msgspec.Raw] = msgspec.field(name="_results")
+    pagination: _Pagination | None = msgspec.field(name="_pagination", default=None)
+    total: int | None = msgspec.field(name="_total", default=None)
+
+    @property
+    def next(self) -> str | None:
+        return (self.pagination.next or None) if self.pagination is not None else None
+
+
+class _Messages(msgspec.Struct):
+    results: list[MessageRecord] = msgspec.field(name="_results")
+    pagination: _Pagination | None = msgspec.field(name="_pagination", default=None)
+
+    @property
+    def next(self) -> str | None:
+        return (self.pagination.next or None) if self.pagination is not None else None
+
+
+class _Named(msgspec.Struct, gc=False):
+    id: str
+    updated_at: float | None = None
+
+
+class _Me(msgspec.Struct, gc=False):
+    id: str = ""
+    name: str = ""
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+# --- Cursors and requests -------------------------------------------------------------------------
+
+
+def query_of(filters: Iterable[str], *, after: datetime | None) -> str:
+    """Return the text of a search: filters, and from when on; a search without a text is none."""
+    seconds = 0 if after is None else max(int(after.timestamp()), 0)
+    return " ".join([*(each for each in filters if each), f"after:{seconds}"])
+
+
+def first_cursor(query: str) -> Cursor:
+    """Return where a walk of a search begins."""
+    return Cursor({"query": query})
+
+
+def item(conversation_id: str, version: int) -> Cursor:
+    """Return the cursor of a conversation's messages; a higher version is a newer state of it."""
+    return Cursor({"conversation": conversation_id}, kind="item", version=version)
+
+
+def search_request(value: Any) -> tuple[str, dict[str, str | int]]:
+    """Return the path, or the address, and the parameters of a page of a search."""
+    return _request(f"/conversations/search/{quote(value.get('query', ''), safe='')}", value)
+
+
+def messages_request(conversation_id: str, value: Any) -> tuple[str, dict[str, str | int]]:
+    """Return the same for a page of a conversation's messages."""
+    return _request(f"/conversations/{quote(conversation_id, safe='')}/messages", value)
+
+
+def _request(path: str, value: Any) -> tuple[str, dict[str, str | int]]:
+    if "next" in value:
+        return value["next"], {}
+    token = {"page_token": value["page_token"]} if "page_token" in value else {}
+    return path, {"limit": PAGE_MAX, **token}
+
+
+def following(value: Any, link: str, *, where: str, origins: Collection[str]) -> dict[str, Any]:
+    """Return what a cursor becomes by a next link.
+
+    The link is followed where its origin is listed: the credential goes there. Of any other, only
+    the token of the page is taken, with which the API's own host is asked.
+
+    Raises: `Unintelligible` for a link without such a token, and for one that leads nowhere else.
+    """
+    parts = urlsplit(link)
+    kept = {name: each for name, each in value.items() if name not in {"next", "page_token"}}
+    if f"{parts.scheme}://{parts.netloc}" in origins:
+        after = {**kept, "next": link}
+    else:
+        token = parse_qs(parts.query).get("page_token")
+        if not token:
+            said = "the link to the next page has no page_token"
+            raise Unintelligible(where, said, "list its origin in next_origins, if it is Front's")
+        after = {**kept, "page_token": token[0]}
+    if after == value:
+        raise Unintelligible(where, "a page names itself as the next", "it is asked for again")
+    return after
+
+
+# --- Answers --------------------------------------------------------------------------------------
+
+
+def search_page(response: Response, value: Any, *, origins: Collection[str]) -> Page:
+    """Read a page of a search: its conversations, a cursor for each, and the page after it.
+
+    Raises: `Unintelligible` where the body is no such page.
+    """
+    where = "GET /conversations/search"
+    answer = syncd.decode(response, _Results, where=where)
+    opens = [_item_of(raw, where) for raw in answer.results]
+    if (link := answer.next) is not None:
+        opens.append(Cursor(following(value, link, where=where, origins=origins)))
+    return Page(
+        {"conversations": [Record(raw) for raw in answer.results]},
+        tuple(opens),
+        end=link is None,
+        date=response.date,
+        total=answer.total,
+    )
+
+
+def _item_of(raw: msgspec.Raw, where: str) -> Cursor:
+    try:
+        named = _named.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unintelligible(where, f"a conversation without an id ({error})") from error
+    return item(named.id, milliseconds_of(named.updated_at) or 0)
+
+
+def messages_of(
+    response: Response, value: Any, *, origins: Collection[str]
+) -> tuple[list[Mail], dict[str, Any] | None]:
+    """Read a page of messages, drafts left out; and what its next page is asked with.
+
+    Raises: `Unintelligible` where the body is no such page.
+    """
+    where = "GET /conversations/{id}/messages"
+    answer = syncd.decode(response, _Messages, where=where)
+    mails = [mail for each in answer.results if (mail := mail_of(each)) is not None]
+    link = answer.next
+    after = None if link is None else following(value, link, where=where, origins=origins)
+    return mails, after
+
+
+def thread_of(conversation_id: str, mails: Iterable[Mail]) -> Thread:
+    """Put a thread together, each message once, the oldest first."""
+    by_id = {mail.id: mail for mail in mails}
+    ordered = sorted(by_id.values(), key=lambda mail: (mail.sent_at or 0.0, mail.id))
+    return Thread(conversation_id, ordered)
+
+
+def thread_page(thread: Thread, opens: Sequence[Cursor] = (), date: datetime | None = None) -> Page:
+    """Return a thread as the page of its conversation: one record, for each of its streams."""
+    record = Record(encoded(thread))
+    records = {"scanned_conversations": [record]}
+    if thread.merged_into is None:
+        records["shipments"] = [record]
+    return Page(records, tuple(opens), end=True, date=date)
+
+
+def merged_into(response: Response, conversation_id: str) -> str:
+    """Return into which conversation another was merged, by where an answer 301 leads.
+
+    Raises: `Unintelligible` where that is no other conversation.
+    """
+    path = urlsplit(response.headers.get("location", "")).path
+    found = _CONVERSATION.search(path)
+    if found is None or found["id"] == conversation_id:
+        said = f"{conversation_id} was moved, and not to another conversation"
+        raise Unintelligible("GET /conversations/{id}/messages", said)
+    return found["id"]
+
+
+def merged_page(response: Response, conversation_id: str) -> Page:
+    """Return the page of a conversation that was merged: it names the one that has its messages."""
+    target = merged_into(response, conversation_id)
+    thread = Thread(conversation_id, merged_into=target)
+    return thread_page(thread, (item(target, 0),), response.date)
+
+
+def company_of(response: Response) -> str:
+    """Return the company that a token lets in to.
+
+    Raises: `Unintelligible` where the answer does not say.
+    """
+    me = syncd.decode(response, _Me, where=f"GET {ME}")
+    return f"{me.name or 'a company without a name'} ({me.id or 'no id'})"

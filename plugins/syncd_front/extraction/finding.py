@@ -1,0 +1,125 @@
+"""Find numbers of carriers and of purchase orders in a text. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from syncd_front.extraction.forms import Carrier, Form, form_of, plain
+
+# What stands alone, and what may be written in groups.
+_UPS = r"1Z(?:[ -]?[0-9A-Z]){16}"
+_POSTAL = r"[A-Z]{2}[ ]?\d{3}[ ]?\d{3}[ ]?\d{3}[ ]?[A-Z]{2}"
+_DHL = r"(?:JJD|GM)[ ]?\d{11,18}"
+_DIGITS = r"\d(?:[ -]?\d){9,39}"
+_NUMBER = re.compile(
+    rf"(?<![0-9A-Za-z])(?:{_UPS}|{_POSTAL}|{_DHL}|{_DIGITS})(?![0-9A-Za-z])",
+    re.ASCII | re.IGNORECASE,
+)
+_CHUNK = re.compile(r"[0-9]+", re.ASCII)
+_CHUNK_DIGITS_MIN = 10  # the shortest number of a carrier
+
+_NAMES: dict[Carrier, re.Pattern[str]] = {
+    "ups": re.compile(r"\bUPS\b|United Parcel", re.IGNORECASE),
+    "fedex": re.compile(r"\bFed\s?Ex\b|Federal Express", re.IGNORECASE),
+    "usps": re.compile(r"\bUSPS\b|Postal Service|Certified Mail", re.IGNORECASE),
+    "dhl": re.compile(r"\bDHL\b", re.IGNORECASE),
+}
+_CUE = re.compile(
+    r"track(?:ing)?\b|waybill|\bAWB\b|consignment|shipment|sendung|env[ií]o|exp[ée]di",
+    re.IGNORECASE,
+)
+_CUE_CHARACTERS = 60  # before a number: "your tracking number for order 4711 is"
+
+_SPEAKS = re.compile(
+    r"\bship(?:s|ped|ping|ments?)?\b|\btrack(?:ing|ed)?\b|\bdispatch|\bdeliver|\bwaybill|\bAWB\b"
+    r"|\bparcel|\bpackages?\b|\bcourier|\bcarrier|\bconsignment|\bfreight|\bin transit\b"
+    r"|\bcustoms\b|\bETA\b|\bbill of lading|\bUPS\b|\bFed\s?Ex\b|\bUSPS\b|\bDHL\b"
+    r"|versand|versend|sendung|liefer|exp[ée]di|livr(?:é|aison)|env[ií](?:o|ado)|spedi(?:t|z)",
+    re.IGNORECASE,
+)
+
+_ORDER = re.compile(
+    r"(?<![A-Za-z0-9])(?:P\.?\s?O\.?|purchase\s+order)(?!\s*box\b)"
+    r"(?:\s*(?:numbers?|no\.?|nr\.?|num\.?))?\s*[:#.-]*\s*"
+    r"(?P<order>(?=[A-Z/-]*\d)[A-Z0-9][A-Z0-9/-]{2,23})(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
+
+
+@attrs.frozen
+class Sighting:
+    """A number that a text holds: as carriers write it, its form, and where it stands."""
+
+    number: str
+    form: Form
+    at: int
+
+
+@attrs.frozen
+class Order:
+    """The number of a purchase order, and where it stands."""
+
+    number: str
+    at: int
+
+
+def numbers_in(text: str) -> list[Sighting]:
+    """Return the numbers of carriers in a text, each once, in their order.
+
+    Only those whose check digit is right. Of forms that other numbers have, too (ten digits may be
+    a telephone's), only where the text names the carrier or says close before that a number
+    follows.
+    """
+    found: dict[str, Sighting] = {}
+    named = {carrier for carrier, name in _NAMES.items() if name.search(text)}
+    for number, at in _candidates(text):
+        form = form_of(number)
+        if form is None or number in found:
+            continue
+        near = text[max(at - _CUE_CHARACTERS, 0) : at]
+        if form.strict or form.carrier in named or _CUE.search(near):
+            found[number] = Sighting(number, form, at)
+    return list(found.values())
+
+
+def _candidates(text: str) -> Iterator[tuple[str, int]]:
+    for match in _NUMBER.finditer(text):
+        written, at = match[0], match.start()
+        chunks = list(_CHUNK.finditer(written))
+        apart = [chunk for chunk in chunks if len(chunk[0]) >= _CHUNK_DIGITS_MIN]
+        if written[0].isdigit() and len(chunks) > 1 and apart and written[:2].upper() != "1Z":
+            for chunk in apart:  # several numbers in one line, and no groups of one
+                yield chunk[0], at + chunk.start()
+        else:
+            yield plain(written), at
+
+
+def orders_in(text: str) -> list[Order]:
+    """Return the numbers of purchase orders in a text, each once, in their order."""
+    found: dict[str, Order] = {}
+    for match in _ORDER.finditer(text):
+        number = match["order"].rstrip("-/").upper()
+        found.setdefault(number, Order(number, match.start()))
+    return list(found.values())
+
+
+def order_near(orders: list[Order], at: int) -> str | None:
+    """Return the order that a number at a place belongs to: the last before it, or else the first.
+
+    "PO 4711: 1Z.., PO 4712: 1Z.." is how suppliers list them.
+    """
+    before = [order.number for order in orders if order.at <= at]
+    return before[-1] if before else (orders[0].number if orders else None)
+
+
+def speaks_of_shipment(text: str) -> bool:
+    """Say, cheaply, whether a text may speak of a shipment; where it does not, nobody is asked."""
+    return _SPEAKS.search(text) is not None or bool(numbers_in(text))
+
+
+def occurs_in(text: str, number: str) -> bool:
+    """Say whether a number stands in a text literally, whatever is written between its groups."""
+    return bool(number) and plain(number) in plain(text)

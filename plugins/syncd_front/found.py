@@ -1,0 +1,169 @@
+"""What was found in a thread, by patterns or by a model, and the rows that are made of it. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import attrs
+
+from syncd_front.extraction import (
+    form_of,
+    likeness,
+    numbers_in,
+    occurs_in,
+    order_near,
+    orders_in,
+    plain,
+    speaks_of_shipment,
+)
+from syncd_front.records import Mail, ScannedConversation, Shipment, Thread, moment_of, spoken
+
+PATTERNS = "patterns"
+SHIPMENTS_MAX = 20  # of one conversation; a list of more is no mail about shipments
+NUMBER_CHARACTERS = (8, 40)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@attrs.frozen
+class Told:
+    """A shipment as a mail or a model tells of it; nothing of it is checked yet."""
+
+    tracking_number: str
+    carrier: str = "other"
+    po_number: str | None = None
+    shipped_date: str | None = None
+    estimated_delivery: str | None = None
+    origin: str | None = None
+    destination: str | None = None
+    confidence: float = 1.0
+
+
+@attrs.frozen
+class Found:
+    """A shipment that was told of, and the newest message that names it."""
+
+    told: Told
+    conversation_id: str
+    mail: Mail
+    extracted_by: str
+
+
+@attrs.frozen
+class Extraction:
+    """What became of a thread, and what that cost."""
+
+    told: tuple[Told, ...] = ()
+    extracted_by: str | None = None  # none where nobody was asked
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def is_silent(thread: Thread) -> bool:
+    """Say whether a thread does not speak of a shipment at all."""
+    return not any(speaks_of_shipment(spoken(mail)) for mail in thread.messages)
+
+
+def by_patterns(thread: Thread) -> Extraction:
+    """Extract what carriers' check digits tell by themselves."""
+    told: dict[str, Told] = {}
+    for mail in reversed(thread.messages):  # the newest first: what it says of an order counts
+        text = spoken(mail)
+        orders = orders_in(text)
+        for sighting in numbers_in(text):
+            before = told.get(sighting.number)
+            order = order_near(orders, sighting.at)
+            if before is None or (before.po_number is None and order is not None):
+                told[sighting.number] = Told(sighting.number, sighting.form.carrier, order)
+    return Extraction(tuple(told.values()), PATTERNS)
+
+
+def found_in(thread: Thread, extraction: Extraction, *, confidence_least: float) -> list[Found]:
+    """Return what a row is to be made of: each number once, the most certain first.
+
+    Left out is what a model is not certain of, and what it invented: a number that stands in no
+    message.
+    """
+    chosen: dict[str, Found] = {}
+    by = extraction.extracted_by or PATTERNS
+    for told in sorted(extraction.told, key=lambda each: -each.confidence):
+        number = plain(told.tracking_number)
+        mail = _newest_with(thread, number)
+        if told.confidence < confidence_least or mail is None or number in chosen:
+            continue
+        known = attrs.evolve(told, tracking_number=number)
+        chosen[number] = Found(known, thread.conversation_id, mail, by)
+    return list(chosen.values())[:SHIPMENTS_MAX]
+
+
+def _newest_with(thread: Thread, number: str) -> Mail | None:
+    mails = (mail for mail in reversed(thread.messages) if occurs_in(spoken(mail), number))
+    return next(mails, None)
+
+
+def shipment_of(found: Found) -> Shipment:
+    """Make the row of a shipment."""
+    told, mail = found.told, found.mail
+    number = told.tracking_number
+    form = form_of(number)
+    certain = form if form is not None and (form.strict or form.carrier == told.carrier) else None
+    return Shipment(
+        tracking_number=number,
+        carrier=certain.carrier if certain else told.carrier,
+        number_form=certain.name if certain else None,
+        po_number=told.po_number or None,
+        supplier=mail.sender_name,
+        supplier_handle=mail.sender,
+        shipped_date=_day(told.shipped_date),
+        estimated_delivery=_day(told.estimated_delivery),
+        origin=told.origin or None,
+        destination=told.destination or None,
+        conversation_id=found.conversation_id,
+        message_id=mail.id,
+        mentioned_at=moment_of(mail.sent_at) or _EPOCH,
+        extracted_by=found.extracted_by,
+        confidence=round(told.confidence, 3),
+        problem=problem_of(number),
+    )
+
+
+def problem_of(number: str) -> str | None:
+    """Say why a number is none of a shipment; one that has no form may be of any other carrier."""
+    least, most = NUMBER_CHARACTERS
+    if not least <= len(number) <= most or not any(c.isdigit() for c in number):
+        return f"no tracking number: {least} to {most} characters, and a digit"
+    if (like := likeness(number)) is not None:
+        return f"looks like {like.name}, and its check digit is wrong"
+    return None
+
+
+def scanned_of(
+    thread: Thread, extraction: Extraction, *, shipments: int, now: datetime
+) -> ScannedConversation:
+    """Make the row of a thread that was read."""
+    last = thread.messages[-1] if thread.messages else None
+    outcome = "extracted" if extraction.extracted_by else "silent"
+    return ScannedConversation(
+        conversation_id=thread.conversation_id,
+        subject=next((mail.subject for mail in thread.messages if mail.subject), None),
+        outcome="merged" if thread.merged_into else outcome,
+        shipments_found=shipments,
+        messages=len(thread.messages),
+        last_message_id=last.id if last else None,
+        last_message_at=moment_of(last.sent_at) if last else None,
+        merged_into=thread.merged_into,
+        extracted_by=extraction.extracted_by,
+        calls=extraction.calls,
+        prompt_tokens=extraction.prompt_tokens,
+        completion_tokens=extraction.completion_tokens,
+        scanned_at=now,
+    )
+
+
+def _day(text: str | None) -> date | None:
+    """Read a day; what is none is nothing: a date is not worth losing a shipment for."""
+    try:
+        return date.fromisoformat((text or "")[:10])
+    except ValueError:
+        return None

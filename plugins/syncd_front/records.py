@@ -1,0 +1,250 @@
+"""What Front sends of conversations and messages, and the rows that are made of them. Pure.
+
+Times are seconds with up to three decimals. Ids are text. What the API's description calls required
+may be missing or null all the same.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import UTC, date, datetime
+from typing import Any
+
+import attrs
+import msgspec
+
+# --- As Front sends it ----------------------------------------------------------------------------
+
+
+class Recipient(msgspec.Struct, gc=False):
+    """Who wrote, or who was written to."""
+
+    handle: str | None = None
+    name: str | None = None
+    role: str | None = None
+
+
+class Assignee(msgspec.Struct, gc=False):
+    """The teammate that a conversation is given to."""
+
+    id: str | None = None
+    email: str | None = None
+
+
+class Tag(msgspec.Struct, gc=False):
+    """A label of a conversation."""
+
+    id: str = ""
+    name: str | None = None
+
+
+class ConversationRecord(msgspec.Struct, gc=False):
+    """A conversation as a page of the search holds it."""
+
+    conversation_id: str = msgspec.field(name="id")
+    subject: str | None = None
+    type: str | None = None
+    status: str | None = None
+    status_category: str | None = None
+    assignee: Assignee | None = None
+    recipient: Recipient | None = None
+    tags: list[Tag] | None = None
+    is_private: bool | None = None
+    created_at: float | None = None
+    updated_at: float | None = None
+    waiting_since: float | None = None
+
+
+class MessageRecord(msgspec.Struct):
+    """A message of a conversation."""
+
+    id: str
+    type: str | None = None
+    is_inbound: bool | None = None
+    draft_mode: str | None = None
+    created_at: float | None = None
+    subject: str | None = None
+    text: str | None = None
+    body: str | None = None
+    recipients: list[Recipient] | None = None
+
+
+# --- Threads --------------------------------------------------------------------------------------
+
+
+class Mail(msgspec.Struct):
+    """A message of a thread, as far as a shipment may be found by it."""
+
+    id: str
+    text: str
+    subject: str | None = None
+    sent_at: float | None = None
+    is_inbound: bool = True
+    sender: str | None = None  # the handle, an address mostly
+    sender_name: str | None = None
+
+
+class Thread(msgspec.Struct):
+    """A conversation's messages, the oldest first: what shipments are extracted from.
+
+    It holds nothing that changes without a new message (tags, assignees), so that its bytes tell
+    whether there is anything new to extract. `merged_into`: it is another conversation by now,
+    which bears its messages.
+    """
+
+    conversation_id: str
+    messages: list[Mail] = []
+    merged_into: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All that was written, by which a number is known to be there."""
+        return "\n\n".join(spoken(mail) for mail in self.messages)
+
+
+def spoken(mail: Mail) -> str:
+    """Return what a message says, its subject included."""
+    return f"{mail.subject}\n{mail.text}" if mail.subject else mail.text
+
+
+def mail_of(message: MessageRecord) -> Mail | None:
+    """Return a message as a thread holds it; `None` for a draft, which may still change."""
+    if message.draft_mode is not None:
+        return None
+    sender = next((each for each in message.recipients or () if each.role == "from"), Recipient())
+    return Mail(
+        id=message.id,
+        text=message.text or plain_text(message.body or ""),
+        subject=message.subject or None,
+        sent_at=message.created_at,
+        is_inbound=message.is_inbound is not False,
+        sender=sender.handle,
+        sender_name=sender.name,
+    )
+
+
+_UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
+_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/td|/th|/h[1-6])\b[^>]*>", re.IGNORECASE)
+_MARK = re.compile(r"<[^>]*>")
+_BLANKS = re.compile(r"[ \t\u00a0]+")
+
+
+def plain_text(body: str) -> str:
+    """Return what a body in HTML says, for messages that have no text of their own."""
+    text = _MARK.sub("", _BREAK.sub("\n", _UNSEEN.sub(" ", body)))
+    lines = (_BLANKS.sub(" ", line).strip() for line in html.unescape(text).splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+# --- Rows -----------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Conversation:
+    """A row of `conversations`: how a conversation stands in Front."""
+
+    conversation_id: str
+    subject: str | None
+    type: str | None
+    status: str | None
+    status_category: str | None
+    assignee_id: str | None
+    assignee_email: str | None
+    recipient_handle: str | None
+    recipient_name: str | None
+    is_private: bool | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    waiting_since: datetime | None
+    tags: list[str]
+
+
+@attrs.define
+class ScannedConversation:
+    """A row of `scanned_conversations`: up to which message a thread was read, and what it cost.
+
+    `outcome`: ``"extracted"``; ``"silent"``, it does not speak of a shipment, so nobody was asked;
+    ``"merged"``, its messages are those of `merged_into`. Tokens and calls are those of a language
+    model; by patterns there are none.
+    """
+
+    conversation_id: str
+    subject: str | None
+    outcome: str
+    shipments_found: int
+    messages: int
+    last_message_id: str | None
+    last_message_at: datetime | None
+    merged_into: str | None
+    extracted_by: str | None
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    scanned_at: datetime
+
+
+@attrs.define
+class Shipment:
+    """A row of `shipments`; `conversation_id` and `message_id` lead back to where it was found.
+
+    `mentioned_at` is when the newest message was sent that names it: where several conversations
+    do, the row is of the one that spoke last. `problem`: why its number is none that a carrier
+    gives, as far as its check digit tells; it is not tracked, and those beside it are.
+    """
+
+    tracking_number: str
+    carrier: str
+    number_form: str | None
+    po_number: str | None
+    supplier: str | None
+    supplier_handle: str | None
+    shipped_date: date | None
+    estimated_delivery: date | None
+    origin: str | None
+    destination: str | None
+    conversation_id: str
+    message_id: str
+    mentioned_at: datetime
+    extracted_by: str
+    confidence: float
+    problem: str | None
+
+
+def conversation_of(record: ConversationRecord) -> Conversation:
+    """Make the row of a conversation."""
+    assignee, recipient = record.assignee or Assignee(), record.recipient or Recipient()
+    return Conversation(
+        conversation_id=record.conversation_id,
+        subject=record.subject,
+        type=record.type,
+        status=record.status,
+        status_category=record.status_category,
+        assignee_id=assignee.id,
+        assignee_email=assignee.email,
+        recipient_handle=recipient.handle,
+        recipient_name=recipient.name,
+        is_private=record.is_private,
+        created_at=moment_of(record.created_at),
+        updated_at=moment_of(record.updated_at),
+        waiting_since=moment_of(record.waiting_since),
+        tags=sorted(tag.name or tag.id for tag in record.tags or ()),
+    )
+
+
+def moment_of(seconds: float | None) -> datetime | None:
+    """Return a moment that is told in seconds, to the millisecond."""
+    if seconds is None:
+        return None
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return datetime.fromtimestamp(whole, UTC).replace(microsecond=milliseconds * 1000)
+
+
+def milliseconds_of(seconds: float | None) -> int | None:
+    """Return a moment that is told in seconds as whole milliseconds."""
+    return None if seconds is None else round(seconds * 1000)
+
+
+def encoded(thread: Thread) -> Any:
+    """Return a thread's bytes, the same for the same thread."""
+    return msgspec.Raw(msgspec.json.encode(thread))

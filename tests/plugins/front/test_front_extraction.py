@@ -1,0 +1,222 @@
+"""Numbers of carriers are found by their check digits, and in nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd_front.extraction import (
+    FORMS,
+    Form,
+    form_of,
+    likeness,
+    numbers_in,
+    occurs_in,
+    order_near,
+    orders_in,
+    plain,
+    speaks_of_shipment,
+)
+
+BY_NAME = {form.name: form for form in FORMS}
+
+# Numbers that carriers' own documents and test pages print as examples.
+PRINTED = {
+    "1Z999AA10123456784": "ups-1z",
+    "1Z5R89390357567127": "ups-1z",
+    "RB123456785GB": "s10",
+    "RA123456785US": "s10-us",
+    "9400111202555842332669": "usps-impb",
+    "71969010756003077385": "usps-20",
+    "986578788855": "fedex-12",
+    "477179081230": "fedex-12",
+    "041441760228964": "fedex-15",
+    "568283610012000": "fedex-15",
+    "9611020987654312345672": "fedex-22",
+    "1234567891": "dhl-10",
+    "JJD0099999999": None,
+    "JJD014600003821234567": "dhl-jjd",
+    "GM2951173225174494": "dhl-gm",
+}
+
+
+@pytest.mark.parametrize(("number", "name"), PRINTED.items())
+def test_a_printed_example_has_the_form_of_its_carrier(number: str, name: str | None) -> None:
+    form = form_of(number)
+    assert (form.name if form else None) == name
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "1Z999AA10123456785",  # its check digit is another
+        "RB123456784GB",
+        "9400111202555842332668",
+        "71969010756003077386",
+        "986578788856",
+        "041441760228965",
+        "1234567892",
+        "1Z999AA1012345678",  # too short
+        "RB12345678GB",
+        "12345",
+        "",
+        "\uff19\uff14\uff10\uff10111202555842332669",  # digits, and not of ASCII
+    ],
+)
+def test_a_number_that_is_wrong_has_no_form(number: str) -> None:
+    assert form_of(number) is None
+
+
+def made(form: Form, draw: st.DataObject) -> str:
+    """Make a number of a form, its check digit right."""
+    assert form.check is not None
+    pattern = form.pattern.pattern.replace("(?:420(?:\\d{5}|\\d{9}))?", "")
+    number = draw.draw(st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True))
+    found = form.pattern.fullmatch(number)
+    assert found is not None
+    at = found.start("digit")
+    check = form.check(found["body"])
+    if check > 9:
+        raise AssertionError(f"{form.name} makes the check digit {check}")
+    return f"{number[:at]}{check}{number[at + 1 :]}"
+
+
+CHECKED = [form for form in FORMS if form.check is not None]
+
+# What a check digit cannot see: a value weighed by 2 modulo 10 (UPS) moves by 5, one modulo 11 of
+# which 10 is 0 (FedEx Express, S10), one modulo 7 that moves by 7 (DHL).
+SEES_ALL = ["usps-impb", "usps-20", "dhl-sscc", "fedex-20", "fedex-15"]
+
+
+@pytest.mark.parametrize("form", CHECKED, ids=lambda form: form.name)
+@given(data=st.data())
+def test_a_number_with_its_check_digit_is_admitted_and_with_any_other_it_is_not(
+    form: Form, data: st.DataObject
+) -> None:
+    number = made(form, data)
+    found = form.pattern.fullmatch(number)
+    assert found is not None
+    assert form.admits(number)
+    at = found.start("digit")
+    for digit in "0123456789":
+        other = f"{number[:at]}{digit}{number[at + 1 :]}"
+        assert form.admits(other) == (digit == number[at])
+
+
+@pytest.mark.parametrize("name", SEES_ALL)
+@given(data=st.data())
+def test_one_digit_changed_is_refused_where_the_check_digit_can_see_it(
+    name: str, data: st.DataObject
+) -> None:
+    form = BY_NAME[name]
+    number = made(form, data)
+    at = data.draw(st.integers(0, len(number) - 1))
+    digit = data.draw(st.sampled_from("0123456789"))
+    other = f"{number[:at]}{digit}{number[at + 1 :]}"
+    if other != number and form.fits(other):
+        assert not form.admits(other)
+
+
+@given(data=st.data())
+def test_an_s10_digit_changed_is_refused_unless_both_mean_the_rest_that_has_no_digit(
+    data: st.DataObject,
+) -> None:
+    number = made(BY_NAME["s10"], data)
+    at = data.draw(st.integers(2, 9))
+    other = f"{number[:at]}{(int(number[at]) + 1) % 10}{number[at + 1 :]}"
+    # The check digits 0 and 5 stand for two rests each.
+    assert not BY_NAME["s10"].admits(other) or number[10] in "05"
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_and_what_is_found_has_a_form_and_stands_in_it(text: str) -> None:
+    for sighting in numbers_in(text):
+        assert sighting.form.admits(sighting.number)
+        assert occurs_in(text, sighting.number)
+    orders_in(text)
+    assert speaks_of_shipment(text) or not numbers_in(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("UPS 1Z999AA10123456784 is on its way", ["1Z999AA10123456784"]),
+        ("1z 999 aa1 01 2345 6784", ["1Z999AA10123456784"]),
+        ("https://x.example/track?n=1Z999AA10123456784&l=en", ["1Z999AA10123456784"]),
+        ("RB 123 456 785 GB", ["RB123456785GB"]),
+        ("9400 1112 0255 5842 3326 69", ["9400111202555842332669"]),
+        ("42075201 9400111202555842332669", ["9400111202555842332669"]),
+        ("FedEx: 9865 7878 8855", ["986578788855"]),
+        ("FedEx 986578788855 477179081230", ["986578788855", "477179081230"]),
+        ("your tracking number is 986578788855", ["986578788855"]),
+        ("DHL 1234567891", ["1234567891"]),
+        ("call us on 1234567891", []),  # ten digits, and nobody says that they are DHL's
+        ("invoice 986578788855", []),
+        ("1Z999AA10123456785", []),  # its check digit is wrong
+        ("X1Z999AA10123456784", []),  # a part of something longer
+        ("1Z999AA10123456784 1Z999AA10123456784", ["1Z999AA10123456784"]),
+        ("", []),
+    ],
+)
+def test_a_text_yields_the_numbers_that_it_means(text: str, numbers: list[str]) -> None:
+    assert [sighting.number for sighting in numbers_in(text)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "orders"),
+    [
+        ("PO 4711 has shipped", ["4711"]),
+        ("P.O. #A-4711/2", ["A-4711/2"]),
+        ("purchase order no. 4500012345, PO: 4711.", ["4500012345", "4711"]),
+        ("po4711", ["4711"]),
+        ("PO Box 4711", []),
+        ("the PO has shipped", []),
+        ("depot 4711", []),
+    ],
+)
+def test_a_text_yields_the_purchase_orders_that_it_names(text: str, orders: list[str]) -> None:
+    assert [order.number for order in orders_in(text)] == orders
+
+
+def test_a_number_belongs_to_the_order_before_it() -> None:
+    text = "PO 4711: 1Z999AA10123456784\nPO 4712: RB123456785GB"
+    orders = orders_in(text)
+    assert [order_near(orders, each.at) for each in numbers_in(text)] == ["4711", "4712"]
+    assert order_near(orders, 0) == "4711"
+    assert order_near([], 5) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "speaks"),
+    [
+        ("Your parcel is in transit", True),
+        ("Ihre Sendung kommt morgen", True),
+        ("RB123456785GB", True),
+        ("Shall we have lunch?", False),
+        ("a fine relationship", False),
+        ("", False),
+    ],
+)
+def test_the_cheap_test_says_whether_a_thread_may_speak_of_a_shipment(
+    text: str, speaks: bool
+) -> None:
+    assert speaks_of_shipment(text) == speaks
+
+
+def test_a_number_with_a_wrong_check_digit_is_known_for_what_it_is_like() -> None:
+    form = likeness("1Z999AA10123456785")
+    assert form is not None
+    assert form.name == "ups-1z"
+    assert likeness("1Z999AA10123456784") is None
+    assert likeness("INV-2026-77") is None
+
+
+def test_a_number_is_known_whatever_is_written_between_its_groups() -> None:
+    assert plain("1z 999-aa1 01 2345 6784") == "1Z999AA10123456784"
+    assert plain("420752019400111202555842332669") == "9400111202555842332669"
+    assert occurs_in("see 1Z 999 AA1 01 2345 6784.", "1Z999AA10123456784")
+    assert not occurs_in("see 1Z", "1Z999AA10123456784")
+    assert not occurs_in("see 1Z", "")
