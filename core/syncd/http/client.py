@@ -165,9 +165,8 @@ class Client:
         """Return the client for one fetch; `conditional`: note the validators of its answer.
 
         Its first request is sent with `condition`, if that was told about the same request.
-        `traffic` is the class in which its requests wait for their turn, `quota` the key of the
-        one they spend where they name none. Not `authorized`: they go
-        out without the account's credential, which they are to renew.
+        `traffic` is the class in which its requests wait for their turn, `quota` the one that they
+        spend by default. Not `authorized`: they go out without the account's credential.
         """
         http = FetchHttp(
             self, conditional=conditional, condition=condition, traffic=traffic, quota=quota
