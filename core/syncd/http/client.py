@@ -102,11 +102,9 @@ class Client:
         every = (upstream.headers, *upstream.beside.values())
         self._secrets = longest_first(text for each in every for text in secrets_of(each))
         self._origins = Origins(name, upstream, secrets=self._secrets)
-        version = version or metadata.version("syncd")
-        self._headers = {
-            origin: request_fields(name, fields, version=version)
-            for origin, fields in self._origins.headers.items()
-        }
+        called = version or metadata.version("syncd")
+        headers = self._origins.headers.items()
+        self._headers = {at: request_fields(name, each, version=called) for at, each in headers}
         allowed = Allowed(self._origins.hosts, private_network)
         self._wire = wire or KeptConnections(Peers(allowed))
         shared = name if scope is None else scope
