@@ -214,7 +214,7 @@ def test_a_row_without_its_key_is_rejected(
     version = int((MORNING + timedelta(seconds=3)).timestamp()) * 1_000_000
     said = f"{', '.join(key)}: a part of the key is null"
     sent_at = MORNING + timedelta(seconds=3)
-    expected = Rejected("items", "key", said, b"2", None, version, "p2", sent_at=sent_at)
+    expected = Rejected("items", "key", said, b"2", None, version, "p2", sent_at=sent_at, place=1)
     assert result.rejected == (expected,)
     assert values(connection) == {1: "a", 2: "c"}
 
