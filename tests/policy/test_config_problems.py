@@ -107,7 +107,8 @@ def problems(text: str, environment: Mapping[str, str] | None = None) -> tuple[P
         (
             "zzz = 1",
             "zzz",
-            "unknown key (known: database, daemon, log, quota, vault, admin, effects, connectors, jobs)",
+            "unknown key (known: database, daemon, log, quota, vault, admin, effects, connectors, "
+            "jobs)",
         ),
         ("[log]\nlvl = 1", "log.lvl", "unknown key (did you mean 'level'?)"),
         ('"\\u001b[2Jx" = 1', '"\\u001b[2Jx"', "unknown key"),
