@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from syncd.config import Duration, Unwanted, between, lasting, parse, read, structure
+from syncd.config.structuring import SECTIONS
 from syncd.errors import InvalidConfig, Problem
 from syncd.model import Connector, Feed, Secret, Stream, Upstream
 
@@ -107,8 +108,7 @@ def problems(text: str, environment: Mapping[str, str] | None = None) -> tuple[P
         (
             "zzz = 1",
             "zzz",
-            "unknown key (known: database, daemon, log, quota, vault, admin, effects, connectors, "
-            "jobs)",
+            f"unknown key (known: {', '.join(SECTIONS)})",
         ),
         ("[log]\nlvl = 1", "log.lvl", "unknown key (did you mean 'level'?)"),
         ('"\\u001b[2Jx" = 1', '"\\u001b[2Jx"', "unknown key"),
