@@ -22,21 +22,14 @@ import trio
 from syncd import asking, closing
 from syncd.building import CLOSE_SECONDS, client_of, effective_of
 from syncd.daemon import Process
-from syncd.errors import (
-    StoreError,
-)
+from syncd.errors import StoreError
 from syncd.http import Client
 from syncd.lanes import Desk, Lane
 from syncd.store import effects as store
 from syncd.store import registry
+from syncd.waiting import first_of
 
-LOOK_SECONDS = 2.0  # between two looks for what others enqueued, or what is due by now
-CLAIM_MARGIN_SECONDS = 30.0  # a claim outlives the deadline of its call by that, to record it
-STUCK_SECONDS = 10.0  # past its deadline, a call that was cancelled and did not end is named
 DRAIN_SHARE = 0.5  # of the drain's time for calls under way; the rest stays for the next process
-RECORD_SECONDS = 5.0  # for what became of the last ones, after that
-REST_BASE_SECONDS = 1.0
-REST_CAP_SECONDS = 300.0
 FORGET_SECONDS = 3600.0
 
 
@@ -58,7 +51,7 @@ class Background:
                 nursery.start_soon(self.process.supervisor.keep, name, lane.run)
             async with trio.open_nursery() as aside:
                 aside.start_soon(self._forget)
-                await self._ended()
+                await first_of(self.process.draining, self.over)
                 aside.cancel_scope.cancel()
             self.over.set()
             nursery.start_soon(self._cut)
@@ -66,11 +59,6 @@ class Background:
     def retire(self) -> None:
         """Claim nothing any more: another configuration has taken over, or the work is done."""
         self.over.set()
-
-    async def _ended(self) -> None:
-        async with trio.open_nursery() as waiting:
-            for event in (self.process.draining, self.over):
-                waiting.start_soon(_cancel_at, event, waiting.cancel_scope)
 
     async def _cut(self) -> None:
         """Give calls under way their share of the drain's time."""
@@ -124,8 +112,3 @@ async def _close(client: Client) -> None:
     with trio.CancelScope(shield=True, deadline=closing.deadline(CLOSE_SECONDS)):
         async with client:
             pass  # left is closed
-
-
-async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()

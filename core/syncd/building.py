@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import trio
@@ -29,6 +29,8 @@ from syncd.store import leases, registry
 from syncd.work import Draining, Order, Work
 
 CLOSE_SECONDS = 3.0  # for the connections that nobody uses any more
+
+Walks: TypeAlias = tuple[Pipeline, Target]  # of one feed: what is walked, and into which tables
 
 
 @attrs.define(eq=False)
@@ -107,8 +109,12 @@ class Outfit:
     def of(self, instance: str) -> bool:
         return self.instance.name == instance
 
-    async def refit(self, process: Process, effective: Effective) -> None:
+    async def refit(
+        self, process: Process, effective: Effective, walked: Sequence[Walks] | None = None
+    ) -> None:
         """Work on these accounts from now on; those that are as they were are left alone.
+
+        `walked`: what is walked of each, where the caller has bound it already.
 
         Raises: `ConfigError` where the accounts do not go with what is configured; then nothing
         has changed. What the database raises.
@@ -116,7 +122,7 @@ class Outfit:
         instance = effective.instance
         for problem in unfit_quotas(instance):
             raise ConfigError(problem.key, problem.what, "mend the configuration")
-        walked = _walked(process, instance, self.job)
+        walked = walked or _walked(process, instance, self.job)
         parked = await process.hops.run(registry.register_instance, instance)
         staying, coming = self._compared(process, instance)
         left = [each for each in self.tenants.values() if each.account.name not in staying]
@@ -152,34 +158,22 @@ class Outfit:
         }
         return staying, coming
 
-    def _places(
-        self, process: Process, walked: Sequence[tuple[Pipeline, Target]]
-    ) -> Iterator[Place]:
+    def _places(self, process: Process, walked: Sequence[Walks]) -> Iterator[Place]:
         """Yield account by account what is walked of each; at the end what is no single one's."""
-        for tenant in self.tenants.values():
-            for pipeline, target in walked:
-                if not pipeline.feed.of_instance:
-                    yield self._place(process, walked, pipeline, target, tenant)
-        for pipeline, target in walked:
-            if pipeline.feed.of_instance and self.tenants:
-                (account,) = self.instance.accounts_of(pipeline.feed)
-                # It asks for nothing: any client does, for its secrets' masks.
-                nobody = Tenant(account, next(iter(self.tenants.values())).client)
-                yield self._place(process, walked, pipeline, target, nobody)
-
-    def _place(
-        self,
-        process: Process,
-        walked: Sequence[tuple[Pipeline, Target]],
-        pipeline: Pipeline,
-        target: Target,
-        tenant: Tenant,
-    ) -> Place:
-        whole = Partition(self.instance.name, tenant.account.name, pipeline.feed.name)
-        work = _work(process, pipeline, tenant)
-        work = attrs.evolve(work, session=self.session, patience_seconds=self.patience_seconds)
-        after = after_of(pipeline, [other for other, _ in walked])
-        return Place(whole, work, target, tenant, after)
+        pipelines = [pipeline for pipeline, _ in walked]
+        after = {each.feed.name: after_of(each, pipelines) for each in pipelines}
+        own = [each for each in walked if not each[0].feed.of_instance]
+        shared = [each for each in walked if each[0].feed.of_instance]
+        held = [(each, tenant) for tenant in self.tenants.values() for each in own]
+        for each in shared if self.tenants else ():
+            (account,) = self.instance.accounts_of(each[0].feed)
+            # It asks for nothing: any client does, for its secrets' masks.
+            held.append((each, Tenant(account, next(iter(self.tenants.values())).client)))
+        for (pipeline, target), tenant in held:
+            whole = Partition(self.instance.name, tenant.account.name, pipeline.feed.name)
+            work = _work(process, pipeline, tenant)
+            work = attrs.evolve(work, session=self.session, patience_seconds=self.patience_seconds)
+            yield Place(whole, work, target, tenant, after[pipeline.feed.name])
 
     @property
     def later(self) -> list[Place]:
@@ -203,10 +197,11 @@ async def outfitted(
         lifespan = process.plugins.lifespan(instance)
         session = await stack.enter_async_context(asking.session(instance.name, lifespan))
         outfit = Outfit(job, effective, session, patience_seconds)
-        for pipeline, target in _walked(process, instance, job):
+        walked = _walked(process, instance, job)
+        for pipeline, target in walked:
             await _make_fit(process, pipeline, target)
         stack.push_async_callback(outfit.close)
-        await outfit.refit(process, effective)
+        await outfit.refit(process, effective, walked)
         yield outfit
 
 
@@ -277,7 +272,7 @@ def client_of(
     return client
 
 
-def _walked(process: Process, instance: Instance[Any], job: Job) -> list[tuple[Pipeline, Target]]:
+def _walked(process: Process, instance: Instance[Any], job: Job) -> list[Walks]:
     """Bind the pipelines of a job's feeds, and say what their tables must be."""
     walked = []
     for feed, streams in walked_by(process.plugins, instance, job, process.config.jobs.values()):

@@ -293,19 +293,12 @@ class Committer:
             return bulk.Result(counts, standing=all_)
         alone = batch[0] if len(batch) == 1 else None
         total = of_page(alone, name, rows=len(rows.rows)) if alone else 0
-        given = bulk.Batch(
-            rows=rows.rows,
-            sent_at=rows.sent_at,
-            hashes=rows.hashes,
-            raws=rows.raws,
-            cursors=rows.cursors,
-            parents=rows.parents,
-            account=self.lease.partition.account,
+        given = rows.batch(
+            self.lease.partition.account,
             guarded=self.guarded,
             fresh=rows.fresh,
             refused_max=allowance(total) if alone else REFUSED_MAX,
             immediate=immediate,
-            telling=bool(rows.effects),
         )
         try:
             result = bulk.write(connection, self.target.tables[name], given)

@@ -48,15 +48,14 @@ from syncd.model import (
 from syncd.store import effects as store
 from syncd.store import leases
 from syncd.store.effects import Claimed
+from syncd.waiting import first_of
 
 LOOK_SECONDS = 2.0  # between two looks for what others enqueued, or what is due by now
 CLAIM_MARGIN_SECONDS = 30.0  # a claim outlives the deadline of its call by that, to record it
 STUCK_SECONDS = 10.0  # past its deadline, a call that was cancelled and did not end is named
-DRAIN_SHARE = 0.5  # of the drain's time for calls under way; the rest stays for the next process
 RECORD_SECONDS = 5.0  # for what became of the last ones, after that
 REST_BASE_SECONDS = 1.0
 REST_CAP_SECONDS = 300.0
-FORGET_SECONDS = 3600.0
 
 
 @attrs.frozen
@@ -149,10 +148,12 @@ class Lane:
         now = trio.current_time()
         seconds = LOOK_SECONDS * (0.5 + self.process.random.random() / 2)
         resting = self._rest_until - now
-        with trio.move_on_after(resting if resting > 0 else seconds):
-            async with trio.open_nursery() as waiting:
-                for event in (self.over,) if resting > 0 else (self.over, heard):
-                    waiting.start_soon(_cancel_at, event, waiting.cancel_scope)
+        if resting > 0:
+            with trio.move_on_after(resting):
+                await self.over.wait()
+        else:
+            with trio.move_on_after(seconds):
+                await first_of(self.over, heard)
 
     def well(self) -> None:
         """Take note of a call that did what it should."""
@@ -366,8 +367,3 @@ def _kept(response: Any) -> str | None:
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     return None if "\\u0000" in encoded else encoded
-
-
-async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()

@@ -57,6 +57,20 @@ class StreamRows:
         self.noted += [range(first, len(self.notes))] * sum(map(len, parts))
         self.unchanged += item.known_rows
 
+    def batch(self, account: str, **how: Any) -> bulk.Batch:
+        """Return the rows as the bulk writer takes them; `how` is what else it is to know."""
+        return bulk.Batch(
+            rows=self.rows,
+            sent_at=self.sent_at,
+            hashes=self.hashes,
+            raws=self.raws,
+            cursors=self.cursors,
+            parents=self.parents,
+            account=account,
+            telling=bool(self.effects),
+            **how,
+        )
+
     def without(self, known: bulk.Known) -> StreamRows:
         """Return the same but for the rows that are known, which are unchanged."""
         if not known.places:

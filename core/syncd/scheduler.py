@@ -47,6 +47,7 @@ from syncd.run import claim, run_partition
 from syncd.schedule import first_moment, next_moment
 from syncd.store import events, leases, registry, rounds
 from syncd.store.leases import Lease
+from syncd.waiting import cancel_at, first_of
 from syncd.work import turns_of
 
 LOOK_SECONDS = 1.0  # between two looks at the jobs, over the upper half of it (jitter)
@@ -124,9 +125,7 @@ class Scheduler:
     async def _pause(self, seconds: float) -> None:
         """Wait for a run to end (or note that one has since the last pause), a drain, a look."""
         with trio.move_on_after(seconds):
-            async with trio.open_nursery() as waiting:
-                for event in (self._changed, self._process.draining):
-                    waiting.start_soon(_cancel_at, event, waiting.cancel_scope)
+            await first_of(self._changed, self._process.draining)
         self._changed = trio.Event()
 
     async def _register(self) -> None:
@@ -298,7 +297,7 @@ class Scheduler:
         """Try accounts again whose credential was refused; beside all else, for it asks them."""
         with trio.CancelScope() as self._trying:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_at, self._process.draining, nursery.cancel_scope)
+                nursery.start_soon(cancel_at, self._process.draining, nursery.cancel_scope)
                 with suppress(StoreError):  # the next look comes
                     await self._resuming.try_again()
                 nursery.cancel_scope.cancel()
@@ -372,11 +371,6 @@ class Scheduler:
         rest = Next("drained", None, lease.standing.failures, "it is configured no more")
         with suppress(StoreError):  # else the lease runs out by itself
             await self._process.hops.run(leases.let_go, lease, rest, job=job.name)
-
-
-async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 def _schedule(job: Job) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from syncd.errors import ConfigError, SyncdError
 from syncd.events import ConfigRejected, ConfigReloaded, DaemonReady
 from syncd.plugins import Plugins
 from syncd.scheduler import LOOK_SECONDS, Scheduler
+from syncd.waiting import cancel_at
 
 # In a daemon a partition whose cursors must wait gives its slot back; a short wait is cheaper.
 PATIENCE_SECONDS = 5.0
@@ -38,18 +39,13 @@ async def serve(process: Process, reload: Reload) -> None:
             current = await generations.start(generation, process)
             desk.open = True
             process.emit(DaemonReady(len(process.config.jobs)))
-            generations.start_soon(_cancel_when_draining, process, watching)
+            generations.start_soon(cancel_at, process.draining, watching)
             with watching:
                 async for _ in hangups:
                     try:
                         current = await _renewed(process, reload, generations, current, desk)
                     except SyncdError as error:
                         process.emit(ConfigRejected(str(error)))
-
-
-async def _cancel_when_draining(process: Process, scope: trio.CancelScope) -> None:
-    await process.draining.wait()
-    scope.cancel()
 
 
 async def generation(

@@ -20,6 +20,7 @@ from syncd.progress import Bounds
 from syncd.store.hops import Hops
 from syncd.store.leases import Lease
 from syncd.threads import Threads
+from syncd.waiting import first_of
 
 
 @attrs.frozen
@@ -33,14 +34,7 @@ class Draining:
 
     async def wait(self) -> None:
         """Wait for the first of them."""
-        async with trio.open_nursery() as nursery:
-            for event in self.events:
-                nursery.start_soon(_cancel_at, event, nursery.cancel_scope)
-
-
-async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
+        await first_of(*self.events)
 
 
 @attrs.frozen

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
-import trio
 from starlette.types import Receive, Scope, Send
 
-from syncd.testing import body_of, live
-from syncd_front.simulator_answers import Asked, Call, Front, Reply
+from syncd.testing import Reply, body_of, headers_of, live, send_reply
+from syncd_front.simulator_answers import Asked, Call, Front
 from syncd_front.simulator_llm import Model
 from syncd_front.simulator_mail import Company
 
@@ -38,19 +37,10 @@ class Simulator:
             await live(receive, send)
         elif scope["type"] == "http":
             path = scope["raw_path"].decode("ascii", "replace").partition("?")[0]
-            headers = {
-                name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-            }
             asked = scope["query_string"].decode("ascii", "replace")
             query = parse_qsl(asked, keep_blank_values=True)
-            call = Call(scope["method"], path, query, headers, await body_of(receive))
-            await _send(await self._answered(call), send)
-
-    async def _answered(self, call: Call) -> Reply:
-        reply = self._reply(call)
-        if reply.seconds:
-            await trio.sleep(reply.seconds)
-        return reply
+            call = Call(scope["method"], path, query, headers_of(scope), await body_of(receive))
+            await send_reply(self._reply(call), send)
 
     def _reply(self, call: Call) -> Reply:
         if self.model is not None and call.path.startswith(LLM):
@@ -61,13 +51,6 @@ class Simulator:
 def _below(prefix: str, call: Call) -> Call:
     path = call.path.removeprefix(prefix)
     return Call(call.method, path, call.query, call.headers, call.body)
-
-
-async def _send(reply: Reply, send: Send) -> None:
-    fields = {**reply.headers, "content-length": str(len(reply.body))}
-    headers = [(name.encode(), value.encode()) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
 
 
 if __name__ == "__main__":

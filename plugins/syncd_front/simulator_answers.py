@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urlencode
 import attrs
 import msgspec
 
+from syncd.testing import Reply
 from syncd_front.simulator_limits import Limits
 from syncd_front.simulator_mail import Company, Conversation
 from syncd_front.simulator_shapes import conversation_json, event_json, message_json
@@ -52,20 +53,6 @@ class Call:
 
     def every(self, name: str) -> list[str]:
         return [value for key, value in self.query if key == name]
-
-
-@attrs.frozen
-class Reply:
-    """One answer, and how long it takes."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-    seconds: float = 0.0
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
 
 
 @attrs.frozen

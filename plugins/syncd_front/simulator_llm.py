@@ -15,8 +15,9 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from syncd.testing import Reply
 from syncd_front.extraction import numbers_in, order_near, orders_in
-from syncd_front.simulator_answers import Call, Reply
+from syncd_front.simulator_answers import Call
 from syncd_front.simulator_limits import Window
 
 COMPLETIONS = "/chat/completions"

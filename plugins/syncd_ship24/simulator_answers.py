@@ -14,6 +14,7 @@ from typing import Any, Literal
 import attrs
 import msgspec
 
+from syncd.testing import Call, Reply
 from syncd_ship24.simulator_limits import Limits
 from syncd_ship24.simulator_parcels import JOURNEY, Parcel, Times
 from syncd_ship24.simulator_webhooks import Webhooks
@@ -30,31 +31,6 @@ _NUMBER = re.compile(r"[a-zA-Z0-9\-_/.]{5,50}")
 _PATH = re.compile(r"/trackers(?:/(bulk)|/([^/]+)(?:/(results|webhook-events/resend))?)?")
 
 Mode = Literal["up", "slow", "down"]
-
-
-@attrs.frozen
-class Call:
-    """One request; `path` as it stands behind the base URL, header names in lower case."""
-
-    method: str
-    path: str
-    query: Mapping[str, str] = attrs.field(factory=dict)
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-    body: bytes = b""
-
-
-@attrs.frozen
-class Reply:
-    """One answer, which is on its way for `seconds`."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-    seconds: float = 0.0
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 import attrs
 import msgspec
 
+from syncd.testing import Call, Reply
 from syncd_tiktok.simulator_stores import CursorsIn, Store
 from syncd_tiktok.simulator_tokens import Grant, Regime, Tokens
 
@@ -52,30 +53,6 @@ _STATUS = {
     "rate_limit_exceeded": 429,
     "internal_error": 500,
 }
-
-
-@attrs.frozen
-class Call:
-    """One request; `path` as it stands behind the base URL, header names in lower case."""
-
-    method: str
-    path: str
-    query: Mapping[str, str] = attrs.field(factory=dict)
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-    body: bytes = b""
-
-
-@attrs.frozen
-class Reply:
-    """One answer."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
 
 
 @attrs.frozen

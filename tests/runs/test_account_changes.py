@@ -146,6 +146,9 @@ async def test_a_disabled_account_commits_what_it_has_and_nobody_else_is_disturb
         await kept.told(AccountsChanged, 2)
         desk.gate.set()
         (finished,) = await kept.told(RoundFinished)
+        # The round does not wait for the run of who is no part of it any more.
+        under_way = "SELECT FROM syncd.run WHERE status = 'running'"
+        await seen("the end of both runs", lambda: not kept.rows(under_way))
 
         runs = kept.rows(
             "SELECT q.account, r.status FROM syncd.run r JOIN syncd.partition q"

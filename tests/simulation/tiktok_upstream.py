@@ -10,7 +10,8 @@ from inline import now
 from judge import Allowed, Judge
 from transport import Answer, Asked
 
-from syncd_tiktok.simulator_answers import USER_INFO, Call, TikTok
+from syncd.testing import Call
+from syncd_tiktok.simulator_answers import USER_INFO, TikTok
 from syncd_tiktok.simulator_stores import CursorsIn
 
 HOST = "open.tiktokapis.test"

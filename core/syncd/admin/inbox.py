@@ -252,15 +252,5 @@ def _write_rows(
         where = str(letter.wheres[name])
         done = written_by(own, connection, rows.rows, where=where, stream=name)
         return bulk.Result(done, standing=range(len(rows.rows)))
-    batch = bulk.Batch(
-        rows=rows.rows,
-        sent_at=rows.sent_at,
-        hashes=rows.hashes,
-        raws=rows.raws,
-        cursors=rows.cursors,
-        parents=rows.parents,
-        account=letter.account,
-        immediate=immediate,
-        telling=bool(rows.effects),
-    )
+    batch = rows.batch(letter.account, immediate=immediate)
     return bulk.write(connection, target.tables[name], batch)

@@ -167,12 +167,7 @@ def runs(invocation: Invocation, job: str | None, limit: int, as_json: bool) -> 
     from syncd.cli import history
 
     rows = history.runs(configuration(invocation), job=job, most=limit)
-    if as_json:
-        invocation.print_json(rows)
-    elif rows:
-        invocation.print(history.as_table(rows, width=invocation.width))
-    else:
-        click.echo("no runs yet")
+    invocation.print_rows(rows, as_json=as_json, table=history.as_table, none="no runs yet")
     return ending.FINE
 
 

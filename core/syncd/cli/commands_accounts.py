@@ -72,12 +72,13 @@ def list_(invocation: Invocation, *, connector: str | None, as_json: bool) -> in
         kept.tenanted(config, connector)
     tenanted = [n for n, i in config.instances.items() if i.connector.account_settings is not None]
     rows = kept.listed(config, tenanted if connector is None else [connector])
-    if as_json:
-        invocation.print_json([attrs.asdict(row) for row in rows])
-    elif rows:
-        invocation.print(kept.as_table(rows, width=invocation.width))
-    else:
-        invocation.print("no accounts; `syncd accounts add CONNECTOR NAME ...` adds one")
+    invocation.print_rows(
+        rows,
+        as_json=as_json,
+        table=kept.as_table,
+        none="no accounts; `syncd accounts add CONNECTOR NAME ...` adds one",
+        json=lambda all_: [attrs.asdict(row) for row in all_],
+    )
     return ending.FAILED if any(row.state == "invalid" for row in rows) else ending.FINE
 
 

@@ -59,12 +59,13 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
     from syncd.store import credentials as store
 
     rows = ask_database(configuration(invocation), store.listed)
-    if as_json:
-        invocation.print_json(drawn.as_json(rows))
-    elif rows:
-        invocation.print(drawn.as_table(rows, width=invocation.width))
-    else:
-        invocation.print("no credentials; `syncd credentials import` brings some")
+    invocation.print_rows(
+        rows,
+        as_json=as_json,
+        table=drawn.as_table,
+        none="no credentials; `syncd credentials import` brings some",
+        json=drawn.as_json,
+    )
     return ending.FINE
 
 

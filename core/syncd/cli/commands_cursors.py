@@ -68,12 +68,13 @@ def failed(
 
     config = configuration(invocation)
     rows = ask_database(config, debts.failed, which, cursor=cursor, most=limit)
-    if as_json:
-        invocation.print_json([drawn.as_json(row) for row in rows])
-    elif rows:
-        invocation.print(drawn.as_table(rows, width=invocation.width))
-    else:
-        invocation.print("no failed items")
+    invocation.print_rows(
+        rows,
+        as_json=as_json,
+        table=drawn.as_table,
+        none="no failed items",
+        json=lambda all_: [drawn.as_json(row) for row in all_],
+    )
     return ending.FINE
 
 

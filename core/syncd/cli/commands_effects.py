@@ -62,12 +62,9 @@ def list_(invocation: Invocation, *, which: Outgoing, limit: int, as_json: bool)
     from syncd.store import effects as store
 
     rows = ask_database(configuration(invocation), store.listed, which, most=limit)
-    if as_json:
-        invocation.print_json(drawn.listed_as_json(rows))
-    elif rows:
-        invocation.print(drawn.as_table(rows, width=invocation.width))
-    else:
-        invocation.print("no effects")
+    invocation.print_rows(
+        rows, as_json=as_json, table=drawn.as_table, none="no effects", json=drawn.listed_as_json
+    )
     return ending.FINE
 
 
@@ -90,12 +87,7 @@ def stats(invocation: Invocation, *, as_json: bool) -> int:
     from syncd.store import effects as store
 
     rows = ask_database(configuration(invocation), store.stats)
-    if as_json:
-        invocation.print_json(rows)
-    elif rows:
-        invocation.print(drawn.stats_as_table(rows, width=invocation.width))
-    else:
-        invocation.print("no effects")
+    invocation.print_rows(rows, as_json=as_json, table=drawn.stats_as_table, none="no effects")
     return ending.FINE
 
 

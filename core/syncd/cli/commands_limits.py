@@ -32,10 +32,11 @@ def limits(invocation: Invocation, *, as_json: bool) -> int:
     from syncd.store import usage
 
     rows = ask_database(configuration(invocation), usage.listed)
-    if as_json:
-        invocation.print_json([limiting.as_json(row) for row in rows])
-    elif rows:
-        invocation.print(limiting.as_table(rows, width=invocation.width))
-    else:
-        invocation.print("no process has asked an upstream yet; `syncd serve` or `syncd run` does")
+    invocation.print_rows(
+        rows,
+        as_json=as_json,
+        table=limiting.as_table,
+        none="no process has asked an upstream yet; `syncd serve` or `syncd run` does",
+        json=lambda all_: [limiting.as_json(row) for row in all_],
+    )
     return ending.FINE

@@ -62,12 +62,9 @@ def list_(invocation: Invocation, *, which: Aside, limit: int, as_json: bool) ->
     from syncd.store import quarantined
 
     rows = ask_database(configuration(invocation), quarantined.listed, which, most=limit)
-    if as_json:
-        invocation.print_json(drawn.listed_as_json(rows))
-    elif rows:
-        invocation.print(drawn.as_table(rows, width=invocation.width))
-    else:
-        invocation.print("no records")
+    invocation.print_rows(
+        rows, as_json=as_json, table=drawn.as_table, none="no records", json=drawn.listed_as_json
+    )
     return ending.FINE
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import click
+
+T = TypeVar("T")
 
 
 @attrs.define
@@ -26,6 +28,23 @@ class Invocation:
 
     def print(self, text: str, *, err: bool = False) -> None:
         click.echo(self.redact(text), err=err)
+
+    def print_rows(
+        self,
+        rows: Sequence[T],
+        *,
+        as_json: bool,
+        table: Callable[..., str],
+        none: str,
+        json: Callable[[Sequence[T]], Any] = list,
+    ) -> None:
+        """Print rows as JSON or as a table; `none` is said where there is not one."""
+        if as_json:
+            self.print_json(json(rows))
+        elif rows:
+            self.print(table(rows, width=self.width))
+        else:
+            self.print(none)
 
     def print_json(self, value: Any) -> None:
         import msgspec  # noqa: PLC0415  # `--help` does without

@@ -4,8 +4,28 @@
 (`python -m syncd_cars.simulator`), which `syncd demo` plays with, too.
 """
 
-from syncd.testing.asgi import body_of, live
+from syncd.testing.asgi import (
+    Application,
+    Call,
+    Reply,
+    body_of,
+    headers_of,
+    live,
+    send_reply,
+)
 from syncd.testing.serving import serve
 from syncd.testing.simulators import Simulated, run_simulator, simulator_options
 
-__all__ = ["Simulated", "body_of", "live", "run_simulator", "serve", "simulator_options"]
+__all__ = [
+    "Application",
+    "Call",
+    "Reply",
+    "Simulated",
+    "body_of",
+    "headers_of",
+    "live",
+    "run_simulator",
+    "send_reply",
+    "serve",
+    "simulator_options",
+]
