@@ -137,7 +137,12 @@ class Desk:
         started, received_at = trio.current_time(), process.clock.now()
         body = await body_of(request, most_bytes=process.config.admin.body_max_bytes)
         asked = RouteRequest(
-            request.method, path, dict(request.query_params), dict(request.headers), body
+            request.method,
+            path,
+            dict(request.query_params),
+            dict(request.headers),
+            body,
+            received_at=received_at,
         )
         try:
             with trio.fail_after(ANSWER_SECONDS):
@@ -220,5 +225,5 @@ def _received(served: Served, answer: RouteAnswer, outcome: Outcome, seconds: fl
         records=outcome.records,
         quarantined=outcome.quarantined,
         duration_seconds=seconds,
-        **attrs.asdict(outcome.written),
+        **outcome.written.counts,
     )

@@ -21,6 +21,7 @@ from syncd.building import effective_of, outbox_of
 from syncd.commit import Target
 from syncd.config.accounts import secrets_in
 from syncd.daemon import Process
+from syncd.enqueuing import enqueue
 from syncd.errors import CommitRefused, PluginError, Rejected
 from syncd.events import RecordsQuarantined
 from syncd.feeding import make_fit
@@ -50,7 +51,7 @@ class Outcome:
     written: Written = attrs.field(factory=Written)
     quarantined: int = 0
     repeated: bool = False  # the event was known, and nothing was written
-    enqueued: Sequence[Enqueued] = ()  # in the streams' order
+    enqueued: Enqueued = attrs.field(factory=Enqueued)
 
 
 @attrs.frozen
@@ -97,9 +98,9 @@ class Inbox:
         letter = await self._opened(answer, route, received_at, account=account, targets=targets)
         outcome, rejected = await self._written(letter, targets)
         self._tell(letter, rejected)
-        for target, enqueued in zip(targets, outcome.enqueued, strict=False):
+        for target in targets[:1]:  # whatever stream they follow from, they came with one event
             (name,) = target.tables
-            target.outbox.tell(letter.wheres[name], enqueued, self.process.emit)
+            target.outbox.tell(letter.wheres[name], outcome.enqueued, self.process.emit)
         return outcome
 
     def _refuse_unknown(self, answer: RouteAnswer) -> None:
@@ -144,7 +145,7 @@ class Inbox:
                 assert feed is not None
                 pipeline = process.plugins.pipeline(self.instance, feed)
                 bare = Target.of(self.instance, pipeline, frozenset({stream}))
-                outbox = outbox_of(process, self.instance, bare)
+                outbox = await outbox_of(process, pipeline, bare)
                 target = attrs.evolve(bare, outbox=outbox)
                 lock_seconds = process.config.database.lock_timeout_seconds
                 await process.hops.run(
@@ -224,7 +225,7 @@ def write(
         return Outcome(letter.records, repeated=True), []
     written = Written()
     rejected: list[Rejected] = []
-    postings: list[list[Posting]] = []
+    postings: list[Posting] = []
     for target in targets:
         ((name, table),) = target.tables.items()
         rows = letter.rows[name]
@@ -234,9 +235,9 @@ def write(
         rejected += [without_secrets(each, letter.mask.text) for each in aside]
         standing = result.standing if rows.effects else ()
         box, where = target.outbox, letter.wheres[name]
-        postings.append([*box.standing(where, rows, standing, table=table, stream=name)])
+        postings += box.standing(where, rows, standing, table=table, stream=name)
     faults.point("upserted")
-    enqueued = [t.outbox.enqueue(connection, p) for t, p in zip(targets, postings, strict=True)]
+    enqueued = enqueue(connection, postings)
     bulk.quarantine(
         connection, rejected, instance=letter.instance, account=letter.account, pass_id=None
     )
@@ -250,7 +251,7 @@ def _write_rows(
     own = target.writes.get(name)
     if own is not None:
         where = str(letter.wheres[name])
-        done = written_by(own, connection, rows.rows, where=where, stream=name)
-        return bulk.Result(done, standing=range(len(rows.rows)))
+        counts, rows.caused = written_by(own, connection, rows.rows, where=where, stream=name)
+        return bulk.Result(counts, standing=range(len(rows.rows)))
     batch = rows.batch(letter.account, immediate=immediate)
     return bulk.write(connection, target.tables[name], batch)
