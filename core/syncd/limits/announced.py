@@ -7,6 +7,7 @@
     RateLimit: "default";r=5;t=4    RateLimit-Policy: "default";q=9;w=60        -08 and later
     X-RateLimit-Limit, -Remaining, -Reset    seconds to go, or Unix time in s, ms, with decimals
     x-ratelimit-remaining-tokens: 149984     and -requests, with -reset-tokens: 6m0s, 20ms
+    X-RateLimit-Burst-Remaining: 50          what may pass above what is left of the limit
 
 Moments are measured against `date`, the answer's own Date: the clock of whoever wrote them. What
 is not understood counts as absent; waits lie between 0 and an hour, as an upstream that asks for
@@ -39,19 +40,23 @@ _DURATION = re.compile(
     rf"(?!$)(?:({_PART})h)?(?:({_PART})m(?!s))?(?:({_PART})s)?(?:({_PART})ms)?(?:({_PART})(?:us|µs))?"
 )
 _DURATION_SECONDS = (3600.0, 60.0, 1.0, 0.001, 0.000001)
-_FIELD = re.compile(r"(?:x-)?rate-?limit-(limit|remaining|reset)(?:-([a-z]+))?")
+_FIELD = re.compile(r"(?:x-)?rate-?limit-(limit|remaining|reset|burst-remaining)(?:-([a-z]+))?")
 _PARAMETER = re.compile(r"([a-z]+) ?= ?\"?([0-9.]+)\"?")
 
 
 @attrs.frozen
 class Announced:
-    """What one answer says of one unit; what it does not say is `None`."""
+    """What one answer says of one unit; what it does not say is `None`.
+
+    `burst`: how many may pass above those that are `remaining`.
+    """
 
     unit: str = REQUESTS
     limit: int | None = None
     remaining: int | None = None
     resets_in_seconds: float | None = None
     window_seconds: float | None = None
+    burst: int | None = None
 
 
 def http_date(value: str | None) -> datetime | None:
@@ -126,6 +131,7 @@ def _plain(unit: str, fields: Mapping[str, str], date: datetime | None) -> Annou
         remaining=_count(fields.get("remaining", "")),
         resets_in_seconds=reset_seconds(fields.get("reset", ""), date=date),
         window_seconds=_parameters(limit).get("w"),
+        burst=_count(fields.get("burst-remaining", "")),
     )
 
 

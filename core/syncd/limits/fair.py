@@ -8,6 +8,7 @@ many requests of each account in turn as its weight says: where all weigh 1, as 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
@@ -97,6 +98,7 @@ class FairQueue(Generic[Item]):
 
     def pop(self) -> Item:
         """Take who is next."""
+        self._save_up()
         while True:
             traffic, first = next(iter(self._classes.items()))
             if first.deficit >= first.charge:
@@ -109,6 +111,19 @@ class FairQueue(Generic[Item]):
         if not first.accounts:
             del self._classes[traffic]
         return item
+
+    def _save_up(self) -> None:
+        """Give each class at once what rounds would in which none could spend anything.
+
+        One request may cost as much as thousands of others: that many rounds take a while.
+        """
+        rounds = min(
+            math.ceil((each.charge - each.deficit) / WEIGHTS[traffic])
+            for traffic, each in self._classes.items()
+        )
+        if rounds > 1:
+            for traffic, each in self._classes.items():
+                each.deficit += (rounds - 1) * WEIGHTS[traffic]
 
     def remove(self, item: Item, *, traffic: Traffic, account: str) -> None:
         """Let an item wait no more."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from syncd.limits import allowance, seeking
+from syncd.limits import allowance, seeking, windows
 from syncd.limits import lock as locks
 from syncd.limits.allowance import Allowance
 from syncd.limits.announced import Announced
@@ -15,9 +15,10 @@ from syncd.limits.lock import Lock
 from syncd.limits.seeking import Sought
 from syncd.limits.transit import Transit
 from syncd.limits.windows import Count, Pace, SlidingLog, Slip, count_of
-from syncd.model import REQUESTS, Quota, TokenBucket
+from syncd.model import REQUESTS, Quota, SlidingWindow, TokenBucket
 
 ONE_REQUEST: Mapping[str, int] = {REQUESTS: 1}
+_UNTOLD = Allowance()
 
 
 @attrs.define(eq=False)
@@ -117,13 +118,14 @@ class Gate:
             cost = costs.get(count.declared.unit, 0)  # of a unit that was declared just now
             if isinstance(count, Pace):
                 opens_at = max(opens_at, count.opens_at(cost, late_seconds=late_seconds))
-            else:
+            elif not allowance.has_burst(self._above(count), cost, now=now):
                 room_at = count.opens_at(cost, now=now, late_seconds=late_seconds)
                 opens_at = max(opens_at, room_at)
         return opens_at
 
     def leave(self, costs: Mapping[str, int], *, now: float) -> Ticket:
         """Count a request that leaves now."""
+        slips = tuple((each, self._slip(each, costs, now=now)) for each in self._counts)
         for unit, each in self._allowances.items():
             left = allowance.leave(each, costs.get(unit, 0), now=now)
             self._allowances[unit] = left
@@ -132,8 +134,18 @@ class Gate:
         for unit, cost in costs.items():
             self._costs_in_flight[unit] = self._costs_in_flight.get(unit, 0) + cost
         self.in_flight += 1
-        slips = tuple((c, c.leave(costs.get(c.declared.unit, 0), now=now)) for c in self._counts)
         return Ticket(now, costs, slips)
+
+    def _slip(self, count: Count, costs: Mapping[str, int], *, now: float) -> Slip:
+        """Count a request in a window, which does not count what is of the burst above it."""
+        cost = costs.get(count.declared.unit, 0)
+        is_above = allowance.bursts(self._above(count), cost, now=now)
+        return count.leave(0 if is_above else cost, now=now)
+
+    def _above(self, count: Count) -> Allowance:
+        """Return what answers told of a window's burst: nothing where it is left to others."""
+        known = self._allowances.get(count.declared.unit) if _uses_burst(count) else None
+        return known or _UNTOLD
 
     def arrived(self, ticket: Ticket, *, now: float, refused: bool = False) -> None:
         """Note that the head of an answer is here: the request was received before.
@@ -166,7 +178,11 @@ class Gate:
         """Note what a request has really cost, as its answer tells."""
         for count, slip in ticket.slips:
             real = costs.get(count.declared.unit)
-            if real is not None and real != slip.cost:
+            if (
+                real is not None
+                and real != slip.cost
+                and (self.quota.gives_back or real > slip.cost)
+            ):
                 count.correct(slip, real)
 
     def announced(self, ticket: Ticket, said: Iterable[Announced], *, now: float) -> None:
@@ -175,11 +191,13 @@ class Gate:
             others = self._costs_in_flight.get(each.unit, 0)
             others -= 0 if ticket.ended else ticket.costs.get(each.unit, 0)
             self._allowances[each.unit] = allowance.announced(
-                self._allowances.get(each.unit, Allowance()),
+                self._allowances.get(each.unit, _UNTOLD),
                 each,
                 left_at=ticket.left_at,
                 now=now,
                 in_flight=others,
+                turn_seconds=windows.turn_seconds(self.quota.windows, each),
+                uses_burst=any(map(_uses_burst, self._counts)),
             )
             for count in self._counts:
                 if isinstance(count, SlidingLog) and count.declared.unit == each.unit:
@@ -223,6 +241,11 @@ def _sought(quota: Quota) -> Sought | None:
     if quota.adaptive is None or any(window.unit == REQUESTS for window in quota.windows):
         return None
     return Sought(quota.adaptive.rate_start)
+
+
+def _uses_burst(count: Count) -> bool:
+    window = count.declared
+    return isinstance(window, SlidingWindow) and window.burst == "announced"
 
 
 def _kind(count: Count) -> tuple[type[Count], str, float]:

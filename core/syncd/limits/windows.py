@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 import attrs
 
@@ -38,6 +39,31 @@ LATENESS_SHARE = 0.1
 
 # Whether two requests a window apart lie within one is for the upstream to say, and clocks round.
 GUARD_SECONDS = 0.001
+
+# Resets are told in whole seconds, rounded up, and moments are measured against a Date without
+# fractions: of a window of one second an answer says that it turns in two.
+ROUNDING_SECONDS = 2.0
+
+
+def turn_seconds(windows: Iterable[Window], said: Announced) -> float:
+    """Return how long after a request left the window has turned that its answer tells of.
+
+    Infinite where the reset that is announced is no mere rounding of a short window's length: it
+    may be of another window, then, and counts as it was said.
+    """
+    if said.resets_in_seconds is None:
+        return math.inf
+    return min(
+        (
+            each.per_seconds
+            for each in windows
+            if each.unit == said.unit
+            and each.per_seconds < LONG_SECONDS
+            and said.limit in {None, each.most}
+            and said.resets_in_seconds <= each.per_seconds + ROUNDING_SECONDS
+        ),
+        default=math.inf,
+    )
 
 
 @attrs.define(eq=False)

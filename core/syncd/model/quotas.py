@@ -36,6 +36,10 @@ class SlidingWindow:
     """At most so many in any so many seconds, wherever they begin.
 
     "600 a minute sliding": ``SlidingWindow(600, per_seconds=60)``.
+
+    Some upstreams take a burst above that, and tell with each answer what is left of it
+    (``x-ratelimit-burst-remaining``). It is left to others, or used as far as it is told (`burst`
+    ``"announced"``); of daemons that share their quotas none uses it.
     """
 
     form: ClassVar[Form] = "sliding"
@@ -43,6 +47,7 @@ class SlidingWindow:
     most: int = attrs.field(validator=_at_least_one)
     per_seconds: float = attrs.field(validator=_above_zero)
     unit: str = REQUESTS
+    burst: Literal["left", "announced"] = "left"
 
 
 @attrs.frozen
@@ -94,6 +99,8 @@ class Quota:
     it costs: "500 requests and 200,000 tokens a minute" is ``(SlidingWindow(500, 60),
     SlidingWindow(200_000, 60, unit="tokens"))``. `concurrency` is the number of requests in flight
     at once. `adaptive` lets refusals move concurrency, and the rate where no window is declared.
+    `gives_back`: whether an answer that cost less than its request had named (`Upstream.spent`)
+    leaves the rest to others; some upstreams count what was asked for.
     `per` says whether all accounts of an instance share it (an app's quota) or each has its own.
     """
 
@@ -102,6 +109,7 @@ class Quota:
     concurrency: int = attrs.field(default=8, validator=_at_least_one)
     adaptive: Adaptive | None = None
     per: Literal["instance", "account"] = "instance"
+    gives_back: bool = True
 
     @property
     def units(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.limits import ONE_REQUEST, Gate
+from syncd.limits.allowance import Allowance, announced, leave, opens_at
 from syncd.limits.announced import (
     Announced,
     announcements,
@@ -122,6 +123,34 @@ def test_two_dialects_and_two_units_of_one_answer_are_all_heard() -> None:
     assert all(each.unit == REQUESTS for each in found)
 
 
+def test_what_is_left_of_a_burst_is_heard_beside_what_is_left_of_the_limit() -> None:
+    headers = {
+        "x-ratelimit-limit": "100",
+        "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": "12",
+        "x-ratelimit-burst-limit": "50",
+        "x-ratelimit-burst-remaining": "49",
+    }
+
+    assert announcements(headers, date=None) == (Announced("requests", 100, 0, 12.0, burst=49),)
+
+
+@given(st.integers(0, 200), st.integers(0, 100), st.integers(0, 50))
+def test_a_burst_that_is_told_of_is_used_where_that_is_declared_and_not_without(
+    remaining: int, burst: int, in_flight: int
+) -> None:
+    said = Announced("requests", 100, remaining, 60.0, burst=burst)
+
+    for uses, left in ((False, remaining - in_flight), (True, remaining + burst - in_flight)):
+        known = announced(
+            Allowance(), said, left_at=0.0, now=0.0, in_flight=in_flight, uses_burst=uses
+        )
+        sent = 0
+        while opens_at(known, 1) <= 0.0:
+            known, sent = leave(known, 1, now=0.0), sent + 1
+        assert sent == max(left, 0)
+
+
 def test_retry_after_ms_is_finer_than_retry_after() -> None:
     assert retry_after_seconds("2", date=None, milliseconds="1500") == 1.5
     assert retry_after_seconds("2", date=None, milliseconds="junk") == 2.0
@@ -153,6 +182,30 @@ def test_what_is_left_holds_until_the_reset() -> None:
     assert gate.opens_at(ONE_REQUEST, now=1.0) == 31.0
     gate.leave(ONE_REQUEST, now=31.0)
     assert gate.opens_at(ONE_REQUEST, now=31.0) <= 31.0
+
+
+PER_SECOND = Quota("k", SlidingWindow(3, 1.0))
+
+
+@pytest.mark.parametrize("limit", [3, None])
+def test_a_reset_in_whole_seconds_does_not_lengthen_a_window_of_one(limit: int | None) -> None:
+    gate = gate_told(PER_SECOND, Announced(REQUESTS, limit, 0, 2.0), now=0.25)
+
+    assert 1.0 <= gate.opens_at(ONE_REQUEST, now=0.25) < 1.1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Announced(REQUESTS, 5000, 0, 2.0),  # of a day, which is over in a moment
+        Announced(REQUESTS, 3, 0, 30.0),
+        Announced(REQUESTS, None, 0, 30.0),
+    ],
+)
+def test_a_reset_that_may_be_of_another_window_counts_as_it_is_told(said: Announced) -> None:
+    gate = gate_told(PER_SECOND, said, now=0.25)
+
+    assert gate.opens_at(ONE_REQUEST, now=0.25) == 0.25 + (said.resets_in_seconds or 0.0)
 
 
 def test_requests_on_their_way_are_taken_off_what_is_left() -> None:

@@ -62,6 +62,16 @@ def test_dear_requests_are_charged_what_they_take() -> None:
     assert 18 <= found["dear"] <= 22
 
 
+def test_one_as_dear_as_a_milliard_others_is_found_without_so_many_rounds() -> None:
+    queue: FairQueue[str] = FairQueue()
+    queue.push("dearest", traffic="effect", account="a", charge=4e12)
+    queue.push("dear", traffic="sync", account="a", charge=4e12)
+    for _ in range(3):
+        queue.push("cheap", traffic="backfill", account="a")
+
+    assert [queue.pop() for _ in range(5)] == ["cheap"] * 3 + ["dear", "dearest"]
+
+
 def test_accounts_share_by_weight_where_all_wait() -> None:
     queue: FairQueue[str] = FairQueue()
     for name, weight in {"big": 3.0, "plain": 1.0, "small": 0.25}.items():

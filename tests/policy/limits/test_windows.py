@@ -216,6 +216,19 @@ def test_what_a_request_really_cost_counts_once_its_answer_tells() -> None:
     assert gate.opens_at(costs, now=1.0) > 1.0
 
 
+def test_an_upstream_that_gives_nothing_back_keeps_what_was_named_and_takes_what_was_more() -> None:
+    gate = Gate(Quota("k", SlidingWindow(1_000, 60.0, unit="tokens"), gives_back=False))
+    ticket = gate.leave({REQUESTS: 1, "tokens": 600}, now=0.0)
+    gate.arrived(ticket, now=1.0)
+
+    gate.cost(ticket, {"tokens": 100})
+    assert gate.opens_at({REQUESTS: 1, "tokens": 400}, now=1.0) <= 1.0
+    assert gate.opens_at({REQUESTS: 1, "tokens": 500}, now=1.0) > 1.0
+
+    gate.cost(ticket, {"tokens": 700})
+    assert gate.opens_at({REQUESTS: 1, "tokens": 400}, now=1.0) > 1.0
+
+
 def test_what_could_never_pass_is_named() -> None:
     gate = Gate(Quota("k", SlidingWindow(1_000, 60.0, unit="tokens")))
 
