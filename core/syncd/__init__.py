@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         Upstream,
         WithEffects,
         Write,
+        Writer,
         Written,
         bearer_matches,
     )
@@ -131,6 +132,7 @@ __all__ = [
     "Upstream",
     "WithEffects",
     "Write",
+    "Writer",
     "Written",
     "bearer_matches",
     "decode",

@@ -35,6 +35,32 @@ class Effective:
     revision: int = 0
     known: Mapping[str, tuple[Sealed, Account[Any]]] = attrs.field(factory=dict, repr=False)
 
+    @property
+    def settled(self) -> bool:
+        """Return whether the configuration alone says them: it lists some, and the table none."""
+        tenants = self.instance.connector.account_settings is not None
+        listed = bool(self.instance.accounts) and not (tenants and self.instance.implied)
+        return listed and not self.known and not self.refused
+
+
+@attrs.frozen
+class Change:
+    """What differs between two readings of an instance's accounts."""
+
+    added: int
+    removed: int
+    changed: int
+
+    @classmethod
+    def between(cls, was: Effective, is_now: Effective) -> Change:
+        old = {each.name: each for each in was.instance.accounts}
+        new = {each.name: each for each in is_now.instance.accounts}
+        return cls(
+            added=len(new.keys() - old.keys()),
+            removed=len(old.keys() - new.keys()),
+            changed=sum(old[name] != new[name] for name in old.keys() & new.keys()),
+        )
+
 
 @attrs.frozen
 class Books:

@@ -65,7 +65,7 @@ class _Trade:
             account=self.account,
             settings=instance.settings,
             session=self.session,
-            partition=Partition(instance.name, self.account.name, instance.connector.feeds[0].name),
+            partition=Partition(instance.name, self.account.name, "*"),
             request=Request("full", None, self.process.clock.now()),
         )
         return await asking.refreshed(self.refresh, context, old)

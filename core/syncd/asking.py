@@ -12,10 +12,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
+import attrs
 import trio
 
 from syncd.border import Border, in_thread
-from syncd.errors import PluginError, Unavailable
+from syncd.effects import refuse_unfit
+from syncd.errors import PluginError, RecordError, Unavailable
 from syncd.http import NotModified
 from syncd.model import (
     Check,
@@ -34,12 +36,13 @@ from syncd.model import (
     Request,
     Retry,
     Slice,
-    Write,
+    Writer,
     Written,
 )
 from syncd.nodes import Node, children
 from syncd.plugins import Pipeline
-from syncd.records import refuse_unknown
+from syncd.records import encoded, refuse_unknown
+from syncd.rows import Payloads
 from syncd.store.translation import DRIVER_ERRORS
 
 T = TypeVar("T")
@@ -147,15 +150,24 @@ async def session(
 
 
 def written(
-    write: Write, connection: Any, rows: Sequence[Any], *, where: str, stream: str
-) -> Written:
+    writer: Writer, connection: Any, rows: Sequence[Any], *, where: str, stream: str
+) -> tuple[Written, Payloads]:
     """Let a plugin write rows, in the thread of the transaction; PostgreSQL's errors pass.
 
-    Raises: `PluginError`.
+    Answers with what became of the rows, and with the effects that it said follow from them.
+
+    Raises: `PluginError`, also for effects that cannot be, or are not of a kind it declares.
     """
     what = f"write of stream {stream}"
     with in_thread(where, what, *DRIVER_ERRORS):
-        return _a(Written, write(connection, rows), where, what)
+        done = _a(Written, writer.function(connection, rows), where, what)
+        caused = tuple(done.effects)
+    try:
+        for effect in caused:
+            refuse_unfit(effect, writer.effects, what)
+        return attrs.evolve(done, effects=()), encoded(caused)
+    except RecordError as error:
+        raise PluginError(where, error.what, "mend the plugin") from error
 
 
 def _a(kind: type[T] | tuple[type[T], ...], answer: object, where: str, what: str) -> T:
@@ -183,10 +195,30 @@ async def delivered(
         answer = await deliver(context, effects)
         _a(Mapping, answer, where, what)
         for outcome in answer.values():
-            _a((Delivered, Retry, Dead), outcome, where, what)
+            _refuse_unsaid(_a((Delivered, Retry, Dead), outcome, where, what), where)
         if strange := answer.keys() - {each.id for each in effects}:
             raise PluginError(
                 where, f"{what} answered of {len(strange)} effect(s) it was not given"
             )
         return answer
-    raise PluginError(where, f"{what} took over {kind.deadline_seconds:.0f} s", "mend the plugin")
+    # Most likely its provider is silent, or asks for patience.
+    said = f"{what} took over {kind.deadline_seconds:.0f} s"
+    raise Unavailable(where, said, "what became of the effects is unknown; they are sent again")
+
+
+def _refuse_unsaid(outcome: Any, where: str) -> None:
+    """Let only outcomes pass whose reasons are text, and whose waits are seconds.
+
+    Raises: `PluginError`.
+    """
+    if isinstance(outcome, Delivered):
+        return
+    fits = {"reason": isinstance(outcome.reason, str)}
+    if isinstance(outcome, Retry):
+        seconds = outcome.seconds
+        is_wait = isinstance(seconds, int | float) and math.isfinite(seconds)
+        fits |= {"seconds": seconds is None or is_wait, "counts": isinstance(outcome.counts, bool)}
+    unfit = next((name for name, is_fit in fits.items() if not is_fit), None)
+    if unfit is not None:
+        said = f"deliver answered {type(outcome).__name__} with an unfit {unfit!r}"
+        raise PluginError(where, f"{said}: {outcome!r:.200}", "mend the plugin")

@@ -4,8 +4,9 @@
                                     |  known by their content: not handed over, their rows stand
 
 A piece is known by its key, and its content by a hash over the stream's row fingerprint and all of
-the piece as it is handed over. So what changes how rows are made (a transform's version, a setting
-it names, a column) asks again, and nothing else does.
+the piece as it is handed over. So what changes how rows are made (a transform's version or name, be
+it a later one; a setting that the asking one names; a column) asks again, and nothing else does:
+that there was an answer is kept, and not the answer, of which rows could be made anew.
 """
 
 from __future__ import annotations
@@ -225,7 +226,8 @@ class ContentReader:
             return None
         salt = bytes.fromhex(fingerprint)
         begun = blake2b(digest_size=16, salt=salt, person=b"awaited")
-        return cls(attrgetter(*names), begun, frozenset(stream.volatile))
+        volatile = frozenset((*stream.volatile, *awaiting.volatile))
+        return cls(attrgetter(*names), begun, volatile)
 
     def piece(self, value: Any) -> Piece:
         """Return what a value is known by.
@@ -244,7 +246,7 @@ class ContentReader:
         return Piece(value, key, content.digest())
 
     def _told(self, value: Any) -> Any:
-        """Leave out what differs at every look."""
+        """Leave out what differs at every look, and what answers do not depend on."""
         if not self.volatile:
             return value
         fields = msgspec.to_builtins(value, builtin_types=(bytes, datetime))

@@ -16,7 +16,7 @@ flight or in an open batch, and nothing else.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -214,6 +214,35 @@ async def asked(
         return _checked(answers, len(values), where, what)
     said = f"{what} took over {transform.deadline_seconds:g} s"
     raise Deferred(where, said, "its page is tried again")
+
+
+async def ask_each(
+    maker: RecordMaker, items: Sequence[Any], context: Context[Any, Any], threads: Threads
+) -> list[Awaited | Later]:
+    """Return records with answers for all of their pieces; `Later` in place of one that lacks some.
+
+    Nothing is looked up and nothing kept: what was set aside is asked about anew.
+
+    Raises: as `Awaiting.page`.
+    """
+    transform, where = maker.steps.awaiting, str(context.partition)
+    assert transform is not None, "only such streams come here"
+    instance = context.partition.instance
+    handed = await threads.run(instance, where, _handed_over, maker, items, where)
+    pieces = [piece for each in handed for piece in each.pieces]
+    said = await asked(transform, context, [piece.value for piece in pieces]) if pieces else []
+    answers = {id(piece): answer for piece, answer in zip(pieces, said, strict=True)}
+    return [_settled(each, answers) for each in handed]
+
+
+def _settled(awaited: Awaited, answers: Mapping[int, Answer]) -> Awaited | Later:
+    pieces = []
+    for piece in awaited.pieces:
+        answer = answers[id(piece)]
+        if isinstance(answer, Later):
+            return answer
+        pieces.append(attrs.evolve(piece, answer=answer))
+    return attrs.evolve(awaited, pieces=tuple(pieces))
 
 
 def _checked(answers: Any, count: int, where: str, what: str) -> Sequence[Answer]:

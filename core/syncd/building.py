@@ -24,7 +24,7 @@ from syncd.http import Client
 from syncd.model import Account, Context, Instance, Mode, Partition, Quota, Request, Slice
 from syncd.plugins import Pipeline
 from syncd.progress import Bounds
-from syncd.routing import routes_of
+from syncd.routing import refuse_strangers, routes_of
 from syncd.store import leases, registry
 from syncd.work import Draining, Order, Work
 
@@ -122,7 +122,7 @@ class Outfit:
         instance = effective.instance
         for problem in unfit_quotas(instance):
             raise ConfigError(problem.key, problem.what, "mend the configuration")
-        walked = walked or _walked(process, instance, self.job)
+        walked = walked or await _walked(process, instance, self.job)
         parked = await process.hops.run(registry.register_instance, instance)
         staying, coming = self._compared(process, instance)
         left = [each for each in self.tenants.values() if each.account.name not in staying]
@@ -197,7 +197,7 @@ async def outfitted(
         lifespan = process.plugins.lifespan(instance)
         session = await stack.enter_async_context(asking.session(instance.name, lifespan))
         outfit = Outfit(job, effective, session, patience_seconds)
-        walked = _walked(process, instance, job)
+        walked = await _walked(process, instance, job, opening=True)
         for pipeline, target in walked:
             await _make_fit(process, pipeline, target)
         stack.push_async_callback(outfit.close)
@@ -214,15 +214,22 @@ async def effective_of(
 
     Raises: `StoreError`.
     """
+    effective = await _read(process, configured, before)
+    told = before.refused if before else {}
+    for name, error in effective.refused.items():
+        if told.get(name) != error:
+            process.emit(AccountInvalid(configured.name, name, error))
+    return effective
+
+
+async def _read(
+    process: Process, configured: Instance[Any], before: Effective | None = None
+) -> Effective:
     if configured.connector.account_settings is None:
         return Effective(configured)
     books = Books.of(process.config, configured, process.vault)
     effective = await process.hops.run(accounts.look, books, before)
     process.protect(secrets_in([account.settings for _, account in effective.known.values()]))
-    told = before.refused if before else {}
-    for name, error in effective.refused.items():
-        if told.get(name) != error:
-            process.emit(AccountInvalid(configured.name, name, error))
     return effective
 
 
@@ -272,25 +279,47 @@ def client_of(
     return client
 
 
-def _walked(process: Process, instance: Instance[Any], job: Job) -> list[Walks]:
+async def _walked(
+    process: Process, instance: Instance[Any], job: Job, *, opening: bool = False
+) -> list[Walks]:
     """Bind the pipelines of a job's feeds, and say what their tables must be."""
     walked = []
     for feed, streams in walked_by(process.plugins, instance, job, process.config.jobs.values()):
         pipeline = process.plugins.pipeline(instance, feed)
         target = Target.of(instance, pipeline, streams)
-        walked.append((pipeline, attrs.evolve(target, outbox=outbox_of(process, instance, target))))
+        outbox = await outbox_of(process, pipeline, target, opening=opening)
+        walked.append((pipeline, attrs.evolve(target, outbox=outbox)))
     return walked
 
 
-def outbox_of(process: Process, instance: Instance[Any], target: Target) -> Outbox:
+async def outbox_of(
+    process: Process, pipeline: Pipeline, target: Target, *, opening: bool = True
+) -> Outbox:
     """Say where the effects of a feed's rows go.
 
-    Raises: `ConfigError` where nobody delivers them, or several do.
+    Raises: `ConfigError` where nobody delivers them, or several do; when `opening`, also where they
+    go to an account that nobody has, as the configuration alone tells. What the database raises.
     """
-    config = process.config
-    kinds = [kind for maker in target.makers.values() for kind in maker.effects]
+    config, instance = process.config, pipeline.instance
+    kinds = pipeline.kinds(target.tables)
     routes = routes_of(kinds, config.instances, config.effects, whose=instance.name)
-    return Outbox(routes, process.bells)
+    deliverers = {each.instance for each in routes.values() if each} - {instance.name}
+    known = {name: await _read(process, config.instances[name]) for name in sorted(deliverers)}
+    routes = routes_of(
+        kinds,
+        {**config.instances, **{name: each.instance for name, each in known.items()}},
+        config.effects,
+        whose=instance.name,
+    )
+    if opening:
+        standing = config.instances[instance.name].accounts
+        refuse_strangers(
+            routes,
+            {a.name for a in instance.accounts} & {a.name for a in standing},
+            whose=instance.name,
+            settled=[name for name, each in known.items() if each.settled],
+        )
+    return Outbox(routes, process.bells, process.rosters)
 
 
 async def _make_fit(process: Process, pipeline: Pipeline, target: Target) -> None:

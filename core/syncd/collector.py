@@ -18,19 +18,31 @@ YOUNG_MAX = 50_000
 _OLDER = (20, 50)
 
 
+# How many blocks are tuned at this moment.
+_within = 0
+
+
 @contextmanager
 def tuned() -> Iterator[None]:
     """Collect seldom, and never look again at what was there at the start.
 
-    What was frozen before stays so: whoever runs many of these in one process freezes once.
+    Within another such block nothing changes: whoever runs many daemons in one process does so in
+    one, which saves 50 ms of each.
     """
-    before, frozen = gc.get_threshold(), gc.get_freeze_count()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_MAX, *_OLDER)
+    global _within  # noqa: PLW0603 - as the collector itself, of the process
+    _within += 1
     try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        if not frozen:
+        if _within > 1:
+            yield
+            return
+        before = gc.get_threshold()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG_MAX, *_OLDER)
+        try:
+            yield
+        finally:
+            gc.set_threshold(*before)
             gc.unfreeze()
+    finally:
+        _within -= 1

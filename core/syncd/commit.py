@@ -18,10 +18,10 @@ from syncd import bulk, faults
 from syncd.asking import written as written_by
 from syncd.awaited import Note, settings_read
 from syncd.drift import Novelties
-from syncd.enqueuing import NOWHERE, Outbox
+from syncd.enqueuing import NOWHERE, Outbox, enqueue
 from syncd.errors import CommitRefused, ConfigError, Rejected
 from syncd.events import BatchCommitted, Event, FieldUnknown, RecordsQuarantined
-from syncd.model import Instance, Stream, Write, Written
+from syncd.model import Instance, Stream, Writer, Written
 from syncd.nodes import Node, Walked, doubted, known_rows, lowered
 from syncd.overflow import PagesOverflow, allowance, of_page, overflow, refuse_overflow
 from syncd.plugins import Pipeline
@@ -55,7 +55,7 @@ class Target:
 
     makers: Makers
     tables: Mapping[str, bulk.Table]
-    writes: Mapping[str, Write]
+    writes: Mapping[str, Writer]
     row_fingerprints: Fingerprints
     outbox: Outbox = NOWHERE
 
@@ -242,12 +242,12 @@ class Committer:
             result = self._write_stream(connection, name, rows, batch, immediate=name in blamed)
             written += result.written
             rejected += map(self._clean, [*rows.rejected, *result.rejected])
-            if rows.effects:
+            if rows.effects or rows.caused:
                 table, where = self.target.tables[name], self.lease.partition
                 posted = outbox.standing(where, rows, result.standing, table=table, stream=name)
                 postings += posted
         faults.point("upserted")
-        enqueued = outbox.enqueue(connection, postings)
+        enqueued = enqueue(connection, postings)
         made_of = {name: rows.cursors for name, rows in made.items()}
         refuse_overflow(str(self.lease.partition), batch, rejected, rows=made_of)
         self._note_keys(connection, batch, made)
@@ -288,9 +288,9 @@ class Committer:
     ) -> bulk.Result:
         write = self.target.writes.get(name)
         if write is not None:
-            where, all_ = str(self.lease.partition), range(len(rows.rows))
-            counts = written_by(write, connection, rows.rows, where=where, stream=name)
-            return bulk.Result(counts, standing=all_)
+            where = str(self.lease.partition)
+            counts, rows.caused = written_by(write, connection, rows.rows, where=where, stream=name)
+            return bulk.Result(counts, standing=range(len(rows.rows)))
         alone = batch[0] if len(batch) == 1 else None
         total = of_page(alone, name, rows=len(rows.rows)) if alone else 0
         given = rows.batch(
@@ -362,7 +362,7 @@ class Committer:
             "pages": committed.pages,
             "records": committed.records,
             "quarantined": committed.quarantined,
-            **attrs.asdict(committed.written),
+            **committed.written.counts,
         }
         if connection.execute(_PASS["count"], counts).rowcount != 1:
             raise self.lease.lost()
@@ -385,6 +385,6 @@ class Committer:
                 quarantined=committed.quarantined,
                 cursors_opened=opened,
                 duration_seconds=round(seconds, 4),
-                **attrs.asdict(committed.written),
+                **committed.written.counts,
             )
         )

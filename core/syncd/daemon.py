@@ -39,7 +39,7 @@ from syncd.config import Config
 from syncd.credentials import Credentials
 from syncd.drift import Novelties
 from syncd.embedded.serving import serving
-from syncd.enqueuing import Bells
+from syncd.enqueuing import Bells, Rosters
 from syncd.errors import StoreError, SyncdError
 from syncd.events import DbUnavailable, DrainStarted, EmbeddedStarted, Event
 from syncd.http import Limiters, Sharing, Wire
@@ -97,6 +97,7 @@ class Process:
     vault: Vault
     novelties: Novelties = attrs.field(factory=Novelties)
     bells: Bells = attrs.field(factory=Bells)  # that wake who delivers effects
+    rosters: Rosters = attrs.field(factory=Rosters)  # with which accounts
     protect: Callable[[Iterable[Secret]], None] = _keep_to_itself  # they never show from then on
     wire: Callable[[], Wire] | None = None  # what clients exchange over, in a simulation
     keep_out: Callable[[str, Sequence[Secret]], None] = lambda _, __: None  # of the log: tokens

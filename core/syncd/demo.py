@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +30,7 @@ from syncd.embedded.place import make_home
 from syncd.errors import ConfigError, StoreUnavailable, Unavailable
 from syncd.jobs import run_job
 from syncd.store.hops import Connection
+from syncd.testing import Posted
 from syncd.verdicts import Result
 
 CHANGED_SHARE: Final = 0.01
@@ -51,6 +52,9 @@ def config_text(
 [daemon]
 data_dir = {_toml(str(data_dir))}
 
+[admin]
+listen = "127.0.0.1:0"
+
 [log]
 format = "{log_format}"
 """
@@ -65,10 +69,10 @@ def _toml(text: str) -> str:
 # --- The upstreams --------------------------------------------------------------------------------
 
 
-def simulators() -> dict[str, str]:
-    """Return the modules of all simulators that are installed, by their names.
+def simulators(only: Collection[str] = ()) -> dict[str, str]:
+    """Return the modules of the simulators that are installed, or of these alone, by their names.
 
-    Raises: `ConfigError` where there is none.
+    Raises: `ConfigError` where there is none, or not each that is named.
     """
     found = {
         point.name: point.value
@@ -79,7 +83,10 @@ def simulators() -> dict[str, str]:
         raise ConfigError(
             "syncd demo", "no simulator is installed", "install syncd with its bundled plugins"
         )
-    return dict(sorted(found.items()))
+    if unknown := sorted(set(only) - found.keys()):
+        said = f"no simulator of {', '.join(unknown)} is installed"
+        raise ConfigError("syncd demo", said, f"there are {', '.join(sorted(found))}")
+    return {name: found[name] for name in sorted({*only} or found)}
 
 
 @attrs.frozen
@@ -106,18 +113,28 @@ class Upstream:
 
         Raises: `Unavailable` where the simulator does not do it.
         """
+        changed: int = (await self._told(f"change {share!r}"))["changed"]
+        return changed
+
+    async def post(self, base_url: str) -> Posted:
+        """Send what webhooks are due to a daemon at a base URL.
+
+        Raises: `Unavailable` where the simulator does not do it.
+        """
+        return Posted(**await self._told(f"post {base_url}"))
+
+    async def _told(self, line: str) -> dict[str, int]:
         assert self._process.stdin is not None
         try:
-            await self._process.stdin.send_all(f"change {share!r}\n".encode())
+            await self._process.stdin.send_all(f"{line}\n".encode())
             said = await _line(self._process, within_seconds=CHANGE_SECONDS)
         except trio.BrokenResourceError:
             said = b""
         if not said:
-            raise Unavailable(
-                f"the simulator of {self.name}", "does not change", "run the demo again"
-            )
-        changed: int = json.loads(said)["changed"]
-        return changed
+            what = f"does not do as it is told: {line}"
+            raise Unavailable(f"the simulator of {self.name}", what, "run the demo again")
+        answer: dict[str, int] = json.loads(said)
+        return answer
 
 
 @asynccontextmanager

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import trio
 
 from syncd import faults
@@ -98,7 +97,7 @@ def _count(
     """
     nothing: dict[str, Any] = {"end": None, "high": 0, "date": None, "quarantined": 0}
     own = {"pass": pass_id, "run": lease.run_id, "pages": 1, "records": made}
-    counts = nothing | own | attrs.asdict(written)
+    counts = nothing | own | written.counts
     if connection.execute(_PASS["count"], counts).rowcount != 1:
         raise lease.lost()
     connection.execute(_PASS["count_run"], counts)
@@ -112,5 +111,5 @@ def _told(where: str, made: int, written: Written, *, seconds: float) -> BatchCo
         quarantined=0,
         cursors_opened=0,
         duration_seconds=seconds,
-        **attrs.asdict(written),
+        **written.counts,
     )

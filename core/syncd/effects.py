@@ -1,13 +1,15 @@
 """What becomes of an effect: which it is, and what follows on a delivery. Pure.
 
 Effects are delivered at least once: what is unknown is tried again with the same key. An outage of
-the provider costs no attempt, only time; a refusal of the one effect costs one.
+the provider costs no attempt, only time; a refusal of the one effect costs one, unless it says that
+it does not count. Such a one waits for as long again as it is old: its attempts say nothing of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from math import inf
+from typing import Any, Literal, Protocol, TypeVar
 
 import attrs
 
@@ -22,7 +24,25 @@ RETRY_CAP_SECONDS = 3600.0
 KEY_BYTES_MAX = 1000
 DELAY_SECONDS_MAX = 366 * 86400.0
 ERROR_CHARACTERS_MAX = 1000
+SUSPECT_ATTEMPTS = 3  # of which the last ended with its process
+REST_BASE_SECONDS = 1.0
+REST_CAP_SECONDS = 300.0
 UNKNOWN = Retry("the function that delivers said nothing of it: what became of it is unknown")
+
+
+class Attempted(Protocol):
+    """An effect under a claim."""
+
+    @property
+    def attempts(self) -> int:
+        """How often its delivery began, with this time."""
+
+    @property
+    def unknown(self) -> bool:
+        """Whether what became of it the last time is unknown: its claim ran out."""
+
+
+C = TypeVar("C", bound=Attempted)
 
 # --- What follows on a delivery -------------------------------------------------------------------
 
@@ -46,11 +66,12 @@ def after(
     age_seconds: float,
     chance: float,
     response: str | None = None,
+    blamed: bool = True,
 ) -> Fate:
     """Decide what follows on an outcome, or on what the call as a whole failed with.
 
     `attempts`: with this one. `chance`: evenly drawn from [0, 1). `response`: of one that was
-    delivered, as JSON.
+    delivered, as JSON. `blamed`: it may be the effect's own fault that a call failed.
     """
     wait: float | None
     match outcome:
@@ -63,9 +84,10 @@ def after(
         case Unavailable() | Unauthorized() as error:
             wait, reason, counts = None, str(error), False
         case SyncdError() as error:
-            wait, reason, counts = None, str(error), True
-        case Retry(reason=reason, seconds=wait):
-            counts = True
+            wait, reason, counts = None, str(error), blamed
+        case Retry(reason=reason, seconds=wait, counts=counts):
+            if wait is None and not counts:
+                wait = chance * min(max(age_seconds, RETRY_BASE_SECONDS), RETRY_CAP_SECONDS)
     if worn := worn_out(kind, attempts=attempts if counts else 0, age_seconds=age_seconds):
         return Fate("dead", error=_cut(f"{worn}; last: {reason}"), counts=counts)
     if wait is None:
@@ -75,7 +97,7 @@ def after(
             cap_seconds=RETRY_CAP_SECONDS,
             chance=chance,
         )
-    return Fate("pending", max(wait, 0.0), _cut(reason), counts=counts)
+    return Fate("pending", min(max(wait, 0.0), DELAY_SECONDS_MAX), _cut(reason), counts=counts)
 
 
 def worn_out(kind: EffectKind, *, attempts: int, age_seconds: float) -> str | None:
@@ -92,6 +114,21 @@ def given_back(reason: str) -> Fate:
     return Fate("pending", error=_cut(reason), counts=False)
 
 
+def parts(claimed: Sequence[C]) -> list[Sequence[C]]:
+    """Return in which calls a claim is delivered: all by one, but for what processes may die of.
+
+    Those come last, each by itself: if this process dies, nobody else's attempt is lost with it.
+    """
+    together: list[C] = []
+    alone: list[Sequence[C]] = []
+    for each in claimed:
+        if each.unknown and each.attempts > SUSPECT_ATTEMPTS:
+            alone.append([each])
+        else:
+            together.append(each)
+    return [together, *alone] if together else alone
+
+
 def halves(count: int) -> tuple[slice, ...]:
     """Return the parts in which a bulk that was refused as a whole is delivered again."""
     return (slice(0, count // 2), slice(count // 2, count)) if count > 1 else ()
@@ -100,6 +137,49 @@ def halves(count: int) -> tuple[slice, ...]:
 def _cut(text: str) -> str:
     shown = text.replace("\0", "\\x00")
     return shown if len(shown) <= ERROR_CHARACTERS_MAX else f"{shown[:ERROR_CHARACTERS_MAX]}..."
+
+
+# --- How the calls of an account go ---------------------------------------------------------------
+
+
+@attrs.define
+class Pace:
+    """A rest after each call that failed as a whole, ever longer, until one does what it should."""
+
+    failures: int = 0
+    rest_until: float = 0.0
+    _failed_at: float = -inf
+    _refused: set[int] = attrs.field(factory=set)
+
+    def well(self) -> None:
+        """Take note of a call that did what it should."""
+        self.failures = 0
+        self._refused.clear()
+
+    def failed(
+        self, *, started_at: float, now: float, chance: float, least_seconds: float = 0.0
+    ) -> float:
+        """Take note of a call that failed; answer with how long to rest.
+
+        Of calls that were under way together one counts. The longest rest stands.
+        """
+        if started_at >= self._failed_at:
+            self.failures += 1
+            self._failed_at = now
+        seconds = full_jitter(
+            self.failures,
+            base_seconds=REST_BASE_SECONDS,
+            cap_seconds=REST_CAP_SECONDS,
+            chance=0.5 + chance / 2,
+        )
+        seconds = max(seconds, least_seconds)
+        self.rest_until = max(self.rest_until, now + seconds)
+        return seconds
+
+    def suspects(self, effect: int) -> bool:
+        """Take note that one alone was refused; say whether no other was since the last success."""
+        self._refused.add(effect)
+        return self._refused == {effect}
 
 
 # --- Which effects there are ----------------------------------------------------------------------
@@ -171,7 +251,8 @@ def account_of(address: Address, *, instance: str, account: str) -> str:
     """Return the account that delivers what follows from a row of this one.
 
     An instance that delivers its own effects does so with the account of the row; another with its
-    only account, else with the one of the same name, which it then must have.
+    only account, else with the one of the same name. Where it has none of that name the effect
+    waits until it has.
     """
     if address.instance != instance and len(address.accounts) == 1:
         return address.accounts[0]

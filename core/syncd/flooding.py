@@ -5,7 +5,7 @@ Instead of dropping any: their partitions are not claimed, and go on by themselv
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import trio
 
@@ -52,6 +52,15 @@ class Flood:
         """
         feeds = {place.whole.feed: place.target.outbox.kinds for place in outfit.places.values()}
         await self._process.hops.run(effects.produce, outfit.instance.name, feeds)
+
+
+def flooded_message(kinds: Iterable[str], most: int) -> str:
+    """Say why nothing is fetched that may produce more of these kinds."""
+    named = ", ".join(sorted(kinds))
+    return (
+        f"over {most} effects of {named} are open (daemon.effects_max); "
+        "`syncd serve` or `syncd run --effects` delivers them"
+    )
 
 
 def produced_by(outfit: Outfit) -> set[str]:

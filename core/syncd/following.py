@@ -12,32 +12,13 @@ from collections.abc import Iterable, Mapping
 import attrs
 import trio
 
-from syncd.accounts import Effective
+from syncd.accounts import Change
 from syncd.building import Outfit, Place, effective_of
 from syncd.daemon import Process
 from syncd.errors import ConfigError
 from syncd.events import AccountsChanged, JobHindered
 from syncd.rounds import JobState
 from syncd.store.leases import Lease
-
-
-@attrs.frozen
-class Change:
-    """What differs between two readings of an instance's accounts."""
-
-    added: int
-    removed: int
-    changed: int
-
-    @classmethod
-    def between(cls, was: Effective, is_now: Effective) -> Change:
-        old = {each.name: each for each in was.instance.accounts}
-        new = {each.name: each for each in is_now.instance.accounts}
-        return cls(
-            added=len(new.keys() - old.keys()),
-            removed=len(old.keys() - new.keys()),
-            changed=sum(old[name] != new[name] for name in old.keys() & new.keys()),
-        )
 
 
 class Following:

@@ -31,6 +31,7 @@ from syncd.model import (
     Stream,
     Transform,
     Write,
+    Writer,
 )
 
 PROJECT = "syncd"
@@ -106,12 +107,14 @@ def transform(
 
 
 @hookspec
-def write(instance: Instance[Any], stream: Stream) -> Write | None:
+def write(instance: Instance[Any], stream: Stream) -> Write | Writer | None:
     """Return what writes a batch's rows, in place of the built-in upsert.
 
     Returns:
         `(connection, rows) -> Written`, inside the batch's transaction. It has no effect outside
-        the connection, and neither commits nor rolls back.
+        the connection, and neither commits nor rolls back. Where effects follow from rows it is
+        returned in a `Writer`, which names their kinds; `Written.effects` are enqueued. A `Writer`
+        may also say that rows may come in any order: `quarantine replay` hands it those only then.
 
     Answers: one or none.
     """
@@ -124,7 +127,9 @@ def deliver(instance: Instance[Any], kind: EffectKind) -> Deliver | None:
     Returns:
         `async (ctx, effects) -> {effect.id: outcome}`: `Delivered`, `Retry` or `Dead` for each.
         Send the key along where the provider honours one: an effect whose outcome is unknown is
-        delivered again with the same key. One that is missing in the answer is unknown.
+        delivered again with the same key. One that is missing in the answer is unknown. Where only
+        time helps, as at the end of a plan's quota, say `Retry(reason, seconds, counts=False)`: it
+        costs none of the kind's `attempts_max`.
 
     Raises (from the returned function): as `fetch`. All of the call's effects are then tried again;
         `Unintelligible` with a bulk halves it, to find those that the provider cannot take.

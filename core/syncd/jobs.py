@@ -22,6 +22,7 @@ from syncd.errors import (
 )
 from syncd.events import LeaseWaiting
 from syncd.expiring import tell_of_expiry
+from syncd.flooding import Flood, flooded_message
 from syncd.model import Mode, Partition
 from syncd.progress import Bounds, Broke
 from syncd.rounds import Judged, Trigger
@@ -37,12 +38,16 @@ CURSORS_EXPIRED_MAX = 3  # passes begun anew in one job run: an upstream may exp
 
 @attrs.frozen
 class Share:
-    """One partition of a job, with what its runs work with; it waits for those of some feeds."""
+    """One partition of a job, with what its runs work with; it waits for those of some feeds.
+
+    `effects` are the kinds that its rows may have.
+    """
 
     partition: Partition
     work: Work
     order: Order
     after: frozenset[str] = frozenset()
+    effects: frozenset[str] = frozenset()
 
 
 async def run_job(
@@ -82,13 +87,17 @@ async def run_job(
                 hindered[account] = Result(where, verdict_on(error), str(error), None)
                 continue
             order = place.order(job, mode=mode, verify=verify, bounds=bounds)
-            shares += [Share(part, place.work, order, place.after) for part in found]
+            produced = frozenset(place.target.outbox.kinds)
+            shares += [Share(part, place.work, order, place.after, produced) for part in found]
         parts = [share.partition for share in shares]
         turns = turns_of(parts)
         shares = [attrs.evolve(s, order=s.order.at(turns, s.partition)) for s in shares]
         ids = await process.hops.run(registry.register_partitions, parts)
+        flood = Flood(process, [outfit])
+        await flood.declare(outfit)
         trigger: Trigger = "backfill" if bounds else "run"
-        partitions = _Partitions(process, job, dict(zip(ids, shares, strict=True)), wait_seconds)
+        by_id = dict(zip(ids, shares, strict=True))
+        partitions = _Partitions(process, job, by_id, wait_seconds, flood)
         return await _round(process, job, partitions, [*hindered.values()], trigger)
 
 
@@ -149,8 +158,10 @@ class _Partitions:
         job: Job,
         shares: Mapping[int, Share],
         wait_seconds: float,
+        flood: Flood,
     ) -> None:
         self._process = process
+        self._flood = flood
         self._job = job
         self._shares = shares
         self._round_id = 0
@@ -181,6 +192,7 @@ class _Partitions:
 
     async def _claim_all(self, runs: trio.Nursery) -> None:
         while self._pending and not self._process.draining.is_set() and not self._store_trouble:
+            await self._flood.look()
             if await self._start_one(runs):
                 self._held_since = None
             elif self._running:
@@ -220,6 +232,7 @@ class _Partitions:
             lease_seconds=self._process.keeper.lease_seconds,
             ids=free,
             early=True,
+            flooded=self._flood.kinds,
             round_id=self._round_id,
         )
         if claimed is None:
@@ -277,7 +290,11 @@ class _Partitions:
             if each.held and waited >= self._told_again_at:  # before giving up on it, too
                 self._told_again_at = waited + TELL_AGAIN_SECONDS
                 self._process.emit(LeaseWaiting(where, each.holder, round(each.lease_seconds, 1)))
-            if waited >= self._wait_seconds:
+            share = self._shares[each.partition_id]
+            if waited >= self._wait_seconds and (kinds := share.effects & {*self._flood.kinds}):
+                most = self._process.config.daemon.effects_max
+                self._settle(each.partition_id, "throttled", flooded_message(kinds, most))
+            elif waited >= self._wait_seconds:
                 message = f"{each.holder} held it for longer than {self._wait_seconds:.0f} s"
                 self._settle(each.partition_id, "held", message)
         await self._wait()

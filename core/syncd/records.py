@@ -222,7 +222,7 @@ class RecordMaker:
 
     def _made(self, values: list[Carried]) -> list[Made]:
         made = self._transformed(values, self.steps.after)
-        return [(row, _encoded(effects)) for row, effects in made]
+        return [(row, encoded(effects)) for row, effects in made]
 
     def handed_over(self, item: Any) -> Awaited:
         """Return what is handed to the transform that awaits, of a record or finished object.
@@ -294,7 +294,7 @@ class RecordMaker:
         return records
 
 
-def _encoded(effects: Sequence[Effect]) -> Payloads:
+def encoded(effects: Sequence[Effect]) -> Payloads:
     """Encode payloads.
 
     Raises: `RecordError` for one that JSON or the database cannot hold.
@@ -302,10 +302,10 @@ def _encoded(effects: Sequence[Effect]) -> Payloads:
     if not effects:
         return ()
     try:
-        encoded = bulk.documents([effect.payload for effect in effects])
+        found = bulk.documents([effect.payload for effect in effects])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError("transform", f"the payload of an effect: {error}") from error
-    return [(e, "null" if d is None else d.decode()) for e, d in zip(effects, encoded, strict=True)]
+    return [(e, "null" if d is None else d.decode()) for e, d in zip(effects, found, strict=True)]
 
 
 Makers = Mapping[str, RecordMaker]  # by stream, in declared order

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from syncd.effects import Address, Routes
+from syncd.effects import Address, Routes, account_of
 from syncd.errors import ConfigError
 from syncd.model import EffectKind, Instance
 
@@ -52,6 +52,41 @@ def _address(
     declared = kind_of(instance, kind)
     assert declared is not None, "it is among the able ones"
     return Address(wanted, tuple(a.name for a in instance.accounts), declared.ordered)
+
+
+def refuse_strangers(
+    routes: Routes, accounts: Iterable[str], *, whose: str, settled: Collection[str]
+) -> None:
+    """Refuse effects of rows of these accounts that go to one which their addressee does not have.
+
+    `settled`: instances whose accounts all stand in the configuration. What the table of accounts
+    says may change any time, and what waits for an account of it is told of while it waits.
+
+    Raises: `ConfigError`.
+    """
+    names = list(accounts)
+    for kind, address in routes.items():
+        if address is not None and address.instance in settled:
+            for name, meant in strangers(address, names, whose=whose).items():
+                raise _no_such_account(kind, address, f"{whose}.{name}", meant)
+
+
+def strangers(address: Address, accounts: Iterable[str], *, whose: str) -> dict[str, str]:
+    """Return those of these accounts whose effects go to one that is not there: to which."""
+    meant = {n: account_of(address, instance=whose, account=n) for n in sorted(accounts)}
+    return {name: each for name, each in meant.items() if each not in address.accounts}
+
+
+def _no_such_account(kind: str, address: Address, whose: str, account: str) -> ConfigError:
+    there = ", ".join(sorted(address.accounts))
+    return ConfigError(
+        f'effects."{kind}"',
+        f"what follows from rows of {whose} is for the account {account!r} of "
+        f"{address.instance}, which has {there}",
+        f"give it one of that name ([[connectors.{address.instance}.accounts]], or `syncd accounts "
+        f"add {address.instance} {account} ...`), name another connector under [effects], or "
+        f'switch it off: `"{kind}" = "{OFF}"`',
+    )
 
 
 def _unaddressed(kind: str, able: list[str], whose: str) -> ConfigError:

@@ -35,8 +35,10 @@ class StreamRows:
     blind: int = 0  # ... and records of it that could be any row's
     unknown: set[str] = attrs.field(factory=set)  # fields that the record class does not know
     effects: list[Payloads] = attrs.field(factory=list)  # of streams that may have any
+    caused: Payloads = ()  # what a plugin that wrote the rows itself said follows from them
     notes: list[Note] = attrs.field(factory=list)  # of what another API was asked about ...
     noted: list[range] = attrs.field(factory=list)  # ... and which of them each row is of, if any
+    versions_max: list[int | None] = attrs.field(factory=list)  # of what is replayed
 
     def note(
         self,
@@ -66,6 +68,7 @@ class StreamRows:
             raws=self.raws,
             cursors=self.cursors,
             parents=self.parents,
+            versions_max=self.versions_max,
             account=account,
             telling=bool(self.effects),
             **how,

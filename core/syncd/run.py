@@ -61,7 +61,7 @@ from syncd.store.hops import Hops
 from syncd.store.keeper import LeaseKeeper, Tenure
 from syncd.store.leases import Lease
 from syncd.store.passes import ActivePass
-from syncd.tally import Tally
+from syncd.tally import Tally, bills
 from syncd.validators import fingerprint_of, may_keep
 from syncd.walk import Walker
 from syncd.work import Order, Work
@@ -134,7 +134,8 @@ async def run_partition(
             with trio.CancelScope(shield=True, deadline=closing.deadline(GIVE_BACK_SECONDS)):
                 decided = await give_back(work, order, lease, ended=ended, tally=tally)
             finished = Finished(lease, ended, decided, tally, trio.current_time() - started)
-            work.emit(finished.event(order.job))
+            for event in (*bills(tally, lease, order.job), finished.event(order.job)):
+                work.emit(event)
     return finished
 
 

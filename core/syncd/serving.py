@@ -60,13 +60,10 @@ async def generation(
             before = next((o.effective for o in outfits.values() if o.of(job.connector)), None)
             opened = outfitted(process, job, patience_seconds=PATIENCE_SECONDS, before=before)
             outfits[name] = await stack.enter_async_context(opened)
-        delivering = await stack.enter_async_context(background.opened(process))
-        scheduler = Scheduler(process, outfits, look_seconds=look_seconds)
-        task_status.started(scheduler)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(delivering.run)
+        async with background.beside(process):
+            scheduler = Scheduler(process, outfits, look_seconds=look_seconds)
+            task_status.started(scheduler)
             await process.supervisor.keep("scheduler", scheduler.run)
-            delivering.retire()
 
 
 async def _renewed(

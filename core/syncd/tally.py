@@ -7,11 +7,13 @@ from typing import Any
 
 import attrs
 
-from syncd.events import PageFetched, RunProgress
+from syncd.events import PageFetched, RunPaid, RunProgress
 from syncd.http import FetchHttp
 from syncd.model import Written
 from syncd.nodes import Walked
-from syncd.store.leases import Effort
+from syncd.store.leases import Effort, Lease
+
+_NO_COUNTS = frozenset({"total", "paid"})
 
 
 @attrs.define
@@ -30,13 +32,14 @@ class Tally:
     not_modified: int = 0
     throttled_seconds: float = 0.0
     total: int | None = None
+    paid: dict[str, int] = attrs.field(factory=dict)  # by unit, as far as answers tell
 
     def effort(self) -> Effort:
         return Effort(self.requests, self.retries, self.throttled_seconds)
 
     def counts(self) -> dict[str, Any]:
         """Return everything that was counted, by name."""
-        return attrs.asdict(self, filter=lambda field, _: field.name != "total")
+        return attrs.asdict(self, filter=lambda each, _: each.name not in _NO_COUNTS)
 
     def spent(self, http: FetchHttp) -> None:
         """Take note of what the requests of a page took."""
@@ -44,6 +47,8 @@ class Tally:
         self.retries += http.retries
         self.not_modified += http.not_modified
         self.throttled_seconds += http.throttled_seconds
+        for unit, cost in http.paid.items():
+            self.paid[unit] = self.paid.get(unit, 0) + cost
 
     def add(self, pages: int, records: int, written: Written, quarantined: int) -> None:
         """Take note of a commit."""
@@ -81,18 +86,28 @@ def progress(
     `before` are the records that earlier runs of its pass committed.
     """
     done = before + tally.records
-    left = None if tally.total is None else max(0, tally.total - done)
+    # What the upstream said, or the last pass had, is exceeded: nobody knows how many there are.
+    total = None if tally.total is None or done > tally.total else tally.total
+    left = None if total is None else total - done
     return RunProgress(
         **names,
         processed=done,
-        total=tally.total,
-        percent=min(100.0, round(100 * done / tally.total, 1)) if tally.total else None,
+        total=total,
+        percent=round(100 * done / total, 1) if total else None,
         rate=round(rate, 1),
         eta_seconds=None if left is None or rate <= 0 else round(left / rate, 1),
         pages=tally.pages,
         in_flight=in_flight,
         throttled_seconds=round(tally.throttled_seconds, 1),
     )
+
+
+def bills(tally: Tally, lease: Lease, job: str) -> list[RunPaid]:
+    """Say what the answers of a run cost, unit by unit."""
+    where = str(lease.partition)
+    return [
+        RunPaid(lease.run_id, job, where, unit, paid) for unit, paid in sorted(tally.paid.items())
+    ]
 
 
 def page_fetched(walked: Walked, partition: str, *, seconds: float) -> PageFetched:

@@ -39,6 +39,7 @@ from syncd import (
     Stream,
     Transform,
     Upstream,
+    Writer,
     Written,
     hookimpl,
     hookspecs,
@@ -229,7 +230,11 @@ def test_hook_write_is_bound_by_its_stream() -> None:
     def write(_: Any, rows: Sequence[Any]) -> Written:
         return Written(inserted=len(rows))
 
-    assert bound(a=whole(), b=plugin(write=lambda: write)).writes == {"books": write}
+    assert bound(a=whole(), b=plugin(write=lambda: write)).writes == {"books": Writer(write)}
+    declared = Writer(write, effects=("books.lend",))
+    pipeline = bound(a=whole(), b=plugin(write=lambda: declared))
+    assert pipeline.writes == {"books": declared}
+    assert pipeline.kinds() == pipeline.kinds(["books"]) == {"books.lend"}
 
 
 def test_hook_write_that_two_claim_is_refused() -> None:

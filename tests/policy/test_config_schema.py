@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from syncd.config import Duration, RawConfig, Size, parse, reference, structure
 from syncd.config.schema import generate
 from syncd.errors import InvalidConfig
-from syncd.model import Connector, Feed, Secret, Stream, Upstream
+from syncd.model import Connector, EffectKind, Feed, Secret, Stream, Upstream
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "schemas" / "syncd_schemas" / "config.schema.json"
@@ -296,3 +296,15 @@ def test_every_key_of_syncd_has_a_meaning() -> None:
 
     assert len(rows) > 20
     assert not [row for row in rows if row.endswith("|  |")]
+
+
+def test_the_reference_tells_who_may_deliver_effects() -> None:
+    kind = EffectKind("cars.honk", "all")
+    delivers = attrs.evolve(CONNECTORS["cars"], effects=(kind,))
+
+    assert (
+        '| `"KIND"` | text | who alone delivers it | the NAME of [connectors.NAME]' in reference()
+    )
+    page = reference({**CONNECTORS, "cars": delivers})
+    assert '| `"cars.honk"` | text | who alone delivers it |' in page
+    assert 'or "off"; plugins that deliver it: cars |' in page

@@ -10,14 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.effects import (
+    DELAY_SECONDS_MAX,
+    REST_CAP_SECONDS,
     RETRY_CAP_SECONDS,
+    SUSPECT_ATTEMPTS,
     UNKNOWN,
     Address,
+    Pace,
     account_of,
     after,
     halves,
+    parts,
     unwrapped,
 )
+from syncd.enqueuing import Rosters
 from syncd.errors import (
     ConfigError,
     PluginError,
@@ -41,7 +47,7 @@ from syncd.model import (
     Upstream,
     WithEffects,
 )
-from syncd.routing import routes_of
+from syncd.routing import refuse_strangers, routes_of, strangers
 
 KIND = EffectKind("ship.register", "all", attempts_max=20, age_max_seconds=1000.0)
 OUTAGES = (
@@ -86,6 +92,31 @@ def test_an_outage_costs_no_attempt_and_only_age_ends_it(
 
     assert not fate.counts
     assert fate.state == ("dead" if age >= KIND.age_max_seconds else "pending")
+
+
+@given(attempts, ages, chances, st.none() | st.floats(0.0, 1000.0))
+def test_a_retry_that_does_not_count_costs_no_attempt_and_only_age_ends_it(
+    tries: int, age: float, chance: float, seconds: float | None
+) -> None:
+    said = Retry("the plan's quota is used up", seconds, counts=False)
+
+    fate = after(said, KIND, attempts=tries, age_seconds=age, chance=chance)
+
+    assert not fate.counts
+    assert fate.state == ("dead" if age >= KIND.age_max_seconds else "pending")
+    if fate.state == "pending" and seconds is not None:
+        assert fate.wait_seconds == seconds
+
+
+def test_what_does_not_count_and_names_no_time_waits_for_longer_the_older_it_is() -> None:
+    """Its attempts do not grow, so that they cannot say how long it has been refused."""
+    kind = attrs.evolve(KIND, age_max_seconds=1e6)
+    said = Retry("busy", counts=False)
+    ages = (0.0, 60.0, 600.0, 1e5)
+
+    fates = [after(said, kind, attempts=1, age_seconds=age, chance=0.5) for age in ages]
+
+    assert [fate.wait_seconds for fate in fates] == [2.5, 30.0, 300.0, RETRY_CAP_SECONDS / 2]
 
 
 def test_what_the_provider_asks_for_is_waited_for() -> None:
@@ -206,3 +237,121 @@ def test_an_account_is_the_rows_own_or_the_only_one_or_the_namesake(
     address = Address("eu", accounts, ordered=False)
 
     assert account_of(address, instance=own, account="b") == account
+
+
+@pytest.mark.parametrize(
+    ("accounts", "settled", "refused"),
+    [
+        (("a", "b"), ["eu"], True),
+        (("a", "b"), [], False),  # the table may say more of them any time
+        (("a", "main"), ["eu"], False),
+        (("a",), ["eu"], False),  # the only one delivers for all
+    ],
+)
+def test_an_account_that_nobody_has_is_refused_where_the_configuration_alone_tells(
+    accounts: tuple[str, ...], settled: list[str], refused: bool
+) -> None:
+    found = {KIND.name: Address("eu", accounts, ordered=False), "ship.other": None}
+    if not refused:
+        refuse_strangers(found, ["main"], whose="mail", settled=settled)
+        return
+    with pytest.raises(ConfigError) as error:
+        refuse_strangers(found, ["main", "b"], whose="mail", settled=settled)
+
+    assert str(error.value) == (
+        "effects.\"ship.register\": what follows from rows of mail.main is for the account 'main' "
+        "of eu, which has a, b; give it one of that name ([[connectors.eu.accounts]], or `syncd "
+        "accounts add eu main ...`), name another connector under [effects], or switch it off: "
+        '`"ship.register" = "off"`'
+    )
+
+
+def test_rows_of_whoever_delivers_them_itself_are_for_their_own_accounts() -> None:
+    found = {KIND.name: Address("eu", ("a", "b"), ordered=False)}
+
+    refuse_strangers(found, ["a", "b"], whose="eu", settled=["eu"])
+    for address in found.values():
+        assert strangers(address, ["a", "b"], whose="eu") == {}
+        assert strangers(address, ["a", "c"], whose="eu") == {"c": "c"}
+
+
+def test_addresses_follow_the_accounts_that_lanes_know_by_now() -> None:
+    rosters = Rosters()
+    found = {KIND.name: Address("eu", ("a",), ordered=False), "ship.other": None}
+    assert rosters.present(found) == {KIND.name: found[KIND.name]}
+
+    rosters.note(instance("eu", "a", "b"))
+    rosters.note(instance("us", "c"))
+
+    assert rosters.present(found)[KIND.name].accounts == ("a", "b")
+
+
+# --- Calls that fail as a whole -------------------------------------------------------------------
+
+
+@given(st.lists(chances, min_size=1, max_size=40))
+def test_rests_grow_to_their_cap_and_the_longest_stands(drawn: list[float]) -> None:
+    pace, now = Pace(), 100.0
+    pace.failed(started_at=now, now=now, chance=0.0, least_seconds=3600.0)
+
+    for chance in drawn:
+        assert pace.failed(started_at=now, now=now, chance=chance) <= REST_CAP_SECONDS
+
+    assert pace.rest_until == 3700.0
+    assert pace.failures == 1 + len(drawn)
+
+
+def test_of_calls_that_were_under_way_together_one_failure_counts() -> None:
+    pace = Pace()
+
+    for now in (10.0, 11.0, 12.0):
+        pace.failed(started_at=1.0, now=now, chance=0.5)
+    assert pace.failures == 1
+
+    pace.failed(started_at=13.0, now=14.0, chance=0.5)
+    assert pace.failures == 2
+    pace.well()
+    assert pace.failures == 0
+
+
+def test_one_that_is_refused_alone_is_blamed_until_another_one_is() -> None:
+    pace = Pace()
+
+    assert [pace.suspects(7), pace.suspects(7)] == [True, True]
+    assert [pace.suspects(8), pace.suspects(7)] == [False, False]
+    pace.well()
+    assert pace.suspects(7)
+
+
+@given(attempts, chances)
+def test_a_failure_that_is_not_its_own_costs_an_effect_nothing(tries: int, chance: float) -> None:
+    error = Unintelligible("x", "what?")
+
+    fate = after(error, KIND, attempts=tries, age_seconds=0.0, chance=chance, blamed=False)
+
+    assert (fate.state, fate.counts) == ("pending", False)
+
+
+@given(st.floats(0.0, 1e300))
+def test_no_wait_is_longer_than_a_delay_may_be(seconds: float) -> None:
+    fate = after(Retry("no", seconds), KIND, attempts=1, age_seconds=0.0, chance=0.5)
+
+    assert fate.wait_seconds == min(seconds, DELAY_SECONDS_MAX)
+
+
+@attrs.frozen
+class Held:
+    """As much of a claimed effect as decides in which call it is delivered."""
+
+    attempts: int
+    unknown: bool
+
+
+@given(st.lists(st.builds(Held, attempts, st.booleans())))
+def test_what_processes_may_die_of_comes_last_and_alone(claimed: list[Held]) -> None:
+    found = parts(claimed)
+
+    risky = [each for each in claimed if each.unknown and each.attempts > SUSPECT_ATTEMPTS]
+    assert found[len(found) - len(risky) :] == [[each] for each in risky]
+    assert sum(map(len, found)) == len(claimed)
+    assert len(found) - len(risky) <= 1

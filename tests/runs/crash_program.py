@@ -33,6 +33,8 @@ from syncd.daemon import Process, Root, Stopped
 from syncd.observe import Observer
 from syncd.plugins import Plugins
 from syncd_cars import plugin as cars
+from syncd_front import plugin as front
+from syncd_ship24 import plugin as ship24
 
 STOPPED = 75  # as `syncd run` exits when a signal cut it
 
@@ -64,17 +66,19 @@ class Engine:
 
     @classmethod
     def of(cls, file: Path) -> Engine:
-        """Read a configuration; the plugins it enables are the bundled one and the tests' own."""
+        """Read a configuration; the plugins it enables are bundled ones and the tests' own."""
         raw = config.read(file)
         known: dict[str, Any] = {
             "cars": cars,
             "census": census.PLUGIN,
             "clinic": clinic.PLUGIN,
             "courier": courier.PLUGIN,
+            "front": front,
             "library": library.PLUGIN,
             "mall": mall.PLUGIN,
             "office": post_office,
             "saboteur": saboteur,
+            "ship24": ship24,
             "sightings": sightings,
         }
         plugins = Plugins({name: known[name] for name in raw.plugins})

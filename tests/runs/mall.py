@@ -52,6 +52,7 @@ class Mall:
         self.stuck: set[str] = set()  # send half of a body, and no more
         self.halves = 0  # bodies that stopped in the middle
         self.pause_seconds = 0.0
+        self.gate: trio.Event | None = None  # answers are held back until it is open
         self.asked: Counter[tuple[str, int]] = Counter()
         self.at_once = 0
         self.most_at_once = 0
@@ -78,6 +79,8 @@ class Mall:
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             await trio.sleep(self.pause_seconds)
+            if self.gate is not None:
+                await self.gate.wait()
         finally:
             self.at_once -= 1
         status = 503 if store in self.closed else 401 if store in self.locked else 200

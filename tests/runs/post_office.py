@@ -75,6 +75,7 @@ class Thing:
 THINGS = Stream("things", record=Thing, key=("id",), version="revision")
 FEED = Feed("things", streams=(THINGS,), quota="all")
 KINDS = (PARCEL, LETTER, SPOILT)
+BAD = "bad"  # text of things that are set aside
 CONNECTOR = Connector(
     "office",
     "1.0.0",
@@ -113,7 +114,7 @@ def fetch() -> Any:
 @hookimpl
 def transform() -> Transform:
     def caused(thing: Thing) -> Any:
-        if thing.text == "bad":
+        if thing.text == BAD:
             raise ValueError("on purpose")
         return WithEffects(
             thing,
@@ -162,14 +163,24 @@ def _spoilt(does: str) -> Deliver:
             await trio.lowlevel.cancel_shielded_checkpoint()
             if RELEASED:
                 break
-        if does == "answers garbage":
-            garbage: Any = {each.id: "yes" for each in effects}
-            return dict(garbage)
+        if does == "is cut":
+            for cut in CUTS:
+                cut()
+        if does in GARBAGE:
+            return {each.id: GARBAGE[does] for each in effects}
         return {each.id: Delivered() for each in effects}
 
     return spoilt
 
 
+GARBAGE: dict[str, Any] = {
+    "answers garbage": "yes",
+    "answers text for seconds": Retry("busy", "60"),  # type: ignore[arg-type]  # as a header says
+    "answers no number": Retry("busy", float("nan")),
+    "answers text for a count": Retry("busy", counts="no"),  # type: ignore[arg-type]
+    "answers no reason": Dead(None),  # type: ignore[arg-type]
+}
+CUTS: list[Callable[[], None]] = []  # what cuts a lane in the moment of its hook's answer
 RELEASED: list[bool] = []  # once a test has seen enough of a hook that swallows cancellation
 
 
@@ -184,7 +195,11 @@ class Office:
     order: list[str] = attrs.field(factory=list)
     sent: Counter[str] = attrs.field(factory=Counter)
     status: Callable[[int], int] = lambda _: 200  # by the size of a bulk
+    waits: dict[str, str] = attrs.field(factory=dict)  # seconds, by whose badge is told to wait
+    refuses: Callable[[set[str]], bool] = lambda _: False  # all that is sent with one of these
     bulks: list[int] = attrs.field(factory=list)
+    clerks: list[str] = attrs.field(factory=list)  # by whom parcels were brought, if it was said
+    gate: trio.Event | None = None  # until when parcels are held back
     listed: Callable[[], None] = lambda: None  # called when things are asked for
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -197,16 +212,24 @@ class Office:
         if scope["path"] == "/things":
             await trio.to_thread.run_sync(self.listed)
         if scope["path"] == "/parcels":
+            said = dict(scope["headers"])
+            self.clerks += [said[b"x-clerk"].decode()] if b"x-clerk" in said else []
+            if self.gate is not None:
+                await self.gate.wait()
             status, answer = self._take(msgspec.json.decode(await _body(receive)))
         headers = [(b"content-type", b"application/json")]
+        clerk = dict(scope["headers"]).get(b"x-clerk", b"").decode()
+        if scope["path"] == "/parcels" and clerk in self.waits:
+            status, answer = 429, {}
+            headers.append((b"retry-after", self.waits[clerk].encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": msgspec.json.encode(answer)})
 
     def _take(self, parcels: list[dict[str, Any]]) -> tuple[int, Any]:
         self.bulks.append(len(parcels))
         status = self.status(len(parcels))
-        if status != 200:
-            return status, {}
+        if status != 200 or self.refuses({parcel["key"] for parcel in parcels}):
+            return status if status != 200 else 422, {}
         answer = {}
         for parcel in parcels:
             key = parcel["key"]

@@ -30,7 +30,7 @@ from syncd.verdicts import Result
 T = TypeVar("T")
 
 DEADLINE_SECONDS = 60.0  # of anything a test waits for: many times what it takes
-LOOK_SECONDS = 0.01
+LOOK_SECONDS = 0.02  # many a look is a connection of its own
 TICK_SECONDS = 0.02
 
 

@@ -213,14 +213,15 @@ async def test_daemons_follow_together_and_keep_to_their_round(
     dsn: str, programs: Programs, tmp_path: Path
 ) -> None:
     mall = Mall(12, orders=20)
-    mall.pause_seconds = 0.1
+    mall.gate = trio.Event()
     stores = list(mall.sold)
     async with mall.serve() as url:
         file = configuration(tmp_path, dsn, url, stores=stores[:6])
         config = structure(read(file), {"mall": MALL}, environment={})
         daemons = [programs.start(file, serves=True) for _ in range(2)]
         for each in daemons:
-            await each.event("batch.committed")
+            await each.event("daemon.ready")
+        await seen("the first round", lambda: facts.rows(dsn, "SELECT FROM syncd.round"))
         books = Books.of(config, config.instances["mall"], Vault())
         rows = [books.sealed(store, {}) for store in stores[6:]]
         with facts.connect(dsn) as connection, connection.transaction():
@@ -229,7 +230,8 @@ async def test_daemons_follow_together_and_keep_to_their_round(
             (changed,) = await each.event("accounts.changed")
             assert (changed["instance"], changed["added"]) == ("mall", 6)
 
-        mall.pause_seconds = 0.0
+        assert facts.rows(dsn, "SELECT status FROM syncd.round") == [{"status": "running"}]
+        mall.gate.set()
         (first,) = await ended(dsn, 1)
         facts.execute(dsn, "UPDATE syncd.job SET asked = 'trigger'")
         _, second = await ended(dsn, 2)

@@ -19,7 +19,19 @@ from reading_room import (
     open_room,
 )
 
-from syncd import AsyncTransform, Done, Later, Quarantined, Quota, Transform, Unauthorized, faults
+from syncd import (
+    AsyncTransform,
+    Done,
+    Later,
+    Quarantined,
+    Quota,
+    Transform,
+    Unauthorized,
+    faults,
+    replay,
+)
+from syncd.cli import ending
+from syncd.cli.replaying import as_text
 from syncd.errors import ConfigError, HookError
 from syncd.events import BatchCommitted, CursorFailed, Event
 from syncd.model import Written
@@ -344,14 +356,55 @@ async def test_a_preview_asks_about_what_it_shows(dsn: str) -> None:
     assert [each.message for each in shown.rejected] == ["read: the reader will not"]
 
 
-async def test_what_is_set_aside_of_such_a_stream_is_not_replayed(dsn: str) -> None:
-    async with open_room(dsn, letters("a")) as room:
-        room.reader.statuses["a"] = NEVER
+async def test_what_is_set_aside_of_such_a_stream_is_asked_about_by_its_replay(dsn: str) -> None:
+    async with open_room(dsn, letters("a", "b|c", "d", "e")) as room:
+        room.reader.statuses = dict.fromkeys(("b|c", "d", "e"), NEVER)
         await room.run()
+        assert room.rows() == {1: "A"}
+        room.reader.asked.clear()
+        room.reader.statuses = {"d": NOT_NOW, "e": NEVER}
+
         outcome = await room.replay()
 
-    assert "run its job with --verify" in outcome.refused["room.readings"]
-    assert room.select("SELECT repeats FROM syncd.quarantine") == [0]
+        assert (outcome.done.settled, outcome.done.written) == (1, Written(inserted=2))
+        assert room.rows() == {1: "A", 2: "B", 102: "C"}
+        assert room.reader.asked == {"b|c": 1, "d": 1, "e": 1}, "and not about what stands"
+        assert list(outcome.done.later.values()) == ["the reader is busy"]
+        assert list(outcome.done.failed.values()) == [("transform", "read: the reader will not")]
+        assert outcome.code == ending.PARTIAL
+        said = as_text(outcome)
+        assert "later: the reader is busy; replay it again" in said
+        assert room.select("SELECT repeats FROM syncd.quarantine ORDER BY repeats") == [0, 1]
+
+        room.reader.statuses = {}
+        assert (await room.replay()).code == ending.FINE
+        assert room.rows() == {1: "A", 2: "B", 102: "C", 3: "D", 4: "E"}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, "room.readings of default"), (404, "room.readings")]
+)
+async def test_what_was_answered_before_the_asking_failed_is_replayed(
+    status: int, told: str, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "ASKED_AT_ONCE", 1)
+    async with open_room(dsn, letters("a", "b", "c")) as room:
+        room.reader.statuses = dict.fromkeys("abc", NEVER)
+        await room.run()
+        room.reader.statuses = {}
+        room.reader.asked.clear()
+
+        async def fail_all_but_one(text: str) -> None:
+            if room.reader.asked.total() > 1:
+                room.reader.statuses[text] = status
+
+        room.reader.before = fail_all_but_one
+        outcome = await room.replay()
+
+    assert str(status) in outcome.refused[told]
+    assert (outcome.done.settled, len(room.rows())) == (1, 1)
+    assert room.reader.asked.total() == 2, "nothing else is asked"
+    assert room.select("SELECT repeats FROM syncd.quarantine") == [0, 0]
 
 
 async def test_of_several_that_are_answered_for_one_record_each_goes_by_itself(dsn: str) -> None:

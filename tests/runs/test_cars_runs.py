@@ -150,7 +150,9 @@ async def test_the_end_is_the_marker_and_what_is_above_it_is_closed(dsn: str) ->
         assert exit_code(results) == 0
         pages = [int(query["page"]) for _, query in there.log()]
         assert max(pages) <= 6 + 4
-        assert one(there.told(PassFinished)).pages == 6
+        # What was asked for ahead may be committed before the page that names no other.
+        assert 6 <= one(there.told(PassFinished)).pages <= max(pages)
+        assert there.differences() == {}
         left = "SELECT count(*) AS open FROM syncd.frontier WHERE state = 'open'"
         assert one(there.query(left))["open"] == 0
 

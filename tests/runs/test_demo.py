@@ -18,6 +18,7 @@ import trio
 from processes import DEADLINE_SECONDS, seen
 
 from syncd import demo
+from syncd.cli.demonstrating import Wanted
 from syncd.config import parse
 from syncd.embedded import unprivileged
 from syncd.errors import ConfigError, Unavailable
@@ -27,6 +28,7 @@ ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "PYTHONPATH"}
 }
 CARS = 3000
+ALONE = [SYNCD, "demo", "--only", "cars"]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,19 @@ def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
         for act in told
         for each in act["jobs"].values()
     )
+    registered = [act["effects"]["ship24.register_tracker"] for act in told]
+    shipments = int(asked(data_dir, "SELECT count(*) FROM front.shipments"))
+    assert sum(each["enqueued"] for each in registered) == shipments > 100
+    assert all(each["delivered"] == each["enqueued"] for each in registered)
+    assert all((each["dead"], each["left_open"]) == (0, 0) for each in registered)
+    tracked = (
+        "SELECT count(*) FROM ship24.trackers t JOIN front.shipments s USING (tracking_number)"
+    )
+    known = int(asked(data_dir, tracked))
+    assert registered[0]["delivered"] <= known <= shipments, "the second pass pulls them"
+    webhooks = msgspec.json.decode(done.stdout)["webhooks"]
+    assert webhooks["posted"] == webhooks["heard"] > webhooks["repeated"] > 0
+    assert webhooks["inserted"] > 0, "an event that nobody has pulled yet"
     assert f"simulated upstreams: {', '.join(demo.simulators())}" in done.stderr
     assert f"{CARS:,} cars" in done.stderr
     assert "requests/s allowed (the real feed allows about 1 request/s)" in done.stderr
@@ -96,7 +111,7 @@ def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:
 async def test_a_second_demo_begins_anew_and_keeps_its_server_up(data_dir: Path) -> None:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         program = await trio.lowlevel.open_process(
-            [SYNCD, "demo", "--cars", "1500", "--keep", "--data-dir", str(data_dir)],
+            [*ALONE, "--cars", "1500", "--keep", "--data-dir", str(data_dir)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -117,9 +132,10 @@ async def test_a_second_demo_begins_anew_and_keeps_its_server_up(data_dir: Path)
 
 
 async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path) -> None:
+    cars = 30_001  # of which 4 pages may leave at once: the others take a minute
     with tempfile.TemporaryFile() as err:
         program = await trio.lowlevel.open_process(
-            [SYNCD, "demo", "--cars", str(CARS + 1), "--rate", "0.5", "--data-dir", str(data_dir)],
+            [*ALONE, "--cars", str(cars), "--rate", "0.5", "--data-dir", str(data_dir)],
             stdout=subprocess.DEVNULL,
             stderr=err,
             env=ENVIRONMENT,
@@ -130,7 +146,7 @@ async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path)
             return words in os.pread(err.fileno(), 100_000, 0)
 
         await seen("the first pass", lambda: said(b"begins full pass 1"))
-        assert not nobody_serves(data_dir, CARS + 1)
+        assert not nobody_serves(data_dir, cars)
         refused = await trio.to_thread.run_sync(syncd, "demo", "--data-dir", data_dir)
         os.killpg(program.pid, signal.SIGINT)  # as a terminal does it: to all at once
         with trio.fail_after(DEADLINE_SECONDS):
@@ -143,7 +159,7 @@ async def test_ctrl_c_drains_the_demo_and_leaves_nothing_running(data_dir: Path)
     assert refused.returncode == 69
     assert refused.stderr.startswith(f"syncd: syncd demo: another demo is running in {data_dir}; ")
     assert len(refused.stderr.splitlines()) == 1
-    await seen("the end of the servers", lambda: nobody_serves(data_dir, CARS + 1))
+    await seen("the end of the servers", lambda: nobody_serves(data_dir, cars))
 
 
 def test_a_database_that_no_demo_made_is_never_emptied(tmp_path: Path) -> None:
@@ -181,6 +197,28 @@ def test_without_a_simulator_there_is_one_clear_error(monkeypatch: pytest.Monkey
         demo.simulators()
 
 
+def test_one_connector_plays_alone_and_no_other_name_is_taken() -> None:
+    assert [*demo.simulators(["ship24", "front", "ship24"])] == ["front", "ship24"]
+
+    with pytest.raises(ConfigError, match=r"no simulator of carz is installed; there are cars, "):
+        demo.simulators(["cars", "carz"])
+
+
+def test_mail_registers_trackers_only_where_somebody_takes_them(tmp_path: Path) -> None:
+    wanted = Wanted(
+        cars=1,
+        only=(),
+        requests_per_second=1.0,
+        weight="demo",
+        data_dir=tmp_path,
+        keep=False,
+        as_json=False,
+    )
+
+    assert "--register-trackers" in wanted.options("front", {"front", "ship24"})
+    assert "--register-trackers" not in wanted.options("front", {"front"})
+
+
 async def test_a_simulator_that_cannot_start_says_why() -> None:
     with pytest.raises(Unavailable, match=r"the simulator of x: does not listen: .*No module"):
         async with demo.simulator("x", "syncd_of_nobody.simulator", []):
@@ -193,5 +231,5 @@ async def test_a_simulator_that_is_gone_does_not_change() -> None:
         upstream._process.kill()
         await upstream._process.wait()
 
-        with pytest.raises(Unavailable, match="does not change"):
+        with pytest.raises(Unavailable, match="does not do as it is told: change"):
             await upstream.change(0.01)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import attrs
 import database_facts as facts
 import post_office
 import pytest
 import trio
+from effect_world import World, in_a_process, living, rows, thing
 from post_office import LETTER, PARCEL, SPOILT, configuration, open_office
 from processes import seen
 
-from syncd import background, config, flooding, lanes, serving
+from syncd import background, delivering, flooding, serving
 from syncd.cli import status
-from syncd.daemon import Process, Root
+from syncd.daemon import Process
 from syncd.errors import ConfigError
 from syncd.events import (
+    EffectBacklog,
     EffectConflict,
     EffectDead,
     EffectDelivered,
@@ -30,79 +32,10 @@ from syncd.events import (
     Event,
     RoundStarted,
     RunFinished,
+    TaskFailed,
 )
 from syncd.jobs import run_job
-from syncd.observe import Observer
-from syncd.plugins import Plugins
 from syncd.store import overview
-
-E = TypeVar("E", bound=Event)
-
-
-@attrs.frozen
-class World:
-    """A process with lanes, and what it says."""
-
-    process: Process
-    dsn: str
-    events: list[Event]
-
-    async def sync(self, *, verify: bool = False) -> None:
-        """Walk the feed once."""
-        job = self.process.config.jobs["office"]
-        results = await run_job(self.process, job, mode="full", wait_seconds=0.0, verify=verify)
-        assert [result.verdict for result in results] == ["complete"], results
-
-    def said(self, kind: type[E]) -> list[E]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def states(self) -> dict[str, str]:
-        return {row["key"]: row["state"] for row in rows(self.dsn)}
-
-    async def all_are(self, state: str, count: int) -> None:
-        """Wait until so many effects stand so, and none otherwise."""
-
-        def look() -> bool:
-            states = self.states()
-            return len(states) == count and set(states.values()) == {state}
-
-        await seen(f"{count} effects {state}", look, told=lambda: str(rows(self.dsn)))
-
-
-def rows(dsn: str) -> list[dict[str, Any]]:
-    return facts.rows(dsn, "SELECT * FROM syncd.effect ORDER BY id")
-
-
-async def in_a_process(
-    file: Path, main: Callable[[Process], Awaitable[None]], events: list[Event]
-) -> None:
-    plugins = Plugins({"office": post_office})
-    settings = config.structure(config.read(file), plugins.connectors, environment={})
-    observer = Observer()
-    observer.listen(events.append)
-    await Root(settings, plugins, observer).run(main)
-
-
-async def living(
-    file: Path, dsn: str, main: Callable[[World], Awaitable[None]], *, delivers: bool = True
-) -> list[Event]:
-    """Do something in a process that delivers meanwhile."""
-    events: list[Event] = []
-
-    async def inside(process: Process) -> None:
-        async with background.opened(process) as delivering, trio.open_nursery() as nursery:
-            if delivers:
-                nursery.start_soon(delivering.run)
-            await main(World(process, dsn, events))
-            delivering.retire()
-
-    await in_a_process(file, inside, events)
-    return events
-
-
-def thing(number: int, **other: Any) -> dict[str, Any]:
-    return {"id": number, **other}
-
 
 # --- The way of an effect -------------------------------------------------------------------------
 
@@ -293,11 +226,52 @@ async def test_an_outage_of_the_provider_costs_time_and_no_attempts(
         await living(configuration(tmp_path, dsn, office), dsn, main)
 
 
-@pytest.mark.parametrize("does", ["raises", "hangs", "swallows", "answers garbage"])
+async def test_a_provider_that_refuses_everything_is_let_alone_and_nothing_dies_of_it(
+    dsn: str, tmp_path: Path
+) -> None:
+    """A maintenance page, say, or a wrong address."""
+    async with open_office(*(thing(n) for n in range(10))) as office:
+        office.status = lambda _: 404
+
+        async def main(world: World) -> None:
+            await world.sync()
+            await seen("two rests", lambda: len(world.said(EffectLaneDamped)) >= 2)
+            # Halved down to one, which tells that it is not the bulk; then one at a time asks.
+            assert office.bulks[0] > office.bulks[1] > 1
+            assert set(office.bulks[4:]) <= {1}
+            assert len(office.bulks) <= 4 + len(world.said(EffectLaneDamped))
+            assert sum(row["attempts"] for row in rows(dsn) if row["state"] == "pending") <= 1
+            office.status = lambda _: 200
+            facts.execute(dsn, "UPDATE syncd.effect SET due_at = syncd.clock()")
+            await world.all_are("delivered", 10)
+
+        await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    assert set(office.sent.values()) == {1}
+
+
+async def test_one_that_is_refused_alone_costs_its_own_attempts_and_others_a_moment(
+    dsn: str, tmp_path: Path
+) -> None:
+    async with open_office(*(thing(n) for n in range(10))) as office:
+        office.refuses = lambda keys: "parcel-0" in keys
+
+        async def main(world: World) -> None:
+            await world.sync()
+            await seen("the others", lambda: [*world.states().values()].count("delivered") == 9)
+            (left,) = [row for row in rows(dsn) if row["state"] != "delivered"]
+            assert (left["key"], left["attempts"] >= 1) == ("parcel-0", True)
+
+        await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    assert set(office.sent.values()) == {1}
+
+
+@pytest.mark.parametrize("does", ["raises", "hangs", "swallows", *post_office.GARBAGE])
 async def test_a_lane_whose_hook_misbehaves_is_named_and_no_other_notices(
     does: str, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "STUCK_SECONDS", 0.5)
+    monkeypatch.setattr(delivering, "STUCK_SECONDS", 0.5)
     post_office.RELEASED.clear()
     things = [thing(n, kinds=["parcel", "spoilt"]) for n in range(3)]
     async with open_office(*things) as office:
@@ -313,6 +287,9 @@ async def test_a_lane_whose_hook_misbehaves_is_named_and_no_other_notices(
             await seen("parcels", lambda: len(office.taken) == 20)
             states = world.states()
             assert {states[f"spoilt-{n}"] for n in range(3)} <= {"pending", "delivering"}
+            assert world.said(TaskFailed) == [], "the lane itself goes on"
+            if does == "hangs":  # as a provider does that is away
+                assert {r["attempts"] for r in rows(dsn) if r["state"] == "pending"} == {0}
             post_office.RELEASED.append(True)
 
         await living(file, dsn, main)
@@ -391,7 +368,9 @@ async def test_above_the_mark_nothing_is_fetched_that_produces_more(
                 office.things.append(thing(9))
                 await seen("a round", lambda: len(world.said(RoundStarted)) > ended)
                 mark = process.config.daemon.effects_max
-                found = await process.hops.run(overview.overview, most=9, effects_max=mark)
+                known = process.config.instances.values()
+                look = partial(overview.overview, most=9, configured=known, effects_max=mark)
+                found = await process.hops.run(look)
                 told = [task.what for task in status.tasks(found)]
                 assert any("so office.things is not claimed" in each for each in told), told
                 assert len(world.said(RunFinished)) <= ended + 1  # one was under way
@@ -403,3 +382,30 @@ async def test_above_the_mark_nothing_is_fetched_that_produces_more(
 
         await in_a_process(file, main, events)
     assert {e.kind for e in events if isinstance(e, EffectsAbated)} == {PARCEL.name}
+
+
+async def test_the_backlog_is_told_as_long_as_there_is_any(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "TELL_SECONDS", 0.1)
+    async with open_office(*(thing(n) for n in range(3))) as office:
+        office.answers = lambda key: "refused" if key == "parcel-2" else "busy"
+
+        async def main(world: World) -> None:
+            def told(open_: int, dead: int) -> Callable[[], bool]:
+                return lambda: any(
+                    (each.kind, each.open, each.dead) == (PARCEL.name, open_, dead)
+                    for each in world.said(EffectBacklog)
+                )
+
+            await world.sync()
+            await seen("a backlog", told(2, 1), told=lambda: str(world.events))
+            office.answers = lambda _: "taken"
+            await seen("its end", told(0, 1), told=lambda: str(world.events))
+
+        events = await living(configuration(tmp_path, dsn, office), dsn, main)
+
+    found = [each for each in events if isinstance(each, EffectBacklog)]
+    assert {each.kind for each in found} == {PARCEL.name}, "of what has none nothing is told"
+    ages = [each.oldest_seconds for each in found if each.open]
+    assert ages == sorted(ages), "the oldest grows older"

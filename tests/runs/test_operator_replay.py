@@ -22,7 +22,7 @@ from syncd.cli import replaying
 from syncd.cli.loading import Loaded
 from syncd.cli.replaying import Outcome
 from syncd.commit import Target
-from syncd.model import Stream, Written
+from syncd.model import Partition, Stream, Written
 from syncd.plugins import Plugins
 from syncd.replay import make, write
 from syncd.store import quarantined
@@ -199,7 +199,8 @@ async def test_a_record_that_comes_again_while_it_is_replayed_is_left(dsn: str) 
 
         with connect(dsn) as connection:
             made = make(target.makers["things"], among)
-            done = write(connection, target.tables["things"], among, made)
+            where = Partition("shop", "", plugin.connector.feeds[0].name)
+            done = write(connection, target, where, among, made, stream="things")
 
         assert (done.changed, done.settled, done.written) == (1, 1, Written(inserted=1))
         assert [row["id"] for row in facts.rows(dsn, "SELECT id FROM syncd.quarantine")] == [

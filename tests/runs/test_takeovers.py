@@ -47,8 +47,12 @@ async def test_what_is_left_is_taken_within_lease_and_look_and_at_once_after_a_d
     stalls = Stalls()
     async with mall.serve() as url:
         lease = f"{LEASE_SECONDS:g}s"
-        config = configuration(tmp_path, dsn, url, stores=list(mall.sold), lease=lease)
+        stores, seldom = list(mall.sold), 'cron = "0 0 29 2 *"'
+        config = configuration(tmp_path, dsn, url, stores=stores, lease=lease, job=seldom)
         dying, other = (programs.start(config, serves=True) for _ in range(2))
+        for daemon in (dying, other):  # who comes late finds nothing left of a round
+            await daemon.event("daemon.ready")
+        facts.execute(dsn, "UPDATE syncd.job SET asked = 'trigger'")
         held = await owned(dsn, 4, by=2, daemons=[dying, other])
         with stalls.measured():
             dying.send(signal.SIGKILL)

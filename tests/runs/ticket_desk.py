@@ -148,7 +148,7 @@ CONNECTOR = Connector(
     feeds=(FEED,),
     upstream=lambda settings, tenant: Upstream(
         settings.base_url,
-        quotas=(Quota("tenant", concurrency=settings.in_flight),),
+        quotas=(Quota("tenant", concurrency=settings.in_flight, per="account"),),
         headers={"authorization": tenant.token},
     ),
     account_settings=Tenant,

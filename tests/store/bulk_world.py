@@ -83,7 +83,7 @@ def put(
 
 
 def counted(result: Result) -> int:
-    total: int = sum(attrs.astuple(result.written))
+    total: int = sum(result.written.counts.values())
     return total + len(result.rejected)
 
 

@@ -24,7 +24,7 @@ from syncd import faults
 from syncd.commit import Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost, StoreError, Unintelligible
 from syncd.frontier import Frontier, Numbered
-from syncd.model import Cursor, Page, Pass, Written
+from syncd.model import Cursor, Page, Pass, Writer, Written
 from syncd.nodes import AHEAD_MIN, Node, Walked, children, roots
 from syncd.progress import Anew, Next, Resume, Wanted, choose_pass
 from syncd.rows import StreamRows
@@ -33,6 +33,7 @@ from syncd.store.hops import Connection, Timeouts, connection_options
 from syncd.store.leases import Effort, Lease
 
 LEASE_SECONDS = 0.04
+STALL_SECONDS = 2.5 * LEASE_SECONDS  # at most, at a point
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -97,9 +98,6 @@ class World:
         self.fetches = 0
         self.crash_share = 0.02
         self.stall_share = 0.05
-        self.stall_seconds = 2.5 * LEASE_SECONDS
-        self.renewals: list[float] = []
-        self.spared: frozenset[str] = frozenset()  # points at which nothing happens
         # Mutants of the engine that the checker must catch:
         self.completes_in_a_writer = False
         self.takes_an_empty_page_for_the_end = False
@@ -190,13 +188,11 @@ def crashing(world: World) -> Iterator[None]:
     random = Random(world.random.random())
 
     def reached(point: str) -> None:
-        if point in world.spared:
-            return
         drawn = random.random()
         if drawn < world.crash_share:
             raise Crash
         if drawn < world.crash_share + world.stall_share:
-            time.sleep(random.random() * world.stall_seconds)
+            time.sleep(random.random() * STALL_SECONDS)
 
     faults.arm(reached)
     try:
@@ -233,7 +229,7 @@ class Daemon:
 
     def live(self) -> None:
         with self.connect() as connection:
-            lease = self._claim(connection)
+            lease = self.claim(connection)
             if lease is None:
                 time.sleep(LEASE_SECONDS / 8)
                 return
@@ -266,13 +262,15 @@ class Daemon:
         row = connection.execute("SELECT count(*) AS n FROM syncd.pass WHERE state = 'complete'")
         return bool(row.fetchone()["n"])  # type: ignore[index]
 
-    def _claim(self, connection: Connection) -> Lease | None:
+    def claim(
+        self, connection: Connection, *, lease_seconds: float = LEASE_SECONDS
+    ) -> Lease | None:
         found = leases.claim(
             connection,
             owner=self.id,
             token=uuid4(),
             job="j",
-            lease_seconds=LEASE_SECONDS,
+            lease_seconds=lease_seconds,
             free=1,
             early=True,
         )
@@ -304,7 +302,7 @@ class Walk:
             emit=lambda _: None,
             lease=lease,
             pass_id=active.id,
-            target=Target({}, {}, {"pages": self._audit}, {}),
+            target=Target({}, {}, {"pages": Writer(self._audit)}, {}),
             guarded=True,
             safety_lag_seconds=0.0,
         )
@@ -332,10 +330,8 @@ class Walk:
             while not self.over.wait(LEASE_SECONDS / 4):
                 if self.daemon.random.random() < 0.02:
                     time.sleep(3 * LEASE_SECONDS)  # a renewal that comes late
-                began = time.monotonic()
                 alive = leases.renew(connection, [self.lease], lease_seconds=LEASE_SECONDS)
                 connection.commit()
-                self.world.renewals.append(time.monotonic() - began)
                 if not alive:
                     return  # the writers find out at the fence: that is what is tested
 

@@ -52,7 +52,8 @@ class Model:
             fates.append("unchanged" if same else "stale")
         for _ in winners:  # each winner was counted as its own rival, too
             fates.remove("unchanged")
-        return Written(**{fate: fates.count(fate) for fate in attrs.asdict(Written())})
+        counts: Any = {fate: fates.count(fate) for fate in Written().counts}
+        return Written(**counts)
 
     def _one(self, key: int, version: int, value: str) -> str:
         there = self.rows.get(key)

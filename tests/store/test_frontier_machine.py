@@ -31,7 +31,7 @@ from syncd import faults, frontier
 from syncd.commit import Committed, Committer, Target
 from syncd.errors import FrontierMoved, LeaseLost, StoreError, Unintelligible
 from syncd.frontier import Frontier, Numbered
-from syncd.model import Cursor, Page, Pass, Written
+from syncd.model import Cursor, Page, Pass, Writer, Written
 from syncd.nodes import AHEAD_MIN, Node, Walked, children, roots
 from syncd.progress import Anew, Resume, Wanted, choose_pass
 from syncd.rows import StreamRows
@@ -320,7 +320,7 @@ class FrontierMachine(RuleBasedStateMachine):
             emit=lambda _: None,
             lease=lease,
             pass_id=active.id,
-            target=Target({}, {}, {"pages": note}, {}),
+            target=Target({}, {}, {"pages": Writer(note)}, {}),
             guarded=True,
             safety_lag_seconds=0.0,
         )

@@ -75,7 +75,7 @@ class Outbox:
         return row
 
     def rows(self, **which: Any) -> list[dict[str, Any]]:
-        return effects.listed(self.connection, Outgoing(**which), most=1000, now=NOW)
+        return effects.listed(self.connection, Outgoing(**which), configured=(), most=1000, now=NOW)
 
     def state(self, key: str) -> str:
         return str(self.row(key)["state"])
@@ -100,6 +100,18 @@ def test_a_key_is_enqueued_once(outbox: Outbox) -> None:
     assert (first.counts, again.counts) == ({KIND.name: 2}, {})
     assert again.conflicts == []
     assert len(outbox.rows()) == 2
+
+
+@pytest.mark.parametrize(
+    "payload", ["null", '"null"', "[]", '{"a\\"": "\\\\ \\u00e9 \\n"}', "12345678901234567890.5"]
+)
+def test_a_payload_is_kept_as_it_is(outbox: Outbox, payload: str) -> None:
+    text = 'a "quoted" \\ {key}, \u00e9'
+    outbox.enqueue(posting(text, payload, row_version=2**63 - 1, delay_seconds=0.5))
+
+    said = "SELECT payload = %s::jsonb AS same, row_version FROM syncd.effect WHERE key = %s"
+    row = outbox.connection.execute(said, (payload, text)).fetchone()
+    assert row == {"same": True, "row_version": 2**63 - 1}
 
 
 def test_what_is_the_same_is_not_even_locked(outbox: Outbox) -> None:
@@ -144,6 +156,42 @@ def test_a_payload_that_changes_while_the_effect_is_delivered_is_told(outbox: Ou
     outbox.record(claimed, AGAIN)
     (again,) = outbox.claim(at=later(61))
     assert again.payload == 2
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_delivered_has_the_payload_that_was_sent(outbox: Outbox, late: bool) -> None:
+    sent, wanted = "12345678901234567890.5", '{"wanted": 2}'
+    outbox.enqueue(posting("a", sent))
+    claimed = outbox.claim()
+    if late:  # by then another has given it up, and a row has asked for it anew
+        stranger, at = outbox.other(), later(CLAIM_SECONDS + 1)
+        stranger.record(stranger.claim(at=at), Fate("dead", error="x"), at=at)
+    outbox.enqueue(posting("a", wanted, row_version=2))
+
+    outbox.record(claimed, Fate("delivered"), at=later(CLAIM_SECONDS + 2))
+    again = outbox.enqueue(posting("a", wanted, row_version=3))
+
+    row = "SELECT payload::text, state FROM syncd.effect"
+    assert outbox.connection.execute(row).fetchall() == [{"payload": sent, "state": "delivered"}]
+    assert again.conflicts == [(KIND.name, "a")], "it is told each time that it differs"
+
+
+def test_an_age_counts_from_the_end_of_the_delay(outbox: Outbox) -> None:
+    outbox.enqueue(posting("a", delay_seconds=1000.0))
+    (early,) = effects.backlog(outbox.connection, [("office", KIND.name)], now=later(400.0))
+
+    (claimed,) = outbox.claim(at=later(1010.0))
+
+    assert (early.open, early.oldest_seconds) == (1, 0.0)
+    assert claimed.age_seconds == pytest.approx(10.0)
+
+
+def test_whose_claim_ran_out_is_known_as_such(outbox: Outbox) -> None:
+    outbox.enqueue(posting("a"))
+    (first,) = outbox.claim()
+    (second,) = outbox.other().claim(at=later(CLAIM_SECONDS + 1))
+
+    assert (first.unknown, second.unknown, second.attempts) == (False, True, 2)
 
 
 @pytest.mark.parametrize("how", ["dead", "discarded"])
@@ -279,6 +327,41 @@ def test_a_dead_one_holds_up_those_behind_it_unless_its_kind_says_otherwise(
         assert outbox.row("b")["blocked_by"] == outbox.row("a")["id"]
         effects.discard(outbox.connection, Outgoing(key="a"), now=NOW)
         assert [each.key for each in outbox.claim(kind)] == ["b"]
+
+
+def test_a_kind_that_is_ordered_no_more_leaves_none_behind(outbox: Outbox) -> None:
+    outbox.enqueue(*(posting(key, ordering_key="k") for key in "ab"))
+
+    assert [each.key for each in outbox.claim(KIND)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("skip_dead", [False, True])
+def test_those_that_wait_hide_no_other_however_many_they_are(
+    outbox: Outbox, *, skip_dead: bool
+) -> None:
+    """More than the first hundred wait behind one key: others are found nevertheless."""
+    kind = attrs.evolve(ORDERED, skip_dead=skip_dead)
+    outbox.enqueue(posting("head", ordering_key="k"))
+    (head,) = outbox.claim(kind)
+    outbox.enqueue(*(posting(f"wait-{n:03}", ordering_key="k") for n in range(150)))
+    for key, order in (("p1", "p"), ("p2", "p"), ("a1", "a"), ("a2", "a"), ("free", None)):
+        outbox.enqueue(posting(key, ordering_key=order), at=later(1))
+    gone = outbox.enqueue(posting("gone", ordering_key="g"), posting("next", ordering_key="g"))
+    assert gone.counts == {KIND.name: 2}
+
+    at = later(1)
+    (missed,) = [each for each in outbox.claim(kind, at=NOW) if each.key == "gone"]
+    outbox.record([missed], Fate("dead", error="refused"), at=NOW)
+    found = outbox.claim(kind, at=at)
+
+    # Those of one key that is dead come on where its kind says so, and then in their turn.
+    others = ("a1", "free", "p1")
+    assert {each.key for each in found} == {*others, *(["next"] if skip_dead else [])}
+    assert outbox.other().claim(kind, at=at) == []
+    outbox.record(found, DONE, at=at)
+    assert sorted(each.key for each in outbox.claim(kind, at=at)) == ["a2", "p2"]
+    outbox.record([head], DONE, at=at)
+    assert [each.key for each in outbox.claim(kind, at=at)] == ["wait-000"]
 
 
 def test_a_later_sequence_is_never_seen_before_an_earlier_one(dsn: str) -> None:

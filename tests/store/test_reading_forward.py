@@ -12,9 +12,9 @@ import pytest
 from database import connect
 from test_passes import NOW, begun, held, item, known
 
-from syncd.model import Partition, Slice
+from syncd.model import EffectKind, Partition, Slice
 from syncd.nodes import Node, roots
-from syncd.store import cursors, leases, passes, registry
+from syncd.store import cursors, effects, leases, passes, registry
 from syncd.store.hops import Connection
 from syncd.unread import ALL, Range
 
@@ -137,6 +137,54 @@ def test_a_claim_reads_what_it_takes_and_not_what_others_have_taken(
     assert len(taken) == 25
     # Of the 4,000 that are taken it may meet dead entries in the front of the index, no more.
     assert counted.touched <= 60 * 25 + BESIDE
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_claim_of_effects_reads_what_it_takes_and_not_all_that_wait_for_their_turn(
+    connection: Connection, *, analyzed: bool
+) -> None:
+    """Thousands wait behind one that is under way, or is dead: a look does not pass by them all."""
+
+    def counted() -> tuple[int, int]:
+        counting = Counted(connection)
+        found = effects.claim(
+            counting,  # type: ignore[arg-type]
+            EffectKind("i.letter", "all", bulk_max=5, ordered=True),
+            instance="i",
+            accounts=["default"],
+            owner=uuid4(),
+            token=uuid4(),
+            claim_seconds=90.0,
+            now=NOW,
+        )
+        return len(found), counting.touched
+
+    connection.execute(
+        "INSERT INTO syncd.effect (instance, account, kind, key, payload, source, ordering_key,"
+        " sequence, due_at, enqueued_at)"
+        " SELECT 'i', 'default', 'i.letter', n, '1', 'i.s',"
+        " CASE WHEN n <= 5000 THEN 'k' ELSE n::text END, n, %(now)s, %(now)s"
+        " FROM generate_series(1, 5002) AS n",
+        {"now": NOW},
+    )
+    if analyzed:
+        connection.execute("ANALYZE syncd.effect")
+
+    # A hundred are looked at, and what is before each; then one of each ordering key.
+    most = 10 * 100
+    taken, touched = counted()
+    assert (taken, touched <= most) == (1, True), touched
+    taken, touched = counted()
+    assert (taken, touched <= most) == (2, True), touched  # of the other keys, behind them all
+    taken, touched = counted()
+    assert (taken, touched <= most) == (0, True), touched
+    connection.execute(
+        "UPDATE syncd.effect SET state = 'dead', due_at = NULL, claim_token = NULL,"
+        " claim_owner = NULL, ended_at = %(now)s, last_error = 'e' WHERE state = 'delivering'",
+        {"now": NOW},
+    )
+    taken, touched = counted()
+    assert (taken, touched <= most) == (0, True), touched
 
 
 def claimed(connection: Connection, *, free: int) -> list[leases.Lease]:

@@ -329,6 +329,8 @@ async def register(ctx: Ctx, effects: Sequence[syncd.Queued]) -> Mapping[int, sy
         answer = await ctx.http.post("/register", json={"key": each.key, "what": each.payload})
         if answer.status == 200:
             said[each.id] = syncd.Delivered({"status": answer.status})
+        elif answer.status == 402:
+            said[each.id] = syncd.Retry("the plan's quota is used up", 900.0, counts=False)
         else:
             said[each.id] = syncd.Dead("no") if each.attempts else syncd.Retry("busy", 5.0)
     return said
@@ -343,6 +345,7 @@ async def mistakes(ctx: Ctx, cursor: syncd.Cursor) -> syncd.Page:
     cursor.kind = "item"  # type: ignore[misc]
     ctx.http.get("/orders")  # type: ignore[unused-coroutine]
     syncd.Throttled("shop", "too fast")  # type: ignore[call-arg]
+    syncd.Retry("busy", counts="no")  # type: ignore[arg-type]
     syncd.Stream("orders", Order, mode="replace")  # type: ignore[arg-type]
     syncd.Pass("full", syncd.Cursor(1))  # type: ignore[arg-type]
     syncd.Derivation("SELECT 1", reads="orders")  # type: ignore[arg-type]
@@ -355,3 +358,13 @@ def blind(first_only: Ctx) -> syncd.Page:
 
 takes_too_little: syncd.Fetch = blind  # type: ignore[assignment]
 does_not_await: syncd.Begin = page  # type: ignore[assignment]
+
+
+def copied(connection: Any, rows: Sequence[Any]) -> syncd.Written:
+    effects = [syncd.Effect(REGISTER.name, key=str(each), payload=None) for each in rows]
+    return syncd.Written(inserted=len(rows), effects=effects)
+
+
+COPIES: syncd.Write | syncd.Writer | None = syncd.Writer(
+    copied, effects=(REGISTER.name,), any_order=True
+)

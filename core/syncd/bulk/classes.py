@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 import types
 import typing
+from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, NewType, TypeGuard, Union
 
 import attrs
@@ -36,7 +38,7 @@ def is_record_class(kind: Any) -> TypeGuard[type[Any]]:
     return isinstance(kind, type) and (attrs.has(kind) or issubclass(kind, msgspec.Struct))
 
 
-def annotations_of(cls: type[Any]) -> dict[str, Any]:
+def annotations_of(cls: type[Any]) -> Mapping[str, Any]:
     """Answer the annotations of a record class's fields, resolved, in declared order.
 
     Raises: `ConfigError` if it is no record class, or names a type that its module does not know.
@@ -44,6 +46,11 @@ def annotations_of(cls: type[Any]) -> dict[str, Any]:
     if not is_record_class(cls):
         said = "is neither an attrs class nor a msgspec.Struct"
         raise ConfigError(cls.__qualname__, said, "decorate it with @attrs.frozen")
+    return _resolved(cls)  # type: ignore[arg-type]  # a class is hashable
+
+
+@cache  # a job asks fifty times as it is opened, half a millisecond each
+def _resolved(cls: type[Any]) -> Mapping[str, Any]:
     names = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
     # `JSON` is a recursive alias in a string: resolving it would need its own module's names.
     anything = {name: Any for name, value in names.items() if value is JSON}

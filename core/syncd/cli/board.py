@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 
 from syncd import events
-from syncd.cli import wording
+from syncd.cli import deliveries, wording
+from syncd.cli.deliveries import Deliveries
 from syncd.events import Event
 
 
@@ -34,9 +35,10 @@ class Row:
 
 @attrs.frozen
 class Board:
-    """All partitions, in the order in which they were first heard of."""
+    """All partitions, in the order in which they were first heard of, and the effects of rows."""
 
     rows: Mapping[str, Row] = MappingProxyType({})
+    effects: Deliveries = MappingProxyType({})
     drain: events.DrainStarted | None = None
 
     def of(self, partition: str) -> Row:
@@ -63,6 +65,8 @@ def folded(board: Board, event: Event) -> Board:
             return board.put(attrs.evolve(board.of(name), state="parked", running=False))
         case events.DrainStarted():
             return attrs.evolve(board, drain=event)
+        case events.EffectEnqueued() | events.EffectDelivered() | events.EffectDead():
+            return attrs.evolve(board, effects=deliveries.noted(board.effects, event))
         case _:
             return board
 

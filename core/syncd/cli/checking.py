@@ -13,7 +13,7 @@ import trio
 from syncd import bulk, sealing, valkey, vault
 from syncd.accounts import Effective
 from syncd.bulk.derived import check as check_derived
-from syncd.cli import accounts, findings, questions
+from syncd.cli import accounts, addressing, findings, questions
 from syncd.cli.database import with_database
 from syncd.cli.findings import Finding
 from syncd.cli.invocation import Invocation
@@ -71,6 +71,7 @@ async def _ask_all(invocation: Invocation, loaded: Loaded) -> list[Finding]:
         *database,
         *await _or_failed("redis", _ask_redis(loaded)),
         *findings.accounts(known),
+        *addressing.look_at_effects(loaded, known),
         *await _ask_accounts(loaded),
     ]
 

@@ -44,8 +44,8 @@ def status(invocation: Invocation, *, limit: int, as_json: bool) -> int:
     from syncd.store import overview
 
     config = configuration(invocation)
-    most = config.daemon.effects_max
-    seen = ask_database(config, overview.overview, most=limit, effects_max=most)
+    known, mark = config.instances.values(), config.daemon.effects_max
+    seen = ask_database(config, overview.overview, most=limit, configured=known, effects_max=mark)
     if as_json:
         invocation.print_json(drawn.as_json(seen))
     else:

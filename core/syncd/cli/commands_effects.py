@@ -56,12 +56,17 @@ Exit codes: 0 fine (also where there are none); 69 database unavailable; 78 conf
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, *, which: Outgoing, limit: int, as_json: bool) -> int:
-    """List effects, the newest first; with --json, payloads and answers too."""
+    """List effects, the newest first; with --json, payloads and answers too.
+
+    One that waits for its account says why: nobody has it (unknown), it is disabled or parked.
+    """
     from syncd.cli import effects as drawn
     from syncd.cli.database import ask_database
     from syncd.store import effects as store
 
-    rows = ask_database(configuration(invocation), store.listed, which, most=limit)
+    config = configuration(invocation)
+    known = config.instances.values()
+    rows = ask_database(config, store.listed, which, configured=known, most=limit)
     invocation.print_rows(
         rows, as_json=as_json, table=drawn.as_table, none="no effects", json=drawn.listed_as_json
     )
@@ -147,7 +152,7 @@ def discard(invocation: Invocation, *, which: Outgoing, yes: bool, as_json: bool
     refuse_everything(which)
     config = configuration(invocation)
     if not yes:
-        rows = ask_database(config, store.listed, which, most=1)
+        rows = ask_database(config, store.listed, which, configured=(), most=1)
         matching = rows[0]["matching"] if rows else 0
         if matching and not confirmed(f"Discard up to {matching} effects?", yes=yes):
             invocation.print("nothing was changed", err=True)

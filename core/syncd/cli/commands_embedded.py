@@ -14,15 +14,22 @@ DEMO_RATE = 20.0  # requests/s: above what two cores can store of 1,000-car page
 
 @click.command(
     "demo",
-    short_help="See it work: a simulated upstream, a database, two full passes.",
+    short_help="See it work: simulated upstreams, a database, two full passes.",
     epilog="""\b
 Examples:
   syncd demo                             190,000 cars, in under two minutes
   syncd demo --cars 5000                 in seconds
+  syncd demo --only tiktok               one connector by itself
   syncd demo --rate 1                    at the pace that the real feed allows
   syncd demo --real-size                 cars as heavy as real ones (1.1 GB in all)""",
 )
 @click.option("--cars", type=click.IntRange(1), default=190_000, show_default=True)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CONNECTOR",
+    help="Play with this one and no other; may be given again.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(0.1, 1000),
@@ -45,6 +52,7 @@ def demo(
     invocation: Invocation,
     *,
     cars: int,
+    only: tuple[str, ...],
     rate: float,
     real_size: bool,
     data_dir: Path,
@@ -53,13 +61,15 @@ def demo(
 ) -> int:
     """See it work, without configuration and without the internet.
 
-    Starts an embedded PostgreSQL and a simulated car feed on this machine, walks the whole feed,
-    lets 1 % of the cars change, walks it once more, and shows what both passes did.
+    Starts an embedded PostgreSQL and a simulated upstream for each connector on this machine, walks
+    all of them, lets 1 % of the records change, walks them once more, and shows what both passes
+    did.
     """
     from syncd.cli import demonstrating
 
     wanted = demonstrating.Wanted(
         cars=cars,
+        only=only,
         requests_per_second=rate,
         weight="real" if real_size else "demo",
         data_dir=data_dir,

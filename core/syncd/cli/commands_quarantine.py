@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -119,13 +120,15 @@ def replay(invocation: Invocation, *, which: Aside, as_json: bool) -> int:
 
     What is written leaves the quarantine in the same transaction; what fails again stays, counted
     up. A row that came in the meantime in a newer state is never overwritten. Records of which only
-    the first 64 KiB were kept cannot be replayed: a full pass brings them again.
+    the first 64 KiB were kept cannot be replayed: a full pass brings them again. What follows from
+    the rows is enqueued with them; where a transform awaits another API, that is asked once more.
     """
-    from syncd.cli import replaying
+    from syncd.cli import accounts, replaying
     from syncd.cli.loading import load
 
     refuse_everything(which)
-    outcome = replaying.replay_all(load(invocation), which)
+    hide = partial(accounts.hidden, invocation)
+    outcome = replaying.replay_all(load(invocation), which, hide=hide)
     if as_json:
         invocation.print_json(replaying.as_json(outcome))
     else:

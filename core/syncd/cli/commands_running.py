@@ -44,6 +44,13 @@ wait_option = click.option(
     "wait.",
 )
 
+effects_option = click.option(
+    "--effects",
+    is_flag=True,
+    help="Deliver effects too, and stay until all are delivered that may be within --wait. Without "
+    "it they wait for `syncd serve`.",
+)
+
 
 @click.command(
     "run",
@@ -54,11 +61,13 @@ Examples:
   syncd run cars --full             walk everything, whatever changed
   syncd run cars --verify           and compare every row with what its record says
   syncd run cars stores --wait 5m   two jobs, patient with pages and partitions that must wait
+  syncd run mail --effects          and deliver what the rows cause elsewhere
 
 \b
-Exit codes: 0 complete; 3 partial, or only pages that must wait longer than --wait are left;
-75 stopped by a signal, held by another process for longer than --wait, or throttled;
-69 database or upstream unavailable; 1 failed; 78 configuration. Of several the worst.""",
+Exit codes: 0 complete; 3 partial, or only pages that must wait longer than --wait are left (with
+--effects: or effects that wait or are dead); 75 stopped by a signal, held by another process for
+longer than --wait, or throttled; 69 database or upstream unavailable; 1 failed; 78 configuration.
+Of several the worst.""",
 )
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 @click.option(
@@ -71,6 +80,7 @@ Exit codes: 0 complete; 3 partial, or only pages that must wait longer than --wa
     "that were edited by hand.",
 )
 @wait_option
+@effects_option
 @json_option
 @click.pass_obj
 def run(
@@ -80,6 +90,7 @@ def run(
     full: bool,
     verify: bool,
     wait_seconds: float,
+    effects: bool,
     as_json: bool,
 ) -> int:
     """Run jobs now, due or not, one after the other.
@@ -92,7 +103,9 @@ def run(
 
     loaded = loading.load(invocation)
     wanted = running.named_jobs(loaded, jobs)
-    how = running.How(full=full or verify, verify=verify, wait_seconds=wait_seconds)
+    how = running.How(
+        full=full or verify, verify=verify, wait_seconds=wait_seconds, effects=effects
+    )
     return running.run(loaded, wanted, how, as_json=as_json)
 
 
@@ -124,6 +137,7 @@ Exit codes: as of `syncd run`.""",
     help="Where it ends: now, at the latest.  [default: now]",
 )
 @wait_option
+@effects_option
 @json_option
 @click.pass_obj
 def backfill(
@@ -133,6 +147,7 @@ def backfill(
     since: datetime,
     until: datetime | None,
     wait_seconds: float,
+    effects: bool,
     as_json: bool,
 ) -> int:
     """Fetch once more what changed in a window of time, for jobs of this configuration.
@@ -151,6 +166,10 @@ def backfill(
     wanted = running.named_jobs(loaded, jobs)
     running.refuse_unbounded(loaded, wanted)
     how = running.How(
-        full=False, verify=False, wait_seconds=wait_seconds, backfill=running.Window(since, until)
+        full=False,
+        verify=False,
+        wait_seconds=wait_seconds,
+        effects=effects,
+        backfill=running.Window(since, until),
     )
     return running.run(loaded, wanted, how, as_json=as_json)

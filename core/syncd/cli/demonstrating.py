@@ -7,19 +7,22 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import click
 import msgspec
 import trio
 
-from syncd import demo
-from syncd.cli import columns, credentials, ending, summary, wording
+from syncd import background, demo
+from syncd.admin.opening import opened
+from syncd.background import Background
+from syncd.cli import acts, credentials, ending, summary, wording
+from syncd.cli.acts import Act, Heard
 from syncd.cli.database import with_database
 from syncd.cli.invocation import Invocation
 from syncd.cli.loading import Loaded, take
@@ -29,12 +32,20 @@ from syncd.config import parse
 from syncd.daemon import Process, Root
 from syncd.embedded import EmbeddedServer
 from syncd.embedded.serving import serving
-from syncd.events import Event, RunFinished
+from syncd.events import Event
 from syncd.store.hops import Hops
-from syncd.verdicts import Result
 
 BURST = 4  # as many as the connector has in flight: it need not be punctual to 1/100 s
 REAL_RATE = "the real feed allows about 1 request/s"
+
+# By the connectors whose tables they look at.
+LOOKS = {
+    ("cars",): "SELECT title, vin FROM cars.cars LIMIT 5",
+    ("front", "ship24"): (
+        "SELECT tracking_number, carrier, status_milestone"
+        " FROM front.shipments JOIN ship24.trackers USING (tracking_number) LIMIT 5"
+    ),
+}
 
 
 @attrs.frozen
@@ -42,45 +53,21 @@ class Wanted:
     """What the options of `syncd demo` say."""
 
     cars: int
+    only: tuple[str, ...]  # connectors; without a word all of them
     requests_per_second: float
     weight: Literal["demo", "real"]
     data_dir: Path
     keep: bool
     as_json: bool
 
-    def options(self, name: str) -> list[str]:
+    def options(self, name: str, playing: Collection[str]) -> list[str]:
         """Return what the program of a simulator is told; without a word it is what it is."""
+        if name == "front":
+            return ["--model", *(["--register-trackers"] if "ship24" in playing else [])]
         if name != "cars":
             return []
         options = ["--cars", str(self.cars), "--weight", self.weight]
         return [*options, "--rate", repr(self.requests_per_second), "--burst", str(BURST)]
-
-
-@attrs.define
-class Act:
-    """One full pass of every job: what became of it, and its runs."""
-
-    title: str
-    results: dict[str, list[Result]] = attrs.field(factory=dict)  # by job
-    runs: list[RunFinished] = attrs.field(factory=list)
-
-    @property
-    def ends(self) -> list[JobEnd]:
-        return [JobEnd(job, tuple(results)) for job, results in sorted(self.results.items())]
-
-    @property
-    def code(self) -> int:
-        return ending.worst(end.code for end in self.ends)
-
-    @property
-    def tallies(self) -> list[summary.Tally]:
-        """Return what each job did."""
-        return [self._tally(end) for end in self.ends]
-
-    def _tally(self, end: JobEnd) -> summary.Tally:
-        verdicts = ", ".join(dict.fromkeys(result.verdict for result in end.results))
-        runs = [run for run in self.runs if run.job == end.job]
-        return summary.tallied(end.job, verdicts, runs)
 
 
 def show(invocation: Invocation, wanted: Wanted) -> int:
@@ -94,6 +81,7 @@ class _Story:
         self._wanted = wanted
         self._began = time.monotonic()
         self._acts: list[Act] = []
+        self._heard = Heard()
         self._stopped = False  # by a signal: whoever sent it wants no server to stay
 
     async def tell(self) -> int:
@@ -102,11 +90,12 @@ class _Story:
         with demo.playground(wanted.data_dir) as data_dir:
             async with AsyncExitStack() as stack:
                 server = await stack.enter_async_context(serving(data_dir))
+                playing = demo.simulators(wanted.only)
                 upstreams = [
                     await stack.enter_async_context(
-                        demo.simulator(name, module, wanted.options(name))
+                        demo.simulator(name, module, wanted.options(name, playing))
                     )
-                    for name, module in demo.simulators().items()
+                    for name, module in playing.items()
                 ]
                 loaded = self._configured(upstreams, data_dir)
                 attendance = attend(loaded.config, loaded.secrets, by_job=True)
@@ -114,7 +103,10 @@ class _Story:
                 attendance.observer.listen(self._note)
                 await self._play(loaded, upstreams, attendance)
                 code = ending.worst(act.code for act in self._acts)
-                self._print(data_dir, code)
+                if self._stopped and code == ending.FINE:  # between two passes
+                    click.echo("syncd: demo: stopped before the end; run it again", err=True)
+                    code = ending.TRY_AGAIN
+                self._print(data_dir, code, playing)
                 if wanted.keep and not self._stopped:
                     await self._stay(server.psql_command)
         return code
@@ -143,12 +135,13 @@ class _Story:
 
         if await with_database(loaded.config, empty, emit=attendance.observer.emit):
             say("what an earlier demo left there is dropped")
-        size = "6 KB each, as real ones" if wanted.weight == "real" else "1.5 KB each"
         say(f"simulated upstreams: {', '.join(instances)}")
-        say(
-            f"{wording.count(wanted.cars)} cars ({size}), "
-            f"{wanted.requests_per_second:g} requests/s allowed ({REAL_RATE})"
-        )
+        if "cars" in instances:
+            size = "6 KB each, as real ones" if wanted.weight == "real" else "1.5 KB each"
+            say(
+                f"{wording.count(wanted.cars)} cars ({size}), "
+                f"{wanted.requests_per_second:g} requests/s allowed ({REAL_RATE})"
+            )
 
     async def _play(
         self, loaded: Loaded, upstreams: Sequence[demo.Upstream], attendance: Attendance
@@ -157,21 +150,39 @@ class _Story:
 
         async def main(process: Process) -> None:
             await self._bring(process, upstreams)
-            self._acts.append(Act("first full pass"))
-            screen.say("first full pass, into empty tables")
-            self._acts[-1].results = await demo.full_passes(process)
-            self._stopped = process.draining.is_set()
-            if self._stopped or self._acts[-1].code != ending.FINE:
-                return
-            changed = [await upstream.change(demo.CHANGED_SHARE) for upstream in upstreams]
-            screen.say(f"{wording.counted(sum(changed), 'record')} changed; second full pass")
-            screen.clear()
-            self._acts.append(Act("second full pass"))
-            self._acts[-1].results = await demo.full_passes(process)
-            self._stopped = process.draining.is_set()
+            async with background.beside(process) as lanes:
+                screen.say("first full pass, into empty tables")
+                await self._pass("first full pass", process, lanes)
+                if self._stopped or self._acts[-1].code != ending.FINE:
+                    return
+                changed = [await upstream.change(demo.CHANGED_SHARE) for upstream in upstreams]
+                screen.say(f"{wording.counted(sum(changed), 'record')} changed; second full pass")
+                screen.clear()
+                await self._pass("second full pass", process, lanes)
+                if not self._stopped:
+                    await self._hear(process, upstreams)
 
         with screen.showing():
             await Root(loaded.config, loaded.plugins, attendance.observer).run(main)
+
+    async def _pass(self, title: str, process: Process, lanes: Background) -> None:
+        """Walk everything, and let what follows from rows be delivered behind it."""
+        act = Act(title=title)
+        self._acts.append(act)
+        results = await demo.full_passes(process)
+        act.ends = [JobEnd(job, tuple(each)) for job, each in sorted(results.items())]
+        act.left = await lanes.settled(demo.WAIT_SECONDS)
+        self._stopped = process.draining.is_set()
+
+    async def _hear(self, process: Process, upstreams: Sequence[demo.Upstream]) -> None:
+        """Take webhooks in, as `syncd serve` does."""
+        async with opened(process) as desk:
+            desk.open = True
+            base_url = f"http://{self._heard.address}"
+            for upstream in upstreams:
+                said = await upstream.post(base_url)
+                self._heard.posted += said.posted
+                self._heard.heard += said.heard
 
     async def _bring(self, process: Process, upstreams: Sequence[demo.Upstream]) -> None:
         """Store the credentials that upstreams let us in by, as `credentials import` does."""
@@ -182,24 +193,29 @@ class _Story:
                 await process.hops.run(credentials.bring, instance, content, process.vault)
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, RunFinished):
-            self._acts[-1].runs.append(event)
+        self._heard.note(event)
+        if self._acts:
+            self._acts[-1].note(event)
 
-    def _print(self, data_dir: Path, code: int) -> None:
+    def _print(self, data_dir: Path, code: int, playing: Collection[str]) -> None:
         seconds = time.monotonic() - self._began
         for act in self._acts:
             for sentence in chain.from_iterable(map(summary.sentences, act.ends)):
                 click.echo(self._invocation.redact(f"syncd: {sentence}"), err=True)
         if self._wanted.as_json:
-            text = msgspec.json.encode(as_json(self._acts, seconds, code)).decode()
+            told = acts.as_json(self._acts, self._heard, seconds=seconds, code=code)
+            text = msgspec.json.encode(told).decode()
             click.echo(msgspec.json.format(text, indent=2))
             return
-        look = "SELECT title, vin FROM cars.cars LIMIT 5"
-        click.echo(f"\n{as_table(self._acts, width=self._invocation.width)}\n")
+        click.echo(f"\n{acts.as_table(self._acts, width=self._invocation.width)}\n")
+        for sentence in acts.sentences(self._acts, self._heard):
+            click.echo(sentence)
         click.echo(f"all of it took {wording.seconds(seconds)}\n")
         click.echo("look at the tables (one schema for each connector; syncd.run, syncd.pass):")
         click.echo(f"  {psql_command(data_dir)}")
-        click.echo(f"  {psql_command(data_dir)} -c {shlex.quote(look)}")
+        for needed, look in LOOKS.items():
+            if set(needed) <= set(playing):
+                click.echo(f"  {psql_command(data_dir)} -c {shlex.quote(look)}")
 
     async def _stay(self, command: str) -> None:
         """Keep the server up until Enter, or until a signal."""
@@ -228,34 +244,3 @@ def psql_command(data_dir: Path) -> str:
     else:
         program = [sys.executable, "-m", "syncd"]
     return shlex.join([*program, "psql", "--data-dir", str(data_dir)])
-
-
-def as_table(acts: list[Act], *, width: int | None = None) -> str:
-    """Write the passes one after the other, with a line for each job."""
-    heading = ["", "job", *summary.HEADINGS[1:]]
-    rows = [
-        [act.title if number == 0 else "", *tally.cells()]
-        for act in acts
-        for number, tally in enumerate(act.tallies)
-    ]
-    return columns.table(heading, rows, width=width)
-
-
-def as_json(acts: list[Act], seconds: float, code: int) -> dict[str, Any]:
-    """Return what `--json` prints."""
-    passes = [
-        {
-            "title": act.title,
-            "jobs": {
-                end.job: attrs.asdict(tally, filter=_is_no_name)
-                | {"rows_per_second": tally.rows_per_second}
-                for end, tally in zip(act.ends, act.tallies, strict=True)
-            },
-        }
-        for act in acts
-    ]
-    return {"exit_code": code, "seconds": round(seconds, 1), "passes": passes}
-
-
-def _is_no_name(attribute: Any, _: object) -> bool:
-    return bool(attribute.name != "partition")

@@ -40,6 +40,7 @@ def drawn(board: Board, *, rows_max: int) -> RenderableType:
     parts: list[RenderableType] = [_table(rows)] if rows else []
     if left_out:
         parts.append(Text(f"and {wording.counted(left_out, 'more partition')}", style="dim"))
+    parts += [Text(f"effects of kind {each.said}") for each in board.effects.values()]
     if board.drain is not None:
         parts.append(Text(wording.drain(board.drain), style="yellow"))
     return Group(*parts)

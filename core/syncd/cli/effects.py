@@ -40,6 +40,8 @@ def _cells(row: Row) -> list[Any]:
         state = "unknown"  # its process died with it, or fell silent: it is tried again
     elif row["blocked_by"] is not None:
         state = f"behind {row['blocked_by']}"
+    elif row["account_is"] is not None:
+        state = f"account {row['account_is']}"
     return [
         str(row["id"]),
         row["kind"],

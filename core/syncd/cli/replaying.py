@@ -1,12 +1,14 @@
 """`syncd quarantine replay`: records are taken up again, stream by stream, and what became of them.
 
 Where a stream cannot be replayed (its connector is not configured any more, its plugin writes it
-itself) its records stay where they are, and the others go on.
+itself and wants order, the API that it awaits does not answer) its records stay where they are, and
+the others go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -15,17 +17,24 @@ import attrs
 import trio
 
 from syncd import bulk
+from syncd.awaited import Awaited
+from syncd.awaiting import ask_each
 from syncd.cli import ending, wording
 from syncd.cli.database import with_control_tables
 from syncd.cli.loading import Loaded
+from syncd.cli.upstreams import Upstreams
 from syncd.commit import Target
+from syncd.enqueuing import Outbox
 from syncd.errors import ConfigError, Refused, SyncdError
 from syncd.events import Event
-from syncd.replay import AT_ONCE, Replayed, replay
+from syncd.model import Later, Partition, Record
+from syncd.replay import AT_ONCE, Ask, Replayed, replay
+from syncd.routing import routes_of
 from syncd.store import quarantined
 from syncd.store.hops import Hops
 from syncd.store.quarantined import SetAside
 from syncd.store.selection import Aside
+from syncd.threads import Threads
 
 TOLD_MAX = 20  # records that are told of one by one; `--json` tells of all
 
@@ -40,24 +49,30 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        left = self.done.failed or self.done.impossible or self.done.changed or self.refused
+        done = self.done
+        left = done.failed or done.impossible or done.later or done.changed or self.refused
         return ending.PARTIAL if left else ending.FINE
 
 
-def replay_all(loaded: Loaded, which: Aside) -> Outcome:
+def replay_all(
+    loaded: Loaded, which: Aside, *, hide: Callable[[Loaded], Loaded] = lambda loaded: loaded
+) -> Outcome:
     """Replay what was set aside up to now.
+
+    `hide` keeps the secrets of what it is given, accounts of the table with it, from being printed.
 
     Raises: `StoreError`; what was written until then stays, and is not replayed again.
     """
 
     async def main(hops: Hops) -> Outcome:
-        return await _replay_all(_Streams(loaded, hops), hops, which)
+        async with AsyncExitStack() as stack:
+            return await _replay_all(_Streams(Upstreams(loaded, hops, stack, hide)), hops, which)
 
     return trio.run(lambda: with_control_tables(loaded.config, main, emit=_nobody_listens))
 
 
 async def _replay_all(streams: _Streams, hops: Hops, which: Aside) -> Outcome:
-    outcome = Outcome()
+    outcome, strangers = Outcome(), set[tuple[str, str, str]]()
     after, upto = 0, await hops.run(quarantined.newest)
     while True:
         read = await hops.run(quarantined.following, which, after=after, upto=upto, most=AT_ONCE)
@@ -67,13 +82,21 @@ async def _replay_all(streams: _Streams, hops: Hops, which: Aside) -> Outcome:
         for (instance, stream), among in _by_stream(read):
             outcome = attrs.evolve(outcome, records=outcome.records + len(among))
             try:
-                target = await streams.target(instance, stream)
-            except (ConfigError, Refused) as error:
+                found = await streams.found(instance, stream)
+            except SyncdError as error:
                 outcome.refused[f"{instance}.{stream}"] = str(error)
                 continue
-            outcome = attrs.evolve(
-                outcome, done=outcome.done + await replay(hops, target, stream, among)
+            allowed = [e for e in among if (instance, stream, e.account) not in strangers]
+            done = await replay(
+                hops, found.target, found.where, allowed, stream=stream, ask=found.ask
             )
+            for account, refusal in done.strangers.items():
+                strangers.add((instance, stream, account))
+                outcome.refused[f"{instance}.{stream} of {account}"] = str(refusal)
+            if done.failure is not None:
+                outcome.refused[f"{instance}.{stream}"] = str(done.failure)
+                streams.give_up(instance, stream, done.failure)
+            outcome = attrs.evolve(outcome, done=outcome.done + done)
 
 
 def _by_stream(read: Sequence[SetAside]) -> Iterator[tuple[tuple[str, str], list[SetAside]]]:
@@ -82,23 +105,33 @@ def _by_stream(read: Sequence[SetAside]) -> Iterator[tuple[tuple[str, str], list
         yield stream, list(among)
 
 
+@attrs.frozen
+class _Found:
+    """Where the records of a stream go, and how another API is asked about them."""
+
+    target: Target
+    where: Partition
+    ask: Ask
+
+
 @attrs.define
 class _Streams:
     """Where the records of streams go, each looked up once; its table is made to fit first."""
 
-    loaded: Loaded
-    hops: Hops
-    _known: dict[tuple[str, str], Target | SyncdError] = attrs.field(factory=dict, init=False)
+    upstreams: Upstreams
+    threads: Threads = attrs.field(factory=Threads)
+    _known: dict[tuple[str, str], _Found | SyncdError] = attrs.field(factory=dict, init=False)
 
-    async def target(self, instance: str, stream: str) -> Target:
+    async def found(self, instance: str, stream: str) -> _Found:
         """Return where a stream's records go.
 
-        Raises: `Refused` where they cannot be replayed, `ConfigError` where it is declared wrongly.
+        Raises: `Refused` where they cannot be replayed, `ConfigError` where it is declared wrongly,
+        or nobody delivers what follows from its rows; what ended the asking.
         """
         found = self._known.get((instance, stream))
         if found is None:
             try:
-                found = await self._found(instance, stream)
+                found = await self._look(instance, stream)
             except (ConfigError, Refused) as error:
                 found = error
             self._known[instance, stream] = found
@@ -106,28 +139,42 @@ class _Streams:
             raise found
         return found
 
-    async def _found(self, instance: str, stream: str) -> Target:
-        where, config = f"{instance}.{stream}", self.loaded.config
+    def give_up(self, instance: str, stream: str, error: SyncdError) -> None:
+        """Replay no more of a stream."""
+        self._known[instance, stream] = error
+
+    async def _look(self, instance: str, stream: str) -> _Found:
+        where, loaded = f"{instance}.{stream}", self.upstreams.loaded
+        config = loaded.config
         configured = config.instances.get(instance)
         if configured is None:
             raise Refused(where, "the connector is not configured", "configure it, or discard them")
         feed = configured.connector.feed_of(stream)
         if feed is None:
             raise Refused(where, "the connector has no such stream any more", "discard them")
-        pipeline = self.loaded.plugins.pipeline(configured, feed)
-        if stream in pipeline.writes:
-            said = "its plugin writes it itself, which nothing guards against older records"
+        pipeline = loaded.plugins.pipeline(configured, feed)
+        own = pipeline.writes.get(stream)
+        if own is not None and not own.any_order:
+            said = "its plugin writes it itself, and does not say that older records may come "
+            said += "after newer ones (Writer.any_order)"
             raise Refused(where, said, "let a full pass bring them again")
         target = Target.of(configured, pipeline, frozenset({stream}))
-        if (awaiting := target.makers[stream].steps.awaiting) is not None:
-            said = f"its transform {awaiting.name} asks another API, which only runs do"
-            raise Refused(where, said, "run its job with --verify: every record is asked about")
-        await self.hops.run(
+        if kinds := pipeline.kinds([stream]):
+            there = (await self.upstreams.with_accounts()).instances
+            routes = routes_of(kinds, there, config.effects, whose=instance)
+            target = attrs.evolve(target, outbox=Outbox(routes))
+        await self.upstreams.hops.run(
             bulk.apply,
             list(target.tables.values()),
             lock_timeout_seconds=config.database.lock_timeout_seconds,
         )
-        return target
+        maker, whole = target.makers[stream], Partition(instance, "", feed.name)
+
+        async def ask(account: str, records: Sequence[Record]) -> Sequence[Awaited | Later]:
+            context = await self.upstreams.context(attrs.evolve(whole, account=account))
+            return await ask_each(maker, records, context, self.threads)
+
+        return _Found(target, whole, ask)
 
 
 def _nobody_listens(_: Event) -> None:
@@ -140,14 +187,20 @@ def as_text(outcome: Outcome) -> str:
     if not outcome.records:
         return "no record matches"
     written = ", ".join(
-        f"{wording.count(number)} {what}" for what, number in attrs.asdict(done.written).items()
+        f"{wording.count(number)} {what}" for what, number in done.written.counts.items()
     )
     lines = [f"replayed {wording.counted(done.settled, 'record')}; rows: {written}"]
     if done.changed:
         lines.append(f"{wording.counted(done.changed, 'record')} came again meanwhile: left")
+    if done.enqueued:
+        lines.append(f"{wording.counted(done.enqueued, 'effect')} enqueued")
+    if done.conflicts:
+        said = "delivered before, with another payload: left"
+        lines.append(f"{wording.counted(done.conflicts, 'effect')} {said}")
     told: list[tuple[int, str]] = [
         *((number, f"failed again ({why[0]}): {why[1]}") for number, why in done.failed.items()),
         *((number, f"cannot be replayed: {why}") for number, why in done.impossible.items()),
+        *((number, f"later: {why}; replay it again") for number, why in done.later.items()),
     ]
     lines += [f"record {number}: {wording.cut(said, 300)}" for number, said in told[:TOLD_MAX]]
     if len(told) > TOLD_MAX:
@@ -162,12 +215,14 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "exit_code": outcome.code,
         "records": outcome.records,
         "replayed": done.settled,
-        "rows": attrs.asdict(done.written),
+        "rows": done.written.counts,
         "changed_meanwhile": done.changed,
+        "effects": {"enqueued": done.enqueued, "delivered_otherwise": done.conflicts},
         "failed": [
             {"id": number, "reason": reason, "message": message}
             for number, (reason, message) in done.failed.items()
         ],
         "impossible": [{"id": number, "why": why} for number, why in done.impossible.items()],
+        "later": [{"id": number, "why": why} for number, why in done.later.items()],
         "refused": [{"stream": name, "why": why} for name, why in outcome.refused.items()],
     }

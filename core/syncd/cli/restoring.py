@@ -37,6 +37,7 @@ def after_restore(config: Config, *, although_alive: bool) -> Restored:
 
     Raises: `Held` where processes give signs of life on this database, unless `although_alive`.
     """
+    known = config.instances.values()
 
     async def main(hops: Hops) -> Restored:
         alive = await hops.run(restored.alive)
@@ -49,7 +50,7 @@ def after_restore(config: Config, *, although_alive: bool) -> Restored:
         return Restored(
             fenced,
             validators,
-            await hops.run(overview.overview, most=SHOWN_MAX),
+            await hops.run(overview.overview, most=SHOWN_MAX, configured=known),
             await hops.run(partitions.standing, Selection(), most=SHOWN_MAX),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
 
 import attrs
@@ -12,15 +13,16 @@ import click
 import msgspec
 import trio
 
-from syncd.cli import ending, summary
+from syncd import background
+from syncd.cli import deliveries, ending, summary
 from syncd.cli.loading import Loaded
+from syncd.cli.outcomes import Outcome
 from syncd.cli.screen import Attendance, attend
 from syncd.cli.summary import JobEnd
 from syncd.config import Job
 from syncd.config.values import did_you_mean
 from syncd.daemon import Process, Root
 from syncd.errors import ConfigError, SyncdError
-from syncd.events import Event, RunFinished
 from syncd.feeding import feeds_of
 from syncd.jobs import run_job
 from syncd.model import Mode
@@ -54,6 +56,7 @@ class How:
     full: bool
     verify: bool
     wait_seconds: float
+    effects: bool = False  # are delivered, too
     backfill: Window | None = None
 
     def mode_of(self, job: Job) -> Mode:
@@ -94,24 +97,22 @@ def refuse_unbounded(loaded: Loaded, jobs: Sequence[Job]) -> None:
 def run(loaded: Loaded, jobs: Sequence[Job], how: How, *, as_json: bool) -> int:
     """Run jobs, show how they go and what became of them; answer with the exit code."""
     attendance = attend(loaded.config, loaded.secrets, only_json=as_json)
-    runs: list[RunFinished] = []
-    attendance.observer.listen(lambda event: _note(runs, event))
+    outcome = Outcome()
+    attendance.observer.listen(outcome.note)
     for warning in loaded.config.warnings:
         attendance.screen.say(f"syncd: warning: {warning}")
     root = Root(loaded.config, loaded.plugins, attendance.observer)
 
-    async def main(process: Process) -> list[JobEnd]:
-        return [await end_of(process, job, how) for job in jobs]
+    async def main(process: Process) -> None:
+        async with background.beside(process) if how.effects else nullcontext() as lanes:
+            outcome.ends = [await end_of(process, job, how) for job in jobs]
+            if lanes is not None:
+                outcome.left = await lanes.settled(how.wait_seconds)
 
     with attendance.screen.showing():
-        ends = trio.run(root.run, main)
-    _print(ends, runs, attendance, as_json=as_json, log_to=loaded.config.log.destination)
-    return ending.worst(end.code for end in ends)
-
-
-def _note(runs: list[RunFinished], event: Event) -> None:
-    if isinstance(event, RunFinished):
-        runs.append(event)
+        trio.run(root.run, main)
+    _print(outcome, how, attendance, as_json=as_json, log_to=loaded.config.log.destination)
+    return outcome.code
 
 
 async def end_of(process: Process, job: Job, how: How) -> JobEnd:
@@ -136,17 +137,16 @@ async def end_of(process: Process, job: Job, how: How) -> JobEnd:
 
 
 def _print(
-    ends: Sequence[JobEnd],
-    runs: Sequence[RunFinished],
-    attendance: Attendance,
-    *,
-    as_json: bool,
-    log_to: str,
+    outcome: Outcome, how: How, attendance: Attendance, *, as_json: bool, log_to: str
 ) -> None:
-    redact = attendance.screen.redact
-    sentences = [f"syncd: {said}" for end in ends for said in summary.sentences(end)]
+    redact, ends, runs = attendance.screen.redact, outcome.ends, outcome.runs
+    sentences = [said for end in ends for said in summary.sentences(end)]
+    effects, left = outcome.effects, outcome.left
+    sentences += deliveries.sentences(effects, left, delivering=how.effects)
     if as_json:
-        text = msgspec.json.encode(summary.as_json(ends, runs)).decode()
+        told = summary.as_json(ends, runs) | {"exit_code": outcome.code}
+        told["effects"] = deliveries.as_json(effects, left)
+        text = msgspec.json.encode(told).decode()
         click.echo(redact(msgspec.json.format(text, indent=2)))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -155,4 +155,4 @@ def _print(
         if table:
             click.echo(redact(table), err=log_to == "stdout" and not sys.stdout.isatty())
     for sentence in sentences:
-        click.echo(redact(sentence), err=True)
+        click.echo(redact(f"syncd: {sentence}"), err=True)

@@ -18,7 +18,14 @@ import attrs
 from syncd.cli import wording
 from syncd.cli.board import Board, by_job, folded, progress_of
 from syncd.config import Config, Log
-from syncd.events import Event, LeaseWaiting, Level, RecordsQuarantined, RunProgress
+from syncd.events import (
+    EffectDelivered,
+    Event,
+    LeaseWaiting,
+    Level,
+    RecordsQuarantined,
+    RunProgress,
+)
 from syncd.model import Secret
 from syncd.observe import Observer, stream_of
 from syncd.sink import Sink
@@ -100,9 +107,9 @@ class Screen:
         self._board = folded(self._board, event)
         worth_saying = self._worth_saying(event)
         if worth_saying is not None:
-            moment = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
-            line = f"{moment} {event.level:<7} {wording.told(worth_saying)}"
-            self._write(line, event.level)
+            self._tell(wording.told(worth_saying), event.level)
+        elif isinstance(event, EffectDelivered) and self._tells_of_effects(event):
+            self._tell(f"effects of kind {self._board.effects[event.kind].said}", "info")
 
     def say(self, text: str) -> None:
         """Tell the operator something, unless JSON is all that is wanted."""
@@ -146,6 +153,15 @@ class Screen:
                 return event if told else None
             case _:
                 return event
+
+    def _tells_of_effects(self, event: EffectDelivered) -> bool:
+        """Say whether a line is to tell how far the effects of a kind are: the table does, too."""
+        wanted = self._how.lines == "info" and not self._how.display
+        return wanted and self._after_a_pause(event.kind)
+
+    def _tell(self, what: str, level: Level) -> None:
+        moment = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
+        self._write(f"{moment} {level:<7} {what}", level)
 
     def _after_a_pause(self, what: object) -> bool:
         now = self._now()

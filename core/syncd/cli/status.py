@@ -32,6 +32,7 @@ def tasks(seen: Overview) -> list[Task]:
     return [
         *_parked_accounts(seen.parked_accounts),
         *_parked_partitions(seen.parked_partitions),
+        *_stranded(seen.stranded),
         *_nobody_works(seen),
         *_flooded(seen.effects),
         *_failing(seen.failing),
@@ -96,13 +97,32 @@ def _flooded(rows: Sequence[Row]) -> Iterator[Task]:
             yield Task(what, f"see why with {_command('effects list', kind=row['kind'])}")
 
 
+def _stranded(rows: Sequence[Row]) -> Iterator[Task]:
+    for row in rows:
+        instance, account = row["instance"], row["account"]
+        waiting = f"{wording.counted(row['effects'], 'effect')} of kind {row['kind']}"
+        why, do = "the account is disabled", f"run {_command('accounts enable', instance, account)}"
+        if row["account_is"] == "unknown":
+            add = _command("accounts add", instance, account)
+            why, do = "there is no such account", f"add it to the configuration or with {add}"
+        elif row["account_is"] == "undelivered":
+            why, do = "nobody delivers them here", "have a configuration deliver them"
+        names = {"instance": instance, "account": account, "kind": row["kind"]}
+        what = f"{instance}.{account}: {waiting} stranded ({why})"
+        # Another configuration may deliver what this one does not.
+        is_grave = row["account_is"] != "undelivered"
+        yield Task(what, f"{do}, or run {_command('effects discard', **names)}", grave=is_grave)
+    yield from _more(rows, "effects stranded", "syncd status --limit")
+
+
 def _dead(rows: Sequence[Row]) -> Iterator[Task]:
     for row in rows:
         if row["dead"]:
             dead = wording.counted(row["dead"], "effect")
             what = f"{row['instance']}: {dead} of kind {row['kind']} dead"
-            names = {"kind": row["kind"], "state": "dead"}
-            yield Task(what, f"mend the cause, then run {_command('effects retry', **names)}")
+            names = {"instance": row["instance"], "kind": row["kind"], "state": "dead"}
+            see, retry = (_command(f"effects {verb}", **names) for verb in ("list", "retry"))
+            yield Task(what, f"see why with {see}, mend it, then run {retry}")
 
 
 def _owed(rows: Sequence[Row]) -> Iterator[Task]:
@@ -141,10 +161,11 @@ def exit_code(seen: Overview) -> int:
 
 def as_text(seen: Overview, *, width: int | None = None) -> str:
     """Write what goes on, what is wrong, and what to do."""
-    if not seen.feeds:
+    if not seen.feeds and not seen.effects:
         return "nothing has run here yet; `syncd run JOB` runs a job"
+    feeds = [_feed_cells(row) for row in seen.feeds]
     parts = [
-        columns.table(HEADINGS, [_feed_cells(row) for row in seen.feeds], width=width),
+        columns.table(HEADINGS, feeds, width=width) if feeds else "",
         _section("jobs", [_job(row) for row in seen.jobs]),
         _section("at work", [_process(row) for row in seen.processes]),
         _section("open passes", [_pass(row) for row in seen.passes]),

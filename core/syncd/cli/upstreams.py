@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import attrs
 
 from syncd import sealing, vault
+from syncd.cli import accounts
 from syncd.cli.database import with_control_tables
 from syncd.cli.loading import Loaded
 from syncd.clock import DatabaseClock
 from syncd.config import Config
-from syncd.errors import Unauthorized, Unavailable
+from syncd.errors import Refused, Unauthorized, Unavailable
 from syncd.events import Event
 from syncd.http import Badge, Client, FetchHttp, Limiters
 from syncd.model import Account, Context, Credential, Instance, Partition, Request, Secret
@@ -135,3 +136,64 @@ async def reached(
     lifespan = loaded.plugins.lifespan(instance) or nullcontext()
     async with client, lifespan as session:
         yield Reach(instance, account, client, clock, session)
+
+
+@attrs.define
+class Upstreams:
+    """The upstreams of accounts, each opened when it is first asked, and open until `stack` ends.
+
+    All wait for the same limits. `hide` keeps secrets of accounts of the table from being shown.
+    """
+
+    loaded: Loaded
+    hops: Hops
+    stack: AsyncExitStack
+    hide: Callable[[Loaded], Loaded]
+    _joined: bool = attrs.field(default=False, init=False)
+    _limiters: Limiters = attrs.field(init=False)
+    _open: dict[tuple[str, str], Reach] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._limiters = Limiters(random=Random())  # noqa: S311  # jitter, no secrets
+
+    async def with_accounts(self) -> Config:
+        """Return the configuration with the accounts of the table, which are read once.
+
+        Raises: `ConfigError` where the vault cannot be opened; `StoreError`.
+        """
+        if not self._joined:
+            known = await accounts.effective(self.loaded, self.hops)
+            self.loaded = self.hide(accounts.joined(self.loaded, known))
+            self._joined = True
+        return self.loaded.config
+
+    async def context(self, where: Partition) -> Context[Any, Any]:
+        """Return what a function that awaits is given.
+
+        Raises: `Refused` for an account that there is no more; `Unauthorized`, `ConfigError` where
+        its credential is not to be had; `StoreError`.
+        """
+        reach = self._open.get((where.instance, where.account))
+        if reach is None:
+            reach = await self.stack.enter_async_context(await self._reached(where))
+            self._open[where.instance, where.account] = reach
+        return reach.context(where, Request("full", None, reach.clock.now()))
+
+    async def _reached(self, where: Partition) -> AbstractAsyncContextManager[Reach]:
+        instance = (await self.with_accounts()).instances[where.instance]
+        loaded = self.loaded
+        account = next((a for a in instance.accounts if a.name == where.account), None)
+        if account is None:
+            said = f"it has no account {where.account!r}, with which it asks another API"
+            raise Refused(where.instance, said, "add or enable it, or discard its records")
+        kept = None
+        if instance.upstream(account).authorize is not None:
+            owner = Owner(instance.name, account.name)
+            row = await self.hops.run(credentials.found, owner)
+            kept = sealing.opened(vault.opened(loaded.config), owner, row)
+        emit, limiters = _nobody_listens, self._limiters
+        return reached(loaded, instance, account, emit=emit, limiters=limiters, kept=kept)
+
+
+def _nobody_listens(_: Event) -> None:
+    """Take an event that a command has no use for."""

@@ -55,6 +55,8 @@ def told(event: Event) -> str:
             return progress(event)
         case events.RunStarted() | events.RunFinished():
             return _of_a_run(event)
+        case events.RunPaid():
+            return f"{event.partition}: its answers cost {event.paid} {event.unit}"
         case events.PassSuperseded() | events.PassFinished() | events.PartitionParked():
             return _of_a_pass(event)
         case events.CursorFailed() | events.RecordsQuarantined() | events.RequestRetried():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from syncd.config.admin import Admin
 from syncd.config.kinds import Many, Named
 from syncd.config.quotas import QuotaTable
 from syncd.config.settings import (
+    ABOUT_EFFECTS,
     AccountTable,
     ConnectorTable,
     Daemon,
@@ -47,18 +48,42 @@ def reference(connectors: Mapping[str, Connector] = _NONE) -> str:
             of_account = f'[[connectors.NAME.accounts]] plugin = "{name}"'
             tables.append((of_account, connector.account_settings))
     tables.append(("[jobs.NAME]", Job))
-    return "\n".join(_table(heading, cls) for heading, cls in tables)
+    return "\n".join([*(_table(heading, cls) for heading, cls in tables), _effects(connectors)])
+
+
+def _effects(connectors: Mapping[str, Connector]) -> str:
+    """Write the one table whose keys are kinds of effects; of connectors, those they deliver."""
+    deliver: dict[str, list[str]] = {}
+    for name, connector in connectors.items():
+        for kind in connector.effects:
+            deliver.setdefault(kind.name, []).append(name)
+    rows = [
+        _row_of(f'"{kind}"', f"{ABOUT_EFFECTS}; plugins that deliver it: {', '.join(names)}")
+        for kind, names in sorted(deliver.items())
+    ]
+    return _headed(
+        "[effects]",
+        "Who delivers what follows from rows, by kind.",
+        rows or [_row_of('"KIND"', ABOUT_EFFECTS)],
+    )
 
 
 def _table(heading: str, cls: type[Any]) -> str:
-    sentence = first_sentence(cls)
+    return _headed(heading, first_sentence(cls), _rows(cls))
+
+
+def _row_of(kind: str, about: str) -> str:
+    return f"| `{kind}` | text | who alone delivers it | {about} |"
+
+
+def _headed(heading: str, sentence: str, rows: Iterable[str]) -> str:
     return "\n".join(
         [
             f"`{heading}`" + (f": {sentence}" if sentence else ""),
             "",
             "| key | type | default | meaning |",
             "|---|---|---|---|",
-            *_rows(cls),
+            *rows,
             "",
         ]
     )

@@ -12,6 +12,7 @@ from syncd.config.admin import Admin
 from syncd.config.instances import INSTANCE_NAME, NAME, RESERVED_NAME
 from syncd.config.kinds import DEFINITIONS
 from syncd.config.settings import (
+    ABOUT_EFFECTS,
     AccountTable,
     ConnectorTable,
     Daemon,
@@ -46,8 +47,7 @@ def generate(connectors: Mapping[str, Connector] = _NONE) -> dict[str, Any]:
             "vault": Table(VaultKeys).schema(),
             "effects": {
                 "type": "object",
-                "description": "By kind of effect: the NAME of [connectors.NAME] that delivers it, "
-                'where several could; or "off".',
+                "description": f"By kind of effect: {ABOUT_EFFECTS}.",
                 "additionalProperties": {"type": "string"},
             },
             "admin": Table(Admin).schema(),

@@ -28,6 +28,8 @@ from syncd.events import Level
 from syncd.model import Instance, OnAbsent, Secret
 from syncd.rounds import Thresholds
 
+ABOUT_EFFECTS = 'the NAME of [connectors.NAME] that delivers it, where several could; or "off"'
+
 
 def about(meaning: str) -> dict[str, Any]:
     """Say what a key means, for the JSON Schema and the reference."""

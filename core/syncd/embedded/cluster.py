@@ -43,6 +43,9 @@ _OURS = frozenset(
     }
 )
 
+# What counts when a password is set.
+_AT_BIRTH = ("scram_iterations",)
+
 # Above it the next launch begins a new log. Checkpoints write 300 bytes each 5 minutes at most,
 # 30 MB a year.
 _LOG_BYTES = 10 * 2**20
@@ -139,6 +142,7 @@ def _initdb(
             "--builtin-locale=C.UTF-8",
             "--set=listen_addresses=",  # no TCP either where somebody starts it by hand
             *(["--no-sync"] if settings.get("fsync") == "off" else []),
+            *(f"--set={name}={settings[name]}" for name in _AT_BIRTH if name in settings),
         ]
         made = unprivileged.run(argv, user=place.user, stdin=handed_over, give_up_at=give_up_at)
     _refuse_failure(place, "initdb", made)

@@ -27,9 +27,16 @@ from syncd.errors import ConfigError, StoreUnavailable
 
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
-# Nothing of a throwaway server must survive a loss of power (PostgreSQL manual, 14.5).
+# Nothing of a throwaway server must survive a loss of power (PostgreSQL manual, 14.5). Its password
+# is drawn and lives as long as it does: hashing it once is enough (19.3.1), and saves 5 ms of each
+# connection.
 THROWAWAY: Final[Mapping[str, str]] = MappingProxyType(
-    {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    {
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "scram_iterations": "1",
+    }
 )
 
 
@@ -210,9 +217,14 @@ def _quoted(value: str) -> str:
 
 
 @contextmanager
-def throwaway(*, settings: Mapping[str, str] = THROWAWAY) -> Iterator[EmbeddedServer]:
-    """Run a server for a test session, in a temporary directory; nothing of it is left."""
-    data_dir = Path(tempfile.mkdtemp(prefix="syncd-"))
+def throwaway(
+    *, settings: Mapping[str, str] = THROWAWAY, within: Path | None = None
+) -> Iterator[EmbeddedServer]:
+    """Run a server for a test session, in a temporary directory; nothing of it is left.
+
+    `within`: where that directory is made; by default where temporary files are.
+    """
+    data_dir = Path(tempfile.mkdtemp(prefix="syncd-", dir=within))
     root = data_dir
     try:
         if os.geteuid() == 0:  # let it run here rather than below `place.ELSEWHERE`

@@ -27,6 +27,8 @@ from syncd.events.database import (
     TableChanged,
 )
 from syncd.events.effects import (
+    EffectAccounts,
+    EffectBacklog,
     EffectConflict,
     EffectDead,
     EffectDelivered,
@@ -35,6 +37,7 @@ from syncd.events.effects import (
     EffectRetried,
     EffectsAbated,
     EffectsFlooded,
+    EffectStranded,
 )
 from syncd.events.event import Event, Level
 from syncd.events.jobs import (
@@ -87,6 +90,7 @@ from syncd.events.runs import (
     PassFinished,
     PassSuperseded,
     RunFinished,
+    RunPaid,
     RunProgress,
     RunStarted,
 )
@@ -117,12 +121,15 @@ __all__ = [
     "DbRecovered",
     "DbUnavailable",
     "DrainStarted",
+    "EffectAccounts",
+    "EffectBacklog",
     "EffectConflict",
     "EffectDead",
     "EffectDelivered",
     "EffectEnqueued",
     "EffectLaneDamped",
     "EffectRetried",
+    "EffectStranded",
     "EffectsAbated",
     "EffectsFlooded",
     "EmbeddedStarted",
@@ -155,6 +162,7 @@ __all__ = [
     "RouteRefused",
     "RowsAbsent",
     "RunFinished",
+    "RunPaid",
     "RunProgress",
     "RunStarted",
     "StoreRetried",

@@ -72,6 +72,21 @@ class EffectDead(Event):
 
 
 @attrs.frozen
+class EffectBacklog(Event):
+    """How many effects of a kind are left, every 20 s while there are any.
+
+    `open` waits or is being delivered, the oldest of them for so long; `dead` is tried no more.
+    """
+
+    name = "effect.backlog"
+    kind: str
+    instance: str
+    open: int
+    oldest_seconds: float
+    dead: int
+
+
+@attrs.frozen
 class EffectsFlooded(Event):
     """So many effects of a kind are open that nothing is fetched which may produce more."""
 
@@ -88,6 +103,32 @@ class EffectsAbated(Event):
     name = "effect.abated"
     kind: str
     effects_max: int
+
+
+@attrs.frozen
+class EffectStranded(Event):
+    """Effects wait for an account that their connector does not have, or that is disabled.
+
+    They are delivered once it has one of that name: add or enable it, or discard them.
+    """
+
+    name = "effect.stranded"
+    level = "warning"
+    kind: str
+    instance: str
+    account: str
+    effects: int
+
+
+@attrs.frozen
+class EffectAccounts(Event):
+    """An instance delivers with other accounts than before, as the table of accounts says."""
+
+    name = "effect.accounts"
+    instance: str
+    added: int
+    removed: int
+    changed: int
 
 
 @attrs.frozen

@@ -68,6 +68,22 @@ class RunFinished(Event):
 
 
 @attrs.frozen
+class RunPaid(Event):
+    """What the requests of a run that ends cost, in one unit, as far as their answers tell.
+
+    Told of upstreams whose connector reads it off answers (`Upstream.spent`), whatever became of
+    an answer: one that could not be used is paid for, too.
+    """
+
+    name = "run.paid"
+    run_id: int
+    job: str
+    partition: str
+    unit: str
+    paid: int
+
+
+@attrs.frozen
 class PassSuperseded(Event):
     """An open pass was set aside; a new one starts from the same watermark."""
 

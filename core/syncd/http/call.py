@@ -50,6 +50,7 @@ class Call:
     condition: Condition | None = None
     badge: Badge | None = None  # with which it was sent last
     readmitted: bool = False  # sent once more with a newer one
+    paid: Mapping[str, int] = attrs.field(factory=dict)  # what its answer cost, as it tells
 
     @property
     def sent(self) -> Sent:

@@ -200,6 +200,7 @@ class Client:
                     case Failure():
                         await self._back_off(call, outcome)
         finally:
+            fetch.pay(call.paid)
             for tally in (fetch, self._total):
                 tally.throttled_seconds += call.patience.spent_seconds
 
@@ -301,15 +302,13 @@ class Client:
     def _tell(
         self, call: Call, ticket: Ticket, outcome: Outcome, *, known: Throttling | None
     ) -> None:
-        """Tell the limiter what came of a request, before another one may leave.
-
-        What the head said (`known`) it has been told already.
-        """
+        """Tell the limiter, before another leaves, what came of one, beyond what is `known`."""
         limiter, left_at, origin = call.limiter, ticket.left_at, call.sender.origin
         if is_answer(outcome):
             self._say(limiter.answered(left_at=left_at, origin=origin))
             if isinstance(outcome, Data) and self._upstream.spent is not None:
-                limiter.cost(ticket, self._upstream.spent(_response(call, outcome)))
+                call.paid = self._upstream.spent(_response(call, outcome))
+                limiter.cost(ticket, call.paid)
         elif isinstance(outcome, Throttling):
             if outcome != known:
                 asked_seconds = outcome.asked_seconds

@@ -54,6 +54,7 @@ class FetchHttp(Tally):
         self.authority: Authority | None = None  # who knows what its requests are let in by
         self.conditional = conditional
         self.sent_at: datetime | None = None
+        self.paid: dict[str, int] = {}  # what its answers cost, by unit, as far as they tell
         self.received_bytes = 0  # of answers that were data, decoded
         self.not_modified = False
         self.date: datetime | None = None  # of the answer that said so
@@ -75,6 +76,11 @@ class FetchHttp(Tally):
         """Take note of a 304; answer with what is to be raised."""
         self.not_modified, self.date, self._told = True, date, told
         return NotModified()
+
+    def pay(self, costs: Mapping[str, int]) -> None:
+        """Take note of what an answer cost."""
+        for unit, cost in costs.items():
+            self.paid[unit] = self.paid.get(unit, 0) + cost
 
     def now(self) -> datetime:
         """Return the moment, by the database's clock."""

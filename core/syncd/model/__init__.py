@@ -43,6 +43,7 @@ from syncd.model.functions import (
     Refresh,
     Transform,
     Write,
+    Writer,
     Written,
 )
 from syncd.model.pages import (
@@ -133,6 +134,7 @@ __all__ = [
     "WithEffects",
     "Write",
     "WriteMode",
+    "Writer",
     "Written",
     "bearer_matches",
 ]

@@ -49,10 +49,12 @@ class AsyncTransform:
     `Later` for each, in their order. It runs after the page was fetched and before it is batched.
     A stream has one at most; transforms of a lower `order` run before it, the others after.
     A record that it answered for with `Done` or `Quarantined` is not handed to it again once that
-    is committed, while all that it was handed (but for the stream's volatile fields) and how rows
+    is committed, while all that it was handed (but for volatile fields) and how rows
     are made of it (`version`, the `settings` of the instance that are named) stay as they were.
     `key` names the fields by which a record is known (default: those of the stream's key), as it is
-    handed over. ``--verify`` asks about every record.
+    handed over. `volatile` names fields of that which answers do not depend on: where only they
+    changed, nothing is asked, and the row shows them with the next answer. ``--verify`` asks about
+    every record.
 
     `deadline_seconds` holds for all records of a page together, with every wait for a limit of the
     other API in it; past it the page fails as by `Later`. `ctx.http` is the account's: an absolute
@@ -66,4 +68,5 @@ class AsyncTransform:
     effects: tuple[str, ...] = ()  # kinds of effects that its records may bring along
     settings: tuple[str, ...] = ()  # of the instance: those that the answers depend on
     key: tuple[str, ...] = ()
+    volatile: tuple[str, ...] = ()
     deadline_seconds: float = 900.0

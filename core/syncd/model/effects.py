@@ -48,7 +48,8 @@ class EffectKind:
     `deliver` returned, and `concurrency` calls at most are under way.
 
     What fails is tried again until `attempts_max` or `age_max_seconds` (since it was enqueued) is
-    reached; then it is dead until a person retries or discards it. A call is cancelled after
+    reached; then it is dead until a person retries or discards it. An outage, and a `Retry` that
+    says so, is no attempt. A call is cancelled after
     `deadline_seconds`, and what becomes of its effects is then unknown: they are tried again.
 
     `ordered`: effects of one ordering key are delivered one at a time, in the order in which they
@@ -68,7 +69,10 @@ class EffectKind:
 
 @attrs.frozen
 class Queued:
-    """One effect as it is handed to the function that delivers; `attempts` were made before."""
+    """One effect as it is handed to the function that delivers.
+
+    `attempts` were made before, those aside that did not count.
+    """
 
     id: int
     key: str
@@ -85,10 +89,16 @@ class Delivered:
 
 @attrs.frozen
 class Retry:
-    """It may pass later: after `seconds`, or after a backoff where the provider named no time."""
+    """It may pass later: after `seconds`, or after a backoff where the provider named no time.
+
+    `counts`: whether it was one of the kind's `attempts_max`. Say `False` where waiting is all that
+    it takes, as for a plan's quota that is used up: then the attempts do not grow, and only
+    `age_max_seconds` ends it.
+    """
 
     reason: str
     seconds: float | None = None
+    counts: bool = True
 
 
 @attrs.frozen

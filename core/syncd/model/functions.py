@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -11,7 +10,7 @@ import attrs
 
 from syncd.model.configured import Account, Partition, Slice
 from syncd.model.credentials import Credential
-from syncd.model.effects import Outcome, Queued
+from syncd.model.effects import Effect, Outcome, Queued
 from syncd.model.pages import JSON, Cursor, Page, Pass, Request, Response
 from syncd.model.secret import Secret
 
@@ -124,12 +123,56 @@ class Transform:
 
 @attrs.frozen
 class Written:
-    """What became of a batch's rows in one table."""
+    """What became of a batch's rows in one table.
+
+    `effects` are what follows from them: a plugin that writes rows itself knows which are new.
+    They are enqueued in the same transaction, and must be of kinds that its `Writer` names.
+    """
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     stale: int = 0
+    effects: Sequence[Effect] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many rows there were of each fate."""
+        return {name: getattr(self, name) for name in _FATES}
 
     def __add__(self, other: Written) -> Written:
-        return Written(*map(operator.add, attrs.astuple(self), attrs.astuple(other)))
+        return Written(
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            self.stale + other.stale,
+            (*self.effects, *other.effects),
+        )
+
+
+_FATES = ("inserted", "updated", "unchanged", "stale")
+
+
+@attrs.frozen
+class Writer:
+    """A function that writes a batch's rows, with the kinds of effects that it may return.
+
+    What the hook `write` answers with in place of the bare function::
+
+        def write(connection, rows):
+            found = connection.execute(MERGE, ...).fetchall()  # RETURNING id, which are new
+            greet = [Effect("mail.greet", f"customer-{each['id']}", {}) for each in found]
+            return Written(inserted=len(found), effects=greet)
+
+
+        @hookimpl
+        def write(instance, stream):
+            return Writer(write, effects=("mail.greet",)) if stream is CUSTOMERS else None
+
+    `any_order`: it leaves newer rows as they are, also where an older one comes after them. Records
+    of the stream that were set aside can then be replayed.
+    """
+
+    function: Write
+    effects: tuple[str, ...] = ()
+    any_order: bool = False

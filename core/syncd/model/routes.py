@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import attrs
@@ -16,7 +17,8 @@ class RouteRequest:
     """A request to a route, whole: its body has come to its end, and is as large as may be.
 
     `path` is what stands behind the instance's prefix, as the `Route` names it. Of parameters and
-    header fields that come several times the last one counts.
+    header fields that come several times the last one counts. `received_at` is by the database's
+    clock: what an event says of its own moment can be bounded by it.
     """
 
     method: str
@@ -24,6 +26,7 @@ class RouteRequest:
     query: Mapping[str, str]
     headers: Mapping[str, str] = attrs.field(repr=False)  # names in lower case
     body: bytes = attrs.field(default=b"", repr=False)
+    received_at: datetime = attrs.field(kw_only=True)
 
 
 @attrs.frozen

@@ -49,6 +49,13 @@ def kept(connection: Connection, instance: str) -> Kin:
     return _kin(connection, instance, "revision")
 
 
+@repeatable
+def revision(connection: Connection, instance: str) -> int:
+    """Return how often the table's accounts of an instance have changed."""
+    row = connection.execute(_SQL["revision"], {"instance": instance}).fetchone()
+    return row["accounts_revision"] if row else 0
+
+
 def locked(connection: Connection, instance: str) -> Kin:
     """Return them, and keep others from changing them until this transaction has ended."""
     return _kin(connection, instance, "lock")

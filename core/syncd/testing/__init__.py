@@ -13,17 +13,20 @@ from syncd.testing.asgi import (
     live,
     send_reply,
 )
+from syncd.testing.posting import Posted, post_all
 from syncd.testing.serving import serve
 from syncd.testing.simulators import Simulated, run_simulator, simulator_options
 
 __all__ = [
     "Application",
     "Call",
+    "Posted",
     "Reply",
     "Simulated",
     "body_of",
     "headers_of",
     "live",
+    "post_all",
     "run_simulator",
     "send_reply",
     "serve",

@@ -1,8 +1,8 @@
 """A simulator as a program: what it says first, what it can be told, when it ends.
 
 Its first line of output is ``{"base_url": ..., "configuration": ..., "credentials": [...]}``. A
-line of input ``change 0.01`` is answered with ``{"changed": 30}``. With `--exit-with-parent` it
-stops at the end of its input.
+line of input ``change 0.01`` is answered with ``{"changed": 30}``, a line ``post BASE_URL`` with
+``{"posted": 12, "heard": 12}``. With `--exit-with-parent` it stops at the end of its input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,19 @@ import msgspec
 import trio
 from starlette.types import ASGIApp
 
+from syncd.testing.posting import Posted
 from syncd.testing.serving import serve
 
 CHANGE = "change"
+POST = "post"
 
 
 def _nothing(_: float) -> int:
     return 0
+
+
+async def _no_webhooks(_: str) -> Posted:
+    return Posted()
 
 
 @attrs.frozen
@@ -35,13 +41,15 @@ class Simulated:
 
     `configuration` writes, for the base URL, the tables of a connector and of its jobs: TOML as an
     operator's. `credentials` are rows for `syncd credentials import`, each with its `account`.
-    `change` lets about this share of the records change, and answers with how many did.
+    `change` lets about this share of the records change, and answers with how many did. `post`
+    sends what webhooks are due to a daemon at a base URL.
     """
 
     application: ASGIApp
     configuration: Callable[[str], str]
     credentials: Sequence[Mapping[str, str]] = ()
     change: Callable[[float], int] = _nothing
+    post: Callable[[str], Awaitable[Posted]] = _no_webhooks
 
 
 def simulator_options(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +89,11 @@ async def _heed(simulated: Simulated, scope: trio.CancelScope) -> None:
     while part := await trio.to_thread.run_sync(read, abandon_on_cancel=True):
         *whole, line = (line + part).split(b"\n")
         for each in whole:
-            word, _, share = each.decode().partition(" ")
+            word, _, value = each.decode().partition(" ")
             if word == CHANGE:
-                _say({"changed": simulated.change(float(share))})
+                _say({"changed": simulated.change(float(value))})
+            elif word == POST:
+                _say(attrs.asdict(await simulated.post(value)))
     scope.cancel()
 
 

@@ -91,12 +91,34 @@ FROM syncd.quarantine GROUP BY instance, stream, reason ORDER BY instance, strea
 SELECT e.instance, e.kind, count(*) FILTER (WHERE e.state <> 'dead') AS open,
        count(*) FILTER (WHERE e.state <> 'dead') > %(effects_max)s AS flooded,
        count(*) FILTER (WHERE e.state = 'dead') AS dead,
-       extract(epoch FROM syncd.clock(%(now)s) - min(e.enqueued_at) FILTER (WHERE e.state <> 'dead'))::float8
+       extract(epoch FROM max(greatest(syncd.clock(%(now)s) - e.enqueued_at, '0')) FILTER (WHERE e.state <> 'dead'))::float8
            AS oldest_seconds,
        ARRAY(SELECT DISTINCT p.instance || '.' || p.feed FROM syncd.partition p
              WHERE e.kind = ANY (p.effects) ORDER BY 1) AS producers
 FROM syncd.effect e WHERE e.state IN ('pending', 'delivering', 'dead')
 GROUP BY e.instance, e.kind ORDER BY e.instance, e.kind;
+
+-- name: stranded
+-- Open effects that no account delivers; `account_is`: nobody delivers them by this configuration (undelivered), or its
+-- connector does, and has no such account (unknown), or one that is disabled. Implied accounts give way, as in `listed`.
+WITH standing AS (
+    SELECT s.instance, s.name
+    FROM unnest(%(instances)s::text[], %(names)s::text[], %(implied)s::boolean[]) AS s (instance, name, implied)
+    WHERE NOT s.implied OR NOT EXISTS (SELECT FROM syncd.account t WHERE t.instance = s.instance AND t.origin = 'table')
+), open AS (
+    SELECT instance, account, kind, count(*) AS effects
+    FROM syncd.effect WHERE state IN ('pending', 'delivering') GROUP BY instance, account, kind
+)
+SELECT e.*, count(*) OVER () AS matching,
+       CASE WHEN l.kind IS NULL THEN 'undelivered' WHEN a.origin = 'table' THEN 'disabled' ELSE 'unknown' END AS account_is
+FROM open e
+LEFT JOIN unnest(%(deliverers)s::text[], %(kinds)s::text[]) AS l (instance, kind)
+    ON l.instance = e.instance AND l.kind = e.kind
+LEFT JOIN syncd.account a ON a.instance = e.instance AND a.name = e.account
+LEFT JOIN standing s ON s.instance = e.instance AND s.name = e.account
+WHERE l.kind IS NULL OR s.name IS NULL AND (a.origin IS DISTINCT FROM 'table' OR NOT a.enabled)
+ORDER BY e.instance, e.account, e.kind
+LIMIT %(most)s;
 
 -- name: debt
 -- How many items could not be had.
