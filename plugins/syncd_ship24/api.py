@@ -30,7 +30,7 @@ from syncd import (
     Unavailable,
     Unintelligible,
 )
-from syncd_ship24.times import moment_of
+from syncd_ship24.times import AHEAD_MAX, believed, moment_of
 
 TRACKERS = "/trackers"
 BULK = "/trackers/bulk"
@@ -44,6 +44,8 @@ GONE_CODES = frozenset({"tracker_not_found", "parcel_not_found"})
 QUOTA_SECONDS = 900.0
 
 _CHARACTERS_MAX = 300
+
+ANSWER_SECONDS_MAX = 60.0  # no answer that took longer is read
 
 
 # --- Errors ---------------------------------------------------------------------------------------
@@ -209,20 +211,39 @@ def results_page(response: Response) -> Page:
         return Page({}, end=True, date=response.date)
     found = syncd.decode(response, _ResultsAnswer, where=f"GET {TRACKERS}/…/results")
     records: dict[str, list[Record]] = {"trackers": [], "tracking_events": []}
+    told_at = known_at(response).isoformat()
     for raw in found.data.trackings:
-        _, of_tracking = records_of(raw, told_at=response.sent_at.isoformat())
+        _, of_tracking = records_of(raw, told_at=told_at)
         for stream, cut in of_tracking.items():
             records[stream] += cut
     return Page(records, end=True, date=response.date)
 
 
+def known_at(response: Response) -> datetime:
+    """Return the moment of which an answer tells, by the server's clock, and no later.
+
+    It is compared with when messages were generated, and what happened while an answer was made is
+    told by a message as well: the moment that the request left is the right one. Our clock says it,
+    as long as the server's does not contradict: its Date (whole seconds, RFC 9110 6.6.1) is when it
+    answered, after that moment and not long after. Without a Date, or with one that is too far
+    ahead, ours is believed.
+    """
+    sent_at, date = response.sent_at, response.date
+    if date is None or date > sent_at + AHEAD_MAX:
+        return sent_at
+    if sent_at >= date + timedelta(seconds=1):  # ours is ahead
+        return date
+    return max(sent_at, date - timedelta(seconds=ANSWER_SECONDS_MAX))
+
+
 def records_of(
-    raw: msgspec.Raw, *, told_at: str | None
+    raw: msgspec.Raw, *, told_at: str | None = None, received_at: datetime | None = None
 ) -> tuple[_Metadata, Mapping[str, list[Record]]]:
     """Cut a tracking into the records of both streams.
 
-    `told_at` is when it was told, where it is an answer's and thus whole; a message says it itself.
-    What cannot be read is handed over whole: it is set aside with the reason.
+    `told_at` is when it was told, where it is an answer's and thus whole; a message that was
+    `received_at` says it itself, and is believed within reason. What cannot be read is handed over
+    whole: it is set aside with the reason.
     """
     try:
         tracking = _peek.decode(raw)
@@ -230,7 +251,8 @@ def records_of(
         return _Metadata(), {"trackers": [Record(raw)], "tracking_events": []}
     metadata = tracking.metadata or _Metadata()
     whole = told_at is not None
-    told_at = told_at or metadata.generated_at
+    if received_at is not None:
+        told_at = believed(metadata.generated_at, now=received_at)
     tracker_id = tracking.tracker.tracker_id if tracking.tracker else None
     parent = {"tracker_id": tracker_id, "told_at": told_at}
     events = [Record(event, parent) for event in tracking.events or ()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -26,13 +27,16 @@ from syncd import (
     Queued,
     Quota,
     Request,
+    Response,
     Route,
     RouteAnswer,
     RouteRequest,
     Secret,
     SlidingWindow,
+    SourceError,
     Stream,
     Transform,
+    Unintelligible,
     Upstream,
     hookimpl,
 )
@@ -45,6 +49,7 @@ from syncd_ship24.records import (
     event_of,
     tracker_of,
 )
+from syncd_ship24.registering import Registration
 
 # docs.ship24.com, "Rate limits": calls a second, each endpoint by itself.
 LISTS_PER_SECOND = 10
@@ -94,6 +99,7 @@ TRACKERS = Stream(
     key=("tracker_id",),
     version="revision",
     indexes=(("tracking_number",), ("status_milestone",)),
+    volatile=("revision",),
     redact=("shipment.recipient",),
 )
 EVENTS = Stream(
@@ -121,7 +127,7 @@ REGISTER = EffectKind(
     name="ship24.register_tracker",
     quota=BULK,
     bulk_max=registering.BULK_MAX,
-    concurrency=4,
+    concurrency=8,  # as many as its quota: at three a second, each may take over two seconds
     # A quota at its end costs no attempt, and comes back with the plan's month at the latest.
     age_max_seconds=45 * 86400.0,
     # A bulk takes half a minute now and then, and numbers that stand twice make a second request.
@@ -142,7 +148,7 @@ def upstream(settings: Settings, _: None) -> Upstream:
             Quota(LIST, SlidingWindow(LISTS_PER_SECOND, per_seconds=1), concurrency=2),
             Quota(BULK, SlidingWindow(BULKS_PER_SECOND, per_seconds=1), concurrency=8),
         ),
-        timeout_seconds=60.0,
+        timeout_seconds=api.ANSWER_SECONDS_MAX,
         judge=api.judge,
     )
 
@@ -198,7 +204,7 @@ def transform(instance: Instance[Any], stream: Stream) -> Transform | None:
     if instance.connector is not CONNECTOR:
         return None
     if stream is TRACKERS:
-        return Transform("tracker_of", 1, tracker_of)
+        return Transform("tracker_of", 2, tracker_of)
     return Transform("event_of", 1, event_of)
 
 
@@ -215,11 +221,23 @@ async def registered(
 ) -> Mapping[int, Outcome]:
     """Register trackers in bulk; one that exists already is as good as one that is made."""
     wanted, found = registering.read(effects)
-    for bulk in registering.bulks(wanted):
-        body = [each.body for each in bulk]
-        response = await ctx.http.post(api.BULK, json=body, quota=BULK, also=registering.READ)
-        found |= registering.outcomes(response, bulk)
+    bulks = registering.bulks(wanted)
+    for place, bulk in enumerate(bulks):
+        try:
+            found |= registering.outcomes(await _asked(ctx, bulk), bulk)
+        except SourceError as error:
+            if not found:
+                raise
+            return found | registering.later(error, chain.from_iterable(bulks[place:]))
     return found
+
+
+async def _asked(ctx: Context[Settings, None], bulk: Sequence[Registration]) -> Response:
+    body = [each.body for each in bulk]
+    try:
+        return await ctx.http.post(api.BULK, json=body, quota=BULK, also=registering.READ)
+    except Unintelligible as error:
+        raise registering.unreadable(error) from error
 
 
 # --- What Ship24 tells by itself ------------------------------------------------------------------

@@ -3,11 +3,14 @@
 Webhooks leave out what results tell of a tracker's subscription and couriers, so that no row holds
 it: the one would take away what the other brought. Who receives a shipment is not kept either.
 Codes and milestones are open sets: any text is taken.
+
+Of two states of a tracker the one that was told of later is the newer: a message says when it was
+generated (what is far ahead of us was generated when it came), a pull when it was asked. Events do
+not say: couriers tell days without times, times without zones, and some of them late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -17,6 +20,13 @@ from syncd_ship24.times import moment_of, order_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(hours=14)  # Line Islands: no clock on the wall is further ahead of UTC
+
+# The bits of a revision, from the highest: when it was told (milliseconds, until the year 2109),
+# how many milestones had been reached, how recent the event was (minutes, of 91 days), whether it
+# was told whole. Any of them is above the microseconds of what has no moment.
+_TOLD_MAX = 2**42 - 1
+_REACHED_MAX = 2**3 - 1
+_RECENT_MAX = 2**17 - 1
 
 
 class TrackerPart(msgspec.Struct, gc=False, rename="camel"):
@@ -51,6 +61,7 @@ class ShipmentPart(msgspec.Struct, gc=False, rename="camel"):
 
 class OccurrencePart(msgspec.Struct, gc=False, rename="camel"):
     occurrence_datetime: str | None = None
+    event_id: str | None = None
 
 
 class TimestampsPart(msgspec.Struct, gc=False, rename="camel"):
@@ -104,8 +115,9 @@ class EventRecord(msgspec.Struct, gc=False, rename="camel"):
 class Tracker:
     """A row of `trackers`: a parcel that is followed, and where it is.
 
-    Times are kept as they came (`*_text`), those of couriers often name no zone. `revision` is the
-    newest event's time, in microseconds since 1970: it says which of two states is the newer one.
+    Times are kept as they came (`*_text`), those of couriers often name no zone. `told_event_id` is
+    the event whose message told this state, the newest one where it was pulled. `revision` says
+    which of two states is the newer one, see `revision_of`.
     """
 
     tracker_id: str
@@ -131,6 +143,7 @@ class Tracker:
     available_for_pickup_text: str | None
     exception_text: str | None
     delivered_text: str | None
+    told_event_id: str | None
     revision: int
 
 
@@ -190,28 +203,47 @@ def tracker_of(record: TrackingRecord) -> Tracker:
         available_for_pickup_text=since.available_for_pickup_datetime,
         exception_text=since.exception_datetime,
         delivered_text=since.delivered_datetime,
-        revision=revision_of(
-            (event.occurrence_datetime for event in record.events or ()),
-            told_at=record.told_at,
-            whole=record.whole,
-        ),
+        told_event_id=record.events[0].event_id if record.events else None,
+        revision=revision_of(record),
     )
 
 
-def revision_of(occurrences: Iterable[str | None], *, told_at: str | None, whole: bool) -> int:
-    """Return the newest event's time in microseconds since 1970, 0 where there is none.
+def revision_of(record: TrackingRecord) -> int:
+    """Return a number that is the higher, the newer the state is: 0 where no state is told.
 
-    A webhook tells one event; a pull tells the `whole`, and counts for a little more: of events
-    whose times lie (a day without a time), a late message could look as new as the newest one.
-    Whichever comes last, the newer state stands. No event is newer than when it was told, wherever
-    that was: a wrong clock would win for ever.
+    The moment of telling decides. Of one moment (a page of messages) it is the milestones reached,
+    which only grow, then the newest event's time as far as it is known, then who tells the `whole`.
+
+    What nobody says the moment of is older than what has one, and goes by its event's microseconds.
     """
-    told = order_of(told_at)
-    found = [moment for text in occurrences if (moment := order_of(text)) is not None]
-    if not found:
+    if record.shipment is None or record.shipment.status_milestone is None:
         return 0
-    newest = max(found) if told is None else min(max(found), told + _AHEAD)
-    return max((newest - _EPOCH) // datetime.resolution, 0) + whole
+    told, newest = order_of(record.told_at), _newest(record)
+    if told is None:
+        return 0 if newest is None else max((newest - _EPOCH) // datetime.resolution, 0)
+    milliseconds = min(max((told - _EPOCH) // timedelta(milliseconds=1), 0), _TOLD_MAX)
+    recent = 0
+    if newest is not None:
+        ago = max((told - newest + _AHEAD) // timedelta(minutes=1), 0)
+        recent = max(_RECENT_MAX - ago, 0)
+    revision = milliseconds
+    for part, most in ((_reached(record), _REACHED_MAX), (recent, _RECENT_MAX), (record.whole, 1)):
+        revision = revision * (most + 1) + part
+    return revision
+
+
+def _newest(record: TrackingRecord) -> datetime | None:
+    moments = (order_of(event.occurrence_datetime) for event in record.events or ())
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _reached(record: TrackingRecord) -> int:
+    """Return how many milestones have been reached."""
+    if record.statistics is None or record.statistics.timestamps is None:
+        return 0
+    since = record.statistics.timestamps
+    reached = (getattr(since, name) is not None for name in since.__struct_fields__)
+    return min(sum(reached), _REACHED_MAX)
 
 
 def event_of(record: EventRecord) -> TrackingEvent:

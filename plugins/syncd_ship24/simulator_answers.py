@@ -16,6 +16,7 @@ import msgspec
 
 from syncd.testing import Call, Reply
 from syncd_ship24.simulator_limits import Limits
+from syncd_ship24.simulator_oddities import Oddities
 from syncd_ship24.simulator_parcels import JOURNEY, Parcel, Times
 from syncd_ship24.simulator_webhooks import Webhooks
 
@@ -50,7 +51,7 @@ class Ship24:
     made (`None`: any number), `quota_status` what is answered after that. `refusals` are statuses
     and codes to answer the next calls with; after `lost` registrations that are carried out comes a
     504 in place of their answer. `limits`: each endpoint takes its calls a second, and no more.
-    `times`: events' in all shapes, or ``"zoned"``.
+    `times`: events' in all shapes, or ``"zoned"``. `odd`: what is rare, see `Oddities`.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Ship24:
         self.mode: Mode = "up"
         self.quota = quota
         self.lost = 0
+        self.odd = Oddities()
         self._now = now
         self._seed = seed
         self._seconds = seconds
@@ -101,7 +103,10 @@ class Ship24:
         """Let events happen to a parcel; a webhook's message tells of each."""
         for _ in range(min(events, len(JOURNEY) - parcel.happened)):
             parcel.happened += 1
-            self.webhooks.tell(parcel, parcel.happened - 1, at=self._now())
+            place, ahead = parcel.happened - 1, self.odd.ahead
+            self.webhooks.tell(parcel, place, at=self._now(), ahead=ahead)
+            if parcel.arrived and self.odd.pod:
+                self.webhooks.tell(parcel, None, at=self._now(), topic="tracking/pod")
 
     def move(self, share: float) -> int:
         """Let something happen to a share of the parcels that are under way; say to how many."""
@@ -121,7 +126,9 @@ class Ship24:
         reply = self._answered(call, endpoint, found, refused="retry-after" in told)
         self.asked.append(Asked(endpoint, reply.status, _count(reply)))
         seconds = SLOW_SECONDS if self.mode == "slow" else self._seconds
-        return attrs.evolve(reply, headers={**reply.headers, **told}, seconds=seconds)
+        return attrs.evolve(
+            reply, headers={**reply.headers, **told}, seconds=self.odd.seconds(seconds)
+        )
 
     def _answered(
         self, call: Call, endpoint: str, found: re.Match[str] | None, *, refused: bool
@@ -132,6 +139,8 @@ class Ship24:
             return self._text(429, "Too Many Requests")
         if (gate := self._gate(call)) is not None:
             return gate
+        if self.odd.pages:
+            return self._page(self.odd.pages.popleft())
         if self.refusals:
             status, code = self.refusals.popleft()
             return self._error(status, code)
@@ -185,7 +194,8 @@ class Ship24:
         if all(wrong):
             text = "Every single item failed validation"
             return self._refused(400, "processing_error", text)
-        if self._over_quota(item for item, why in zip(items, wrong, strict=True) if not why):
+        good = [item for item, why in zip(items, wrong, strict=True) if not why]
+        if not self.odd.quota_by_item and self._over_quota(good):
             return self._refused(self._quota_status, "quota_limit_reached", "Quota reached")
         said = [self._item(item, why) for item, why in zip(items, wrong, strict=True)]
         counted = Counter(each["itemStatus"] for each in said)
@@ -206,20 +216,25 @@ class Ship24:
             status, {"status": named, "summary": summary, "data": said, "error": None}
         )
 
-    def _over_quota(self, items: Any) -> bool:
+    def _over_quota(self, items: Sequence[Any]) -> bool:
         new = {msgspec.json.encode(item, order="deterministic") for item in items}
         return self.quota is not None and len(new - self._by_body.keys()) > self.quota
 
     def _item(self, item: Any, wrong: str) -> dict[str, Any]:
+        number = item.get("trackingNumber") if isinstance(item, dict) else None
         said: dict[str, Any] = {"itemStatus": "error", "inputData": item}
-        code = wrong or self._conflict(item)
+        code = wrong or self.odd.code(number) or self._conflict(item)
+        if not code and self._over_quota([item]):
+            code = "quota_limit_reached"
         if code:
             said["errors"] = [{"code": code, "message": f"The item was refused: {code}"}]
-            # The examples have no `tracker`, the text says null.
-            return said if self._random.random() < 0.5 else {**said, "tracker": None}
+            if self._random.random() >= 0.5:  # the examples have no `tracker`, the text says null
+                said["tracker"] = None
+            return self.odd.item(said, number)
         parcel, is_new = self.register(item)
         said["itemStatus"] = "created" if is_new else "existing"
-        return {**said, "tracker": parcel.tracker(subscription=True), "errors": None}
+        said |= {"tracker": parcel.tracker(subscription=True), "errors": None}
+        return self.odd.item(said, number)
 
     def _conflict(self, item: Mapping[str, Any]) -> str:
         held = self._parcel(item.get("clientTrackerId"), "clientTrackerId")
@@ -264,6 +279,10 @@ class Ship24:
 
     def _text(self, status: int, text: str) -> Reply:
         return Reply(status, text.encode(), {**self._fields(), "content-type": "text/plain"})
+
+    def _page(self, status: int) -> Reply:
+        body = b"<!doctype html><title>We will be back soon</title>"
+        return Reply(status, body, {**self._fields(), "content-type": "text/html"})
 
     def _reply(self, status: int, value: Mapping[str, Any]) -> Reply:
         return Reply(status, msgspec.json.encode(value), self._fields())

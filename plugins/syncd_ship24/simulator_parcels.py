@@ -160,17 +160,15 @@ class Parcel:
             "statistics": self.statistics(),
         }
 
-    def message(self, place: int, *, message_id: str, at: datetime) -> dict[str, Any]:
-        """Return what a webhook tells of one event, as things stand now."""
+    def message(
+        self, place: int | None, *, message_id: str, at: datetime, topic: str
+    ) -> dict[str, Any]:
+        """Return what a webhook tells of one event, or of none, as things stand now."""
         return {
-            "metadata": {
-                "generatedAt": instant(at),
-                "messageId": message_id,
-                "topic": "tracking/events",
-            },
+            "metadata": {"generatedAt": instant(at), "messageId": message_id, "topic": topic},
             "tracker": self.tracker(subscription=False),
             "shipment": self.shipment(),
-            "events": [self.event(place)],
+            "events": [] if place is None else [self.event(place)],
             "statistics": self.statistics(),
         }
 

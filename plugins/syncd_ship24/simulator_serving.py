@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
-from syncd.testing import Simulated, run_simulator, simulator_options
+from syncd.testing import Posted, Simulated, post_all, run_simulator, simulator_options
 from syncd_ship24.simulator import API_KEY, JOURNEY, PREFIX, WEBHOOK_SECRET, Ship24, Simulator
+
+WEBHOOK = "/plugins/ship24/webhook"  # of the instance that `_configuration` names
+MOVES_SHARE = 0.3  # of the parcels, before webhooks tell of it: nobody asked
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve as a program; see `syncd.testing.run_simulator`."""
     options = _parser().parse_args(arguments)
     upstream = _upstream(options)
-    simulated = Simulated(Simulator(upstream), _configuration, change=upstream.move)
+    simulated = Simulated(
+        Simulator(upstream), _configuration, change=upstream.move, post=partial(_post, upstream)
+    )
     run_simulator(simulated, options)
 
 
@@ -37,6 +43,13 @@ def _upstream(options: argparse.Namespace) -> Ship24:
         upstream.happen(parcel, number % (len(JOURNEY) + 1))
     upstream.quota = options.quota
     return upstream
+
+
+async def _post(upstream: Ship24, base_url: str) -> Posted:
+    """Let parcels move, and post what there is to tell."""
+    upstream.move(MOVES_SHARE)
+    webhooks = upstream.webhooks
+    return await post_all(f"{base_url}{WEBHOOK}", [*webhooks.due()], answered=webhooks.answered)
 
 
 def _configuration(base_url: str) -> str:

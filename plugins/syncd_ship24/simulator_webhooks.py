@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from random import Random
 
 import attrs
@@ -12,6 +12,9 @@ import msgspec
 from syncd_ship24.simulator_parcels import Parcel
 
 TWICE = 0.3  # the share of messages that are posted twice, though they were heard
+
+_NOT_AHEAD = timedelta()
+_TICK = timedelta(milliseconds=1)  # as messages write when they were generated
 
 
 @attrs.frozen
@@ -30,15 +33,35 @@ class Webhooks:
         self.secret = secret
         self._waiting: dict[str, Webhook] = {}
         self._heard: list[Webhook] = []
+        self._told_at: dict[str, datetime] = {}  # by tracker
         self._random = Random(f"webhooks {seed}")  # noqa: S311 - no secret
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def tell(self, parcel: Parcel, place: int, *, at: datetime) -> None:
-        """Put a message about one event in the queue, as things stand now."""
+    @property
+    def waiting(self) -> Sequence[Webhook]:
+        """Return what was not heard yet, in the order in which it was told."""
+        return tuple(self._waiting.values())
+
+    def tell(
+        self,
+        parcel: Parcel,
+        place: int | None,
+        *,
+        at: datetime,
+        topic: str = "tracking/events",
+        ahead: timedelta = _NOT_AHEAD,
+    ) -> None:
+        """Put a message in the queue, about one event or none, as things stand now.
+
+        What differs was not told at one moment: a message of a parcel comes after those before.
+        `ahead`: by how much it says to have been generated too late.
+        """
         message_id = f"{self._random.getrandbits(128):032x}"
-        message = parcel.message(place, message_id=message_id, at=at)
+        before = self._told_at.get(parcel.tracker_id)
+        at = self._told_at[parcel.tracker_id] = max(at, before + _TICK) if before else at
+        message = parcel.message(place, message_id=message_id, at=at + ahead, topic=topic)
         headers = (
             ("authorization", f"Bearer {self.secret}"),
             ("content-type", "application/json"),

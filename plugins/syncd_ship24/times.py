@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+# By how much a clock of theirs may be ahead of ours and is still believed: machines that nobody
+# sets are wrong by minutes, and by an hour where summer time was set by hand. What lies within it
+# is in the order in which it was told, however late it comes; a wrong one wins for no longer.
+AHEAD_MAX = timedelta(hours=1)
 
 
 def moment_of(text: str | None) -> datetime | None:
@@ -21,6 +26,15 @@ def order_of(text: str | None) -> datetime | None:
     if told is None:
         return None
     return told if told.tzinfo is not None else told.replace(tzinfo=UTC)
+
+
+def believed(text: str | None, *, now: datetime) -> str | None:
+    """Return when something says that it was told, or now where that is too far ahead.
+
+    What cannot be read stays as it is.
+    """
+    told = order_of(text)
+    return now.isoformat() if told is not None and told > now + AHEAD_MAX else text
 
 
 def _told(text: str | None) -> datetime | None:

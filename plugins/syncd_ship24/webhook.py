@@ -39,7 +39,7 @@ def heard(secret: Secret | None, request: RouteRequest) -> RouteAnswer:
     records: dict[str, list[Record]] = {"trackers": [], "tracking_events": []}
     ids = []
     for raw in trackings:
-        metadata, of_tracking = records_of(raw, told_at=None)
+        metadata, of_tracking = records_of(raw, received_at=request.received_at)
         ids.append(metadata.message_id)
         for stream, cut in of_tracking.items():
             records[stream] += cut

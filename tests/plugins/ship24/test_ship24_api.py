@@ -10,12 +10,8 @@ import pytest
 
 from syncd import (
     Cursor,
-    Dead,
-    Delivered,
-    Queued,
     Request,
     Response,
-    Retry,
     Secret,
     Throttled,
     Unauthorized,
@@ -23,16 +19,8 @@ from syncd import (
     Unintelligible,
 )
 from syncd.model import RouteRequest
-from syncd_ship24 import api, registering, times, webhook
-from syncd_ship24.records import (
-    EventRecord,
-    OccurrencePart,
-    TrackerPart,
-    TrackingRecord,
-    event_of,
-    revision_of,
-    tracker_of,
-)
+from syncd_ship24 import api, times, webhook
+from syncd_ship24.records import EventRecord, event_of
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECRET = Secret("an-invented-secret")
@@ -116,35 +104,6 @@ def test_an_events_time_is_kept_as_it_came() -> None:
     assert made.told_at == NOON
 
 
-def test_a_tracker_before_its_first_event_is_the_oldest_state_of_it() -> None:
-    pending = tracker_of(TrackingRecord(TrackerPart("t"), told_at=NOON.isoformat()))
-    first = tracker_of(
-        TrackingRecord(TrackerPart("t"), events=[OccurrencePart("2019-01-01T00:00:00")])
-    )
-
-    assert (pending.revision, pending.status_milestone) == (0, None)
-    assert first.revision > pending.revision
-
-
-def test_no_event_is_newer_than_when_it_was_told_anywhere_on_earth() -> None:
-    told_at = NOON.isoformat()
-    clock_at_utc14 = "2026-11-22T01:59:00"
-    ahead = revision_of([clock_at_utc14], told_at=told_at, whole=False)
-    never = revision_of(["2099-01-01T00:00:00Z"], told_at=told_at, whole=False)
-
-    assert ahead == (NOON + timedelta(hours=13, minutes=59)).timestamp() * 10**6
-    assert never == (NOON + timedelta(hours=14)).timestamp() * 10**6
-
-
-def test_a_late_message_is_never_as_new_as_a_pull_that_knew_its_event() -> None:
-    told_at, first, second = NOON.isoformat(), "2026-11-21T08:00:00", "2026-11-21"
-    message = revision_of([first], told_at=told_at, whole=False)
-    pull = revision_of([second, first], told_at=told_at, whole=True)
-    newer = revision_of(["2026-11-21T08:00:01"], told_at=told_at, whole=False)
-
-    assert message < pull < newer
-
-
 # --- Passes and pages -----------------------------------------------------------------------------
 
 
@@ -211,141 +170,12 @@ def test_what_is_no_page_is_never_an_empty_one(body: bytes) -> None:
         api.results_page(answered(body))
 
 
-# --- Registrations --------------------------------------------------------------------------------
-
-
-def queued(*numbers: Any, attempts: int = 0, **more: Any) -> list[Queued]:
-    return [
-        Queued(place, f"key {place}", {"trackingNumber": number, **more}, attempts)
-        for place, number in enumerate(numbers, start=1)
-    ]
-
-
-def told(answer: Response, effects: list[Queued]) -> dict[int, Any]:
-    wanted, refused = registering.read(effects)
-    (bulk,) = registering.bulks(wanted)
-    return refused | registering.outcomes(answer, bulk)
-
-
-def item(number: str, status: str, **more: Any) -> dict[str, Any]:
-    return {"itemStatus": status, "inputData": {"trackingNumber": number}, **more}
-
-
-def made(number: str, status: str = "created") -> dict[str, Any]:
-    return item(number, status, tracker={"trackerId": f"id of {number}"}, errors=None)
-
-
-def bulk_answer(*items: dict[str, Any], status: int = 207) -> Response:
-    return answered({"status": "partial", "data": items, "error": None}, status, api.BULK)
-
-
-def test_items_are_matched_by_their_input_in_whatever_order_they_come() -> None:
-    wrong = [{"code": "validation_error", "message": "no"}]
-    effects = queued("AAAAA1", "bbbbb2", "CCCCC3", "DDDDD4")
-    found = told(
-        bulk_answer(
-            item("CCCCC3", "error", errors=wrong),
-            made("BBBBB2", "existing"),
-            item("DDDDD4", "error", tracker=None, errors=wrong),
-            made("AAAAA1"),
-            made("EEEEE5"),
-        ),
-        effects,
-    )
-
-    assert found == {
-        1: Delivered({"trackerId": "id of AAAAA1", "itemStatus": "created"}),
-        2: Delivered({"trackerId": "id of BBBBB2", "itemStatus": "existing"}),
-        3: Dead("validation_error: no"),
-        4: Dead("validation_error: no"),
-    }
-
-
-def test_what_no_item_tells_of_is_unknown() -> None:
-    assert set(told(bulk_answer(made("AAAAA1")), queued("AAAAA1", "BBBBB2"))) == {1}
-
-
-@pytest.mark.parametrize(
-    ("code", "attempts", "expected"),
-    [
-        ("quota_limit_reached", 0, Retry("quota_limit_reached: no", 900.0)),
-        ("quota_limit_reached", 3, Retry("quota_limit_reached: no", 7200.0)),
-        ("bulk_create_limit_exceeded", 99, Retry("bulk_create_limit_exceeded: no", 86400.0)),
-        ("request_conflict", 0, Retry("request_conflict: no")),
-        ("tracker_conflict", 0, Dead("tracker_conflict: no")),
-        ("shipping_date_outdated", 0, Dead("shipping_date_outdated: no")),
-        ("something_new", 0, Dead("something_new: no")),
-    ],
-)
-def test_an_items_error_says_whether_it_may_pass_later(
-    code: str, attempts: int, expected: Any
-) -> None:
-    errors = [{"code": code, "message": "no"}]
-    answer = bulk_answer(item("AAAAA1", "error", errors=errors), made("BBBBB2"))
-    found = told(answer, queued("AAAAA1", "BBBBB2", attempts=attempts))
-
-    assert found[1] == expected
-    assert isinstance(found[2], Delivered)
-
-
-def test_a_bulk_that_is_refused_as_a_whole_is_to_be_halved_and_one_alone_is_dead() -> None:
-    error = {"data": None, "error": {"code": "processing_error", "message": "all failed"}}
-    answer = answered(error, 400, api.BULK)
-
-    with pytest.raises(Unintelligible, match="all failed"):
-        told(answer, queued("AAAAA1", "BBBBB2"))
-    assert told(answer, queued("AAAAA1")) == {1: Dead("processing_error: all failed")}
-
-
-@pytest.mark.parametrize("status", [402, 403, 405])
-def test_a_quota_at_its_end_is_nobodys_outcome_and_says_what_it_is(status: int) -> None:
-    error = {"status": "error", "data": None, "error": {"code": "quota_limit_reached"}}
-    with pytest.raises(Throttled, match="quota_limit_reached") as refused:
-        told(answered(error, status, api.BULK), queued("AAAAA1"))
-
-    assert refused.value.retry_after_seconds == api.QUOTA_SECONDS
-
-
-def test_a_refusal_that_nobody_can_read_is_no_outcome() -> None:
-    with pytest.raises(Unauthorized, match="forbidden"):
-        told(answered(refusal("forbidden"), 403, api.BULK), queued("AAAAA1"))
-    with pytest.raises(Unintelligible):
-        told(answered(b"nothing that anyone knows", 400, api.BULK), queued("AAAAA1"))
-
-
-def test_what_cannot_be_sent_is_dead_and_the_others_go() -> None:
-    effects = [*queued("AAAAA1", "x", 7, "A" * 51, "a b c d"), Queued(6, "k", "no object")]
-    wanted, refused = registering.read(effects)
-
-    assert [each.effect.id for each in wanted] == [1]
-    assert set(refused) == {2, 3, 4, 5, 6}
-    assert all(isinstance(each, Dead) for each in refused.values())
-
-
-def test_one_payload_is_always_sent_alike_and_holds_no_null() -> None:
-    (effect,) = queued("AAAAA1", title="", recipient=None, courierCode=["ups"], orderNumber="7")
-    ((wanted,), _) = registering.read([effect])
-
-    assert wanted.body == {"trackingNumber": "AAAAA1", "courierCode": ["ups"], "orderNumber": "7"}
-
-
-def test_no_number_stands_twice_in_a_request_and_none_has_more_than_a_hundred() -> None:
-    numbers = [f"NUMBER{place:03}" for place in range(150)]
-    wanted, _ = registering.read(queued(*numbers, "number000", "NUMBER000"))
-    found = registering.bulks(wanted)
-
-    assert [len(bulk) for bulk in found] == [100, 51, 1]
-    assert sum(map(len, found)) == len(wanted)
-    for bulk in found:
-        assert len({each.number for each in bulk}) == len(bulk)
-
-
 # --- Webhooks -------------------------------------------------------------------------------------
 
 
 def posted(value: Any, given: str = "Bearer an-invented-secret") -> RouteRequest:
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    return RouteRequest("POST", "/webhook", {}, {"authorization": given}, body)
+    return RouteRequest("POST", "/webhook", {}, {"authorization": given}, body, received_at=NOON)
 
 
 def tracking(message_id: str | None = "m1") -> dict[str, Any]:
@@ -368,6 +198,17 @@ def test_a_message_is_records_of_both_streams_and_known_by_its_id() -> None:
     (event,) = answer.records["tracking_events"]
     assert event.parent == {"tracker_id": "t", "told_at": "2026-11-21T08:15:00.000Z"}
     assert msgspec.json.decode(answer.body) == {"success": True}
+
+
+def test_what_is_told_from_the_future_is_told_when_it_comes() -> None:
+    said = tracking()
+    said["metadata"]["generatedAt"] = "2099-01-01T00:00:00.000Z"
+    answer = webhook.heard(SECRET, posted({"trackings": [said]}))
+
+    (tracker,), (event,) = answer.records["trackers"], answer.records["tracking_events"]
+    assert tracker.parent == {"told_at": NOON.isoformat(), "whole": False}
+    assert event.parent == {"tracker_id": "t", "told_at": NOON.isoformat()}
+    assert answer.event_id == "m1"
 
 
 def test_several_trackings_have_one_id_and_one_without_an_id_none() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
+import pytest
 import trio
 from database import connect
+from processes import seen
 
 from syncd import (
     Connector,
@@ -28,15 +31,18 @@ from syncd import (
     background,
     hookimpl,
 )
+from syncd.cli.commands import invoke
 from syncd.config import Config, parse, structure
 from syncd.daemon import Process, Root
-from syncd.events import Event
+from syncd.events import EffectLaneDamped, EffectRetried, Event, PartitionParked
 from syncd.jobs import run_job
 from syncd.observe import Observer
 from syncd.plugins import Plugins
 from syncd.testing import serve
 from syncd_ship24 import plugin
 from syncd_ship24.simulator import API_KEY, PREFIX, Ship24, Simulator
+
+E = TypeVar("E", bound=Event)
 
 DEADLINE_SECONDS = 60.0  # what hangs must fail, on a busy machine too
 REGISTER = "ship24.register_tracker"
@@ -131,8 +137,13 @@ class World:
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, plugins.connectors, environment={}), plugins
 
-    async def live(self, *, until: Callable[[], bool]) -> None:
-        """Pull the parcels and deliver their effects in a process, until something is so."""
+    async def live(
+        self, *, until: Callable[[], bool], first: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Pull the parcels and deliver their effects in a process, until something is so.
+
+        `first` is done once they are pulled.
+        """
         config, plugins = self.configured()
         observer = Observer()
         observer.listen(self.events.append)
@@ -142,8 +153,9 @@ class World:
                 nursery.start_soon(delivering.run)
                 job = config.jobs["parcels"]
                 await run_job(process, job, mode="full", wait_seconds=2.0)
-                while not until():  # noqa: ASYNC110  # rows of a database, which tells nobody
-                    await trio.sleep(0.05)
+                if first is not None:
+                    await first()
+                await seen("what is waited for", until, told=lambda: str(self.states))
                 delivering.retire()
 
         await Root(config, plugins, observer).run(main)
@@ -151,6 +163,9 @@ class World:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with connect(self.dsn) as connection:
             return [tuple(row.values()) for row in connection.execute(query.encode())]
+
+    def told(self, kind: type[E]) -> list[E]:
+        return [each for each in self.events if isinstance(each, kind)]
 
     @property
     def states(self) -> dict[str, int]:
@@ -217,3 +232,56 @@ async def test_a_quota_at_its_end_leaves_effects_pending_with_the_reason(dsn: st
         parcels = "SELECT count(*) FROM parcels.parcels"
         assert there.rows(parcels) == [(5,)], "the sync has not waited"
         assert there.rows("SELECT name FROM syncd.account WHERE state = 'parked'") == []
+
+
+async def test_a_quota_that_ends_within_a_bulk_costs_the_others_nothing_and_kills_nobody(
+    dsn: str,
+) -> None:
+    async with world(dsn, numbers(5), quota=3) as there:
+        there.upstream.odd.quota_by_item = True
+        refused = "SELECT count(*) FROM syncd.effect WHERE last_error LIKE 'quota_limit_reached%'"
+        await there.live(until=lambda: there.rows(refused) == [(2,)])
+
+        assert there.states == {"pending": 2, "delivered": 3}
+        waiting = "SELECT DISTINCT attempts FROM syncd.effect WHERE state = 'pending'"
+        assert there.rows(waiting) == [(0,)], "time is all that a quota needs"
+
+
+async def test_a_refused_key_parks_the_account_and_its_effects_go_on_once_it_is_resumed(
+    dsn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No attempt is spent on it, and nothing is asked meanwhile."""
+    file = tmp_path / "syncd.toml"
+    file.write_text(
+        f'[database]\nurl = "{dsn}"\n[connectors.ship24]\napi_key = "{API_KEY}"\n'
+        '[jobs.trackers]\nconnector = "ship24"\n'
+    )
+    async with world(dsn, numbers(7)) as there:
+        there.upstream.refusals.append((403, "auth_api_key_revoked"))
+        parked = "SELECT name, parked_reason FROM syncd.account WHERE state = 'parked'"
+
+        async def typed(*words: str, code: int = 0) -> str:
+            capsys.readouterr()
+            asked = partial(invoke, ["-c", str(file), *words])
+            assert await trio.to_thread.run_sync(asked) == code
+            return capsys.readouterr().out
+
+        async def resume() -> None:
+            await seen("a retry", lambda: there.told(EffectRetried))
+            ((account, reason),) = there.rows(parked)
+            assert (account, "the key is refused" in reason) == ("default", True)
+            waiting = "SELECT DISTINCT state, attempts FROM syncd.effect"
+            assert there.rows(waiting) == [("pending", 0)]
+            (named,) = there.told(PartitionParked)
+            assert named.partition == "ship24.*"
+            assert "auth_api_key_revoked" in named.reason
+            assert "syncd resume ship24" in await typed("status", code=1)
+            assert len(there.upstream.asked) == 1
+
+            assert await typed("resume", "ship24") == "resumed: 1\n"
+
+        await there.live(first=resume, until=there.is_over)
+
+        assert there.states == {"delivered": 7}
+        assert there.rows("SELECT DISTINCT attempts FROM syncd.effect") == [(1,)]
+        assert len(there.told(EffectLaneDamped)) == 1

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 import httpx
+import pytest
 import trio
 from database import connect
 
@@ -241,8 +242,12 @@ async def posted(there: World, *, secret: str | None = None) -> Counter[int]:
     return statuses
 
 
-async def test_messages_in_no_order_and_twice_make_the_rows_that_are_true(dsn: str) -> None:
-    async with world(dsn, 8, times="zoned") as there:
+@pytest.mark.parametrize("times", ["zoned", "mixed"])
+async def test_messages_in_no_order_and_twice_make_the_rows_that_are_true(
+    dsn: str, times: str
+) -> None:
+    async with world(dsn, 8, times=times) as there:
+        there.upstream.odd.pod = True
         statuses = await posted(there)
 
         assert set(statuses) == {200}
@@ -269,10 +274,33 @@ async def test_a_message_that_comes_after_the_pull_that_knew_it_takes_nothing_ba
         there.upstream.move(1.0)
         await posted(there)
         assert there.tracking_events == there.true_events
+        assert there.trackers == there.true_trackers
         await there.run()
         assert there.trackers == there.true_trackers
+        assert there.counted()["updated"] == 0, "the pull has nothing to mend"
         repeated = [each for each in there.events if isinstance(each, RunFinished)]
         assert [each.quarantined for each in repeated] == [0]
+
+
+async def test_a_message_from_the_future_is_written_and_wins_over_nothing_that_comes_after(
+    dsn: str,
+) -> None:
+    async with world(dsn, 3) as there:
+        first, second, third = there.upstream.parcels.values()
+        there.upstream.odd.ahead = timedelta(days=26_000)
+        for parcel in (first, second, third):
+            there.upstream.happen(parcel)
+        there.upstream.odd.ahead = timedelta()
+        await posted(there)
+        assert there.tracking_events == there.true_events
+        assert there.trackers == there.true_trackers
+
+        there.upstream.happen(first)
+        await posted(there)
+        second.happened += 1  # and nobody tells of it
+        await there.run("full")
+        assert there.trackers == there.true_trackers
+        assert there.tracking_events == there.true_events
 
 
 async def test_who_does_not_know_the_secret_writes_nothing(dsn: str) -> None:
