@@ -32,6 +32,7 @@ from syncd_front.records import (
 )
 
 PAGE_MAX = 100  # dev.frontapp.com, "Pagination"
+RESOURCE_CALLS = 5  # a second, of one conversation: dev.frontapp.com, "Rate limiting"
 ME = "/me"
 
 # Of one conversation: 10,000 messages. What has more is no thread of mail.
@@ -167,8 +168,8 @@ def _item_of(raw: msgspec.Raw, where: str) -> Cursor:
 
 def messages_of(
     response: Response, value: Any, *, origins: Collection[str]
-) -> tuple[list[Mail], dict[str, Any] | None]:
-    """Read a page of messages, drafts left out; and what its next page is asked with.
+) -> tuple[list[tuple[Mail, str | None]], dict[str, Any] | None]:
+    """Read a page of messages with their senders' names; and what its next page is asked with.
 
     Raises: `Unintelligible` where the body is no such page.
     """
@@ -180,11 +181,12 @@ def messages_of(
     return mails, after
 
 
-def thread_of(conversation_id: str, mails: Iterable[Mail]) -> Thread:
-    """Put a thread together, each message once, the oldest first."""
-    by_id = {mail.id: mail for mail in mails}
-    ordered = sorted(by_id.values(), key=lambda mail: (mail.sent_at or 0.0, mail.id))
-    return Thread(conversation_id, ordered)
+def thread_of(conversation_id: str, mails: Iterable[tuple[Mail, str | None]]) -> Thread:
+    """Put a thread together, each message once, the oldest first; a sender's newest name counts."""
+    by_id = {mail.id: (mail, name) for mail, name in mails}
+    ordered = sorted(by_id.values(), key=lambda each: (each[0].sent_at or 0.0, each[0].id))
+    names = {mail.sender: name for mail, name in ordered if mail.sender and name}
+    return Thread(conversation_id, [mail for mail, _ in ordered], names=names)
 
 
 def thread_page(thread: Thread, opens: Sequence[Cursor] = (), date: datetime | None = None) -> Page:

@@ -24,92 +24,104 @@ from syncd import (
 from syncd_front import llm
 from syncd_front.found import (
     Extraction,
-    Found,
+    Scanned,
+    Told,
     by_patterns,
     found_in,
     is_silent,
-    problem_of,
-    scanned_of,
 )
 from syncd_front.records import Thread
 from syncd_front.settings import LLM_QUOTA, Settings
 
 Result: TypeAlias = Extraction | Quarantined | Later
 
-_KEPT = 4096  # results: each of a thread that another stream is about to ask for, too
+_KEPT = 4096  # parts of texts: each of a thread that another stream is about to ask for, too
 
 # A cut answer is asked for once more, with room for so many times as much.
-_ROOM = 4
+_ROOMS = (1, 4)
+
+
+@attrs.define
+class Part:
+    """What became of a part of a text so far, and what was paid for that.
+
+    It is settled once it is `told` or `refused`.
+    """
+
+    told: tuple[Told, ...] | None = None
+    refused: str | None = None
+    cuts: int = 0
+    bill: llm.Bill = attrs.field(factory=llm.Bill)
+
+    @property
+    def settled(self) -> bool:
+        return self.told is not None or self.refused is not None
 
 
 @attrs.define
 class _Flight:
     done: trio.Event = attrs.field(factory=trio.Event)
-    result: Result | None = None
+    result: Part | Later | None = None
 
 
 class Extractions:
-    """What was extracted lately, by content: two streams are made of one answer.
+    """What was answered lately, part by part of a text: two streams are made of one answer.
 
-    Whoever asks while another is asking waits for that one's answer. What failed is not kept; a
-    result that is committed is known by the core, which does not ask again.
+    Whoever asks while another is asking waits for that one's answer. A refusal is an answer, too,
+    and of one that cannot be used its bill is kept. So of a text whose last part fails no other is
+    paid for again, nor what was said before when a thread goes on. A result that is committed is
+    known by the core, which does not ask again.
     """
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, Extraction] = OrderedDict()
+    def __init__(self, most: int = _KEPT) -> None:
+        self._most = most
+        self._kept: OrderedDict[bytes, Part] = OrderedDict()
         self._flights: dict[bytes, _Flight] = {}
 
-    async def once(self, key: bytes, extract: Callable[[], Awaitable[Result]]) -> Result:
-        """Return the result of a key: one that is here, or on its way, or a new one."""
+    async def once(
+        self, key: bytes, ask: Callable[[Part], Awaitable[Later | None]]
+    ) -> Part | Later:
+        """Return the part of a key, settled; `ask` settles it, or says that it must wait."""
         while True:
-            if (kept := self._kept.get(key)) is not None:
+            part = self._kept.get(key)
+            if part is not None and part.settled:
                 self._kept.move_to_end(key)
-                return kept
+                return part
             flight = self._flights.get(key)
             if flight is None:
-                return await self._begin(key, extract)
+                return await self._begin(key, ask)
             await flight.done.wait()
             if flight.result is not None:  # else whoever asked was cancelled, or raised
                 return flight.result
 
-    async def _begin(self, key: bytes, extract: Callable[[], Awaitable[Result]]) -> Result:
+    async def _begin(
+        self, key: bytes, ask: Callable[[Part], Awaitable[Later | None]]
+    ) -> Part | Later:
         flight = self._flights[key] = _Flight()
+        part = self._kept.setdefault(key, Part())
+        self._kept.move_to_end(key)
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
         try:
-            result = flight.result = await extract()
+            flight.result = await ask(part) or part
         finally:
             del self._flights[key]
             flight.done.set()
-        if isinstance(result, Extraction):
-            self._kept[key] = result
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return result
+        return flight.result
 
 
 async def scanned(
     ctx: Context[Settings, Extractions], threads: Sequence[Any]
 ) -> Sequence[Done | Quarantined | Later]:
-    """Make the rows of threads that were read."""
-
-    def row(thread: Thread, extraction: Extraction) -> Any:
-        found = _found(ctx, thread, extraction)
-        shipments = sum(problem_of(each.told.tracking_number) is None for each in found)
-        return scanned_of(thread, extraction, shipments=shipments, now=ctx.http.now())
-
-    return await _each(ctx, threads, row)
+    """Say what threads hold that were read."""
+    return await _each(ctx, threads, partial(Scanned, at=ctx.http.now()))
 
 
 async def shipments(
     ctx: Context[Settings, Extractions], threads: Sequence[Any]
 ) -> Sequence[Done | Quarantined | Later]:
     """Say which shipments threads speak of; each goes on by itself."""
-    return await _each(ctx, threads, partial(_found, ctx))
-
-
-def _found(
-    ctx: Context[Settings, Extractions], thread: Thread, extraction: Extraction
-) -> list[Found]:
-    return found_in(thread, extraction, confidence_least=ctx.settings.confidence_least)
+    return await _each(ctx, threads, found_in)
 
 
 async def _each(
@@ -144,8 +156,7 @@ async def extracted(ctx: Context[Settings, Extractions], thread: Thread) -> Resu
         return Extraction()
     if not ctx.settings.asks_model:
         return by_patterns(thread)
-    key = _key(ctx.settings.llm_model, thread.text)
-    return await ctx.session.once(key, partial(_asked, ctx, thread.text))
+    return await _asked(ctx, thread.text)
 
 
 def _key(model: str, text: str) -> bytes:
@@ -154,55 +165,59 @@ def _key(model: str, text: str) -> bytes:
 
 
 async def _asked(ctx: Context[Settings, Extractions], text: str) -> Result:
-    total = Extraction(extracted_by=ctx.settings.llm_model)
-    for part in llm.parts_of(text, ctx.settings.llm_part_characters):
-        result = await _asked_part(ctx, part, total)
-        if not isinstance(result, Extraction):
-            return result
-        total = result
-    return total
-
-
-async def _asked_part(ctx: Context[Settings, Extractions], part: str, total: Extraction) -> Result:
-    """Ask for one part of a text; one whose answer was cut is asked for again, with more room."""
-    for room in (1, _ROOM):
-        tokens_max = ctx.settings.llm_completion_tokens * room
-        response = await _posted(ctx, part, tokens_max)
-        if isinstance(response, Later):
-            return response
-        match llm.answer_of(response):
-            case llm.Answered(told=told) as said:
-                return _added(total, told, said)
-            case llm.Cut() as said:
-                total = _added(total, (), said)
-            case llm.Refused(reason=reason):
-                return Quarantined(reason)
-            case llm.Garbled(reason=reason):
-                return Later(reason)
-    return Quarantined(f"the model's answer was cut, with room for {tokens_max} tokens, too")
-
-
-def _added(total: Extraction, told: Sequence[Any], said: llm.Answered | llm.Cut) -> Extraction:
-    return attrs.evolve(
-        total,
-        told=(*total.told, *told),
-        calls=total.calls + 1,
-        prompt_tokens=total.prompt_tokens + said.prompt_tokens,
-        completion_tokens=total.completion_tokens + said.completion_tokens,
+    model, told, bill = ctx.settings.llm_model, list[Told](), llm.Bill()
+    parts = llm.parts_of(text, ctx.settings.llm_part_characters)
+    for each in dict.fromkeys(parts):  # two that are alike are asked about once
+        part = await ctx.session.once(_key(model, each), partial(_asked_part, ctx, each))
+        if isinstance(part, Later):
+            return part
+        bill += part.bill
+        if part.told is None:
+            return Quarantined(f"{part.refused}; {bill}")
+        told += part.told
+    return Extraction(
+        tuple(told),
+        extracted_by=model,
+        calls=bill.calls,
+        prompt_tokens=bill.prompt_tokens,
+        completion_tokens=bill.completion_tokens,
     )
 
 
+async def _asked_part(ctx: Context[Settings, Extractions], text: str, part: Part) -> Later | None:
+    """Settle a part of a text; one whose answer was cut is asked for again, with more room."""
+    tokens_max = ctx.settings.llm_completion_tokens * _ROOMS[-1]
+    for room in _ROOMS[part.cuts :]:
+        response = await _posted(ctx, text, ctx.settings.llm_completion_tokens * room)
+        if isinstance(response, Later):
+            return response
+        part.bill += llm.bill_of(response)
+        match llm.answer_of(response):
+            case llm.Answered(told=told):
+                part.told = told
+                return None
+            case llm.Cut():
+                part.cuts += 1
+            case llm.Refused(reason=reason):
+                part.refused = reason
+                return None
+            case llm.Garbled(reason=reason):
+                return Later(f"{reason}; {part.bill}")
+    part.refused = f"the model's answer was cut, with room for {tokens_max} tokens, too"
+    return None
+
+
 async def _posted(
-    ctx: Context[Settings, Extractions], part: str, tokens_max: int
+    ctx: Context[Settings, Extractions], text: str, tokens_max: int
 ) -> Response | Later:
     settings = ctx.settings
     most = settings.llm_tokens_per_minute
     try:
         return await ctx.http.post(
             f"{settings.llm_base_url.rstrip('/')}{llm.COMPLETIONS}",
-            json=llm.body_of(part, model=settings.llm_model, tokens_max=tokens_max),
+            json=llm.body_of(text, model=settings.llm_model, tokens_max=tokens_max),
             quota=LLM_QUOTA,
-            cost={"tokens": llm.tokens_of(part, tokens_max=tokens_max, most=most)},
+            cost={"tokens": llm.tokens_of(text, tokens_max=tokens_max, most=most)},
             also=frozenset({400}),
         )
     except Throttled as error:

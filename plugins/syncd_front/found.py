@@ -46,7 +46,12 @@ class Found:
     told: Told
     conversation_id: str
     mail: Mail
+    supplier: str | None
     extracted_by: str
+
+    def is_certain(self, least: float) -> bool:
+        """Say whether a model is as sure of it as it must be."""
+        return self.told.confidence >= least
 
 
 @attrs.frozen
@@ -58,6 +63,15 @@ class Extraction:
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+@attrs.frozen
+class Scanned:
+    """A thread that was read, and what it holds."""
+
+    thread: Thread
+    extraction: Extraction
+    at: datetime
 
 
 def is_silent(thread: Thread) -> bool:
@@ -79,21 +93,21 @@ def by_patterns(thread: Thread) -> Extraction:
     return Extraction(tuple(told.values()), PATTERNS)
 
 
-def found_in(thread: Thread, extraction: Extraction, *, confidence_least: float) -> list[Found]:
+def found_in(thread: Thread, extraction: Extraction) -> list[Found]:
     """Return what a row is to be made of: each number once, the most certain first.
 
-    Left out is what a model is not certain of, and what it invented: a number that stands in no
-    message.
+    Left out is what a model invented: a number that stands in no message.
     """
     chosen: dict[str, Found] = {}
     by = extraction.extracted_by or PATTERNS
     for told in sorted(extraction.told, key=lambda each: -each.confidence):
         number = plain(told.tracking_number)
         mail = _newest_with(thread, number)
-        if told.confidence < confidence_least or mail is None or number in chosen:
+        if mail is None or number in chosen:
             continue
         known = attrs.evolve(told, tracking_number=number)
-        chosen[number] = Found(known, thread.conversation_id, mail, by)
+        supplier = thread.names.get(mail.sender or "")
+        chosen[number] = Found(known, thread.conversation_id, mail, supplier, by)
     return list(chosen.values())[:SHIPMENTS_MAX]
 
 
@@ -113,7 +127,7 @@ def shipment_of(found: Found) -> Shipment:
         carrier=certain.carrier if certain else told.carrier,
         number_form=certain.name if certain else None,
         po_number=told.po_number or None,
-        supplier=mail.sender_name,
+        supplier=found.supplier,
         supplier_handle=mail.sender,
         shipped_date=_day(told.shipped_date),
         estimated_delivery=_day(told.estimated_delivery),
@@ -138,10 +152,11 @@ def problem_of(number: str) -> str | None:
     return None
 
 
-def scanned_of(
-    thread: Thread, extraction: Extraction, *, shipments: int, now: datetime
-) -> ScannedConversation:
+def scanned_of(scanned: Scanned, *, confidence_least: float) -> ScannedConversation:
     """Make the row of a thread that was read."""
+    thread, extraction = scanned.thread, scanned.extraction
+    certain = (each for each in found_in(thread, extraction) if each.is_certain(confidence_least))
+    shipments = sum(problem_of(each.told.tracking_number) is None for each in certain)
     last = thread.messages[-1] if thread.messages else None
     outcome = "extracted" if extraction.extracted_by else "silent"
     return ScannedConversation(
@@ -157,7 +172,7 @@ def scanned_of(
         calls=extraction.calls,
         prompt_tokens=extraction.prompt_tokens,
         completion_tokens=extraction.completion_tokens,
-        scanned_at=now,
+        scanned_at=scanned.at,
     )
 
 

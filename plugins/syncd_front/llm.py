@@ -24,6 +24,7 @@ from syncd import (
     Unavailable,
     Unintelligible,
 )
+from syncd_front.extraction import blanks_between
 from syncd_front.found import SHIPMENTS_MAX, Told
 
 OPENAI = "https://api.openai.com/v1"
@@ -37,9 +38,10 @@ SCHEMA_VERSION = 1
 # Of a Retry-After that is missing where the endpoint asks to slow down "for minutes".
 SLOW_DOWN_SECONDS = 60.0
 
-# A token is about four characters of English, and less of other text; too many is safe.
-_CHARACTERS_PER_TOKEN = 3
-_OVERLAP_CHARACTERS = 200  # of two parts of a text, so that no number is cut in two
+# A token is about four letters of English, and one of Chinese, which has three bytes; too many is
+# safe.
+_BYTES_PER_TOKEN = 3
+_OVERLAP_CHARACTERS = 200  # of two parts of a text: a number and what is said around it
 _SPENT = frozenset({"insufficient_quota", "credit_balance_exhausted"})
 
 PROMPT = f"""\
@@ -79,10 +81,26 @@ SCHEMA = _strict({"shipments": {"type": "array", "items": _strict(_SHIPMENT)}})
 
 
 def parts_of(text: str, most: int) -> list[str]:
-    """Return a text in parts of at most so many characters, which overlap a little."""
-    step = max(most - _OVERLAP_CHARACTERS, 1)
-    starts = range(0, max(len(text) - _OVERLAP_CHARACTERS, 1), step)
-    return [text[start : start + most] for start in starts]
+    """Return a text in parts of at most so many characters, which overlap a little.
+
+    They are cut at blanks, and in no number; a run without blanks is cut where it must be, and
+    then the overlap has whole what was cut in two.
+    """
+    parts, start = [], 0
+    while len(text) - start > most:
+        end = _cut(text, start + most - _OVERLAP_CHARACTERS // 2, start + most, last=True)
+        parts.append(text[start:end])
+        after = max(end - _OVERLAP_CHARACTERS, start + 1)
+        start = _cut(text, after, max(end - _OVERLAP_CHARACTERS // 2, after + 1), last=False)
+    return [*parts, text[start:]]
+
+
+def _cut(text: str, start: int, end: int, *, last: bool) -> int:
+    """Return the last or the first place to cut within a stretch, or else its own end there."""
+    places = list(blanks_between(text, start, end))
+    if not places:
+        return end if last else start
+    return places[-1] if last else places[0]
 
 
 def body_of(text: str, *, model: str, tokens_max: int) -> dict[str, Any]:
@@ -105,7 +123,8 @@ def body_of(text: str, *, model: str, tokens_max: int) -> dict[str, Any]:
 
 def tokens_of(text: str, *, tokens_max: int, most: int) -> int:
     """Estimate what a request takes of the tokens a minute; the endpoint reckons likewise."""
-    prompt = math.ceil((len(PROMPT) + len(text)) / _CHARACTERS_PER_TOKEN)
+    size_bytes = len(f"{PROMPT}{text}".encode(errors="surrogatepass"))
+    prompt = math.ceil(size_bytes / _BYTES_PER_TOKEN)
     return min(prompt + tokens_max, most)
 
 
@@ -113,9 +132,14 @@ def tokens_of(text: str, *, tokens_max: int, most: int) -> int:
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class _Billed(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    usage: _Usage | None = None
 
 
 class _Message(msgspec.Struct):
@@ -130,7 +154,6 @@ class _Choice(msgspec.Struct):
 
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
-    usage: _Usage | None = None
 
 
 class _Shipment(msgspec.Struct, forbid_unknown_fields=True):
@@ -159,20 +182,36 @@ class _Failed(msgspec.Struct):
 
 
 @attrs.frozen
+class Bill:
+    """What answers cost, as far as they tell: some endpoints tell of no tokens."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Bill) -> Bill:
+        """Return both together."""
+        return Bill(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+    def __str__(self) -> str:
+        tokens = self.prompt_tokens + self.completion_tokens
+        return f"paid for: {self.calls} answers, {tokens} tokens"
+
+
+@attrs.frozen
 class Answered:
-    """The shipments that a model named; what it cost."""
+    """The shipments that a model named."""
 
     told: tuple[Told, ...]
-    prompt_tokens: int
-    completion_tokens: int
 
 
 @attrs.frozen
 class Cut:
-    """The answer ended before it was complete, and cannot be read; what it cost all the same."""
-
-    prompt_tokens: int
-    completion_tokens: int
+    """The answer ended before it was complete, and cannot be read."""
 
 
 @attrs.frozen
@@ -198,17 +237,26 @@ def answer_of(response: Response) -> Answered | Cut | Refused | Garbled:
         choice = completion.choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
         return Garbled(f"the endpoint's answer is no completion ({error})")
-    usage = completion.usage or _Usage()
     if choice.message.refusal is not None or choice.finish_reason == "content_filter":
         return Refused(f"the model refuses: {choice.message.refusal or 'content_filter'}")
     if choice.finish_reason == "length":
-        return Cut(usage.prompt_tokens, usage.completion_tokens)
+        return Cut()
     try:
         named = msgspec.json.decode(choice.message.content or "", type=_Shipments).shipments
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Garbled(f"the model's answer does not keep to the schema ({error})")
-    told = tuple(Told(**msgspec.structs.asdict(each)) for each in named)
-    return Answered(told, usage.prompt_tokens, usage.completion_tokens)
+    return Answered(tuple(Told(**msgspec.structs.asdict(each)) for each in named))
+
+
+def bill_of(response: Response) -> Bill:
+    """Return what an answer cost, whatever it is worth; a refusal of the endpoint costs nothing."""
+    if not 200 <= response.status < 300:
+        return Bill()
+    try:
+        usage = msgspec.json.decode(response.content, type=_Billed).usage or _Usage()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Bill()
+    return Bill(1, usage.prompt_tokens or 0, usage.completion_tokens or 0)
 
 
 def _refused(response: Response) -> Refused:
@@ -254,8 +302,12 @@ def _error_of(response: Response) -> _Error:
 
 def spent(response: Response) -> Mapping[str, int]:
     """Return what an answer has really cost, as far as it tells."""
-    try:
-        usage = msgspec.json.decode(response.content, type=_Completion).usage
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    bill = bill_of(response)
+    if not bill.calls:
         return {}
-    return {"tokens": usage.total_tokens} if usage is not None and usage.total_tokens else {}
+    told = {
+        "prompt_tokens": bill.prompt_tokens,
+        "completion_tokens": bill.completion_tokens,
+        "tokens": bill.prompt_tokens + bill.completion_tokens,
+    }
+    return {"answers": bill.calls, **{unit: count for unit, count in told.items() if count}}

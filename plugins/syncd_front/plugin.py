@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
+
+import trio
 
 from syncd import (
     AsyncTransform,
@@ -30,7 +34,7 @@ from syncd import (
 )
 from syncd_front import api, llm
 from syncd_front.extracting import Extractions, scanned, shipments
-from syncd_front.found import Found, shipment_of
+from syncd_front.found import Found, scanned_of, shipment_of
 from syncd_front.records import (
     Conversation,
     ConversationRecord,
@@ -173,9 +177,12 @@ async def _thread(ctx: Context[Settings, Extractions], conversation_id: str) -> 
 
     Raises: `Unintelligible` where it has more pages than any thread of mail.
     """
-    mails: list[Mail] = []
+    mails: list[tuple[Mail, str | None]] = []
     value: Any = {}
+    answered: deque[float] = deque(maxlen=api.RESOURCE_CALLS)
     for _ in range(api.MESSAGE_PAGES_MAX):
+        if len(answered) == api.RESOURCE_CALLS:
+            await trio.sleep_until(answered[0] + 1.0)
         path, params = api.messages_request(conversation_id, value)
         # Any media type: an answer that only leads elsewhere has no body.
         response = await ctx.http.get(
@@ -186,6 +193,7 @@ async def _thread(ctx: Context[Settings, Extractions], conversation_id: str) -> 
             accept="*/*",
             also=frozenset({301, 404}),
         )
+        answered.append(trio.current_time())
         if response.status == 301:
             return api.merged_page(response, conversation_id)
         if response.status == 404:
@@ -209,16 +217,31 @@ def transform(
         return Transform("conversation_of", 1, conversation_of)
     settings: Settings = instance.settings
     name = f"extracted by {settings.extractor}"
-    known = ("confidence_least", "llm_part_characters")
+    # What is handed over is a thread: it is known by its own key, and not by those of its rows.
+    asking = AsyncTransform(
+        name,
+        1,
+        scanned if stream is SCANNED else shipments,
+        settings=("llm_part_characters",),
+        key=SCANNED.key,
+        volatile=("names",),
+    )
+    least = settings.confidence_least
     if stream is SCANNED:
-        return AsyncTransform(name, 1, scanned, settings=known)
-    making = Transform("shipment_of", 1, shipment_of, order=1)
+        of = partial(scanned_of, confidence_least=least)
+        return [asking, Transform("scanned_of", 1, of, order=1)]
+    # Where that setting alone changes, nothing is asked: it holds for what is asked from then on.
+    certain = Transform("certain", 1, partial(certain_only, confidence_least=least), order=1)
+    making = Transform("shipment_of", 1, shipment_of, order=2)
     if settings.register_trackers:
         effects = (REGISTER_TRACKER,)
-        making = Transform("tracked_shipment_of", 1, tracked_shipment_of, order=1, effects=effects)
-    # What is handed over is a thread: it is known by its own key, and not by those of its rows.
-    asking = AsyncTransform(name, 1, shipments, key=SCANNED.key, settings=known)
-    return [asking, making]
+        making = Transform("tracked_shipment_of", 1, tracked_shipment_of, order=2, effects=effects)
+    return [asking, certain, making]
+
+
+def certain_only(found: Found, *, confidence_least: float) -> Found | None:
+    """Leave out what a model is not certain of."""
+    return found if found.is_certain(confidence_least) else None
 
 
 def tracked_shipment_of(found: Found) -> WithEffects:

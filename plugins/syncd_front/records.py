@@ -82,7 +82,6 @@ class Mail(msgspec.Struct):
     sent_at: float | None = None
     is_inbound: bool = True
     sender: str | None = None  # the handle, an address mostly
-    sender_name: str | None = None
 
 
 class Thread(msgspec.Struct):
@@ -90,12 +89,13 @@ class Thread(msgspec.Struct):
 
     It holds nothing that changes without a new message (tags, assignees), so that its bytes tell
     whether there is anything new to extract. `merged_into`: it is another conversation by now,
-    which bears its messages.
+    which bears its messages. `names` of senders, by handle, are Front's contacts: they may change.
     """
 
     conversation_id: str
     messages: list[Mail] = []
     merged_into: str | None = None
+    names: dict[str, str] = {}
 
     @property
     def text(self) -> str:
@@ -108,20 +108,23 @@ def spoken(mail: Mail) -> str:
     return f"{mail.subject}\n{mail.text}" if mail.subject else mail.text
 
 
-def mail_of(message: MessageRecord) -> Mail | None:
-    """Return a message as a thread holds it; `None` for a draft, which may still change."""
+def mail_of(message: MessageRecord) -> tuple[Mail, str | None] | None:
+    """Return a message as a thread holds it, and its sender's name.
+
+    `None` for a draft, which may still change.
+    """
     if message.draft_mode is not None:
         return None
     sender = next((each for each in message.recipients or () if each.role == "from"), Recipient())
-    return Mail(
+    mail = Mail(
         id=message.id,
         text=message.text or plain_text(message.body or ""),
         subject=message.subject or None,
         sent_at=message.created_at,
         is_inbound=message.is_inbound is not False,
         sender=sender.handle,
-        sender_name=sender.name,
     )
+    return mail, sender.name
 
 
 _UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)

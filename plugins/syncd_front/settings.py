@@ -16,7 +16,8 @@ LLM_QUOTA = "llm"
 SEARCHES = "searches"
 
 # dev.frontapp.com, "Rate limiting": calls a minute of a company, all of its tokens together; 40 %
-# of them may be searches. Half as many again, over ten minutes, are left to others.
+# of them may be searches. Half as many again, over ten minutes, are left to others, or used as far
+# as answers tell what is left of them. How the fields that tell it are named is not documented.
 PLANS = {"starter": 50, "professional": 100, "enterprise": 200}
 SEARCH_SHARE = 0.4
 
@@ -54,17 +55,26 @@ class Settings:
     confidence_least: float = attrs.field(
         default=0.7,
         validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)],
-        metadata={"about": "how sure a model must be of a shipment"},
+        metadata={
+            "about": "how sure a model must be of a shipment, from now on: a change of it asks "
+            "about nothing again, and what was found stays"
+        },
     )
     register_trackers: bool = attrs.field(
         default=False,
-        metadata={"about": "have each shipment tracked (effect ship24.register_tracker)"},
+        metadata={
+            "about": "have each shipment tracked (effect ship24.register_tracker); a change of it "
+            "asks a model about all mail of the history again, and so tracks what was found before"
+        },
     )
     llm_base_url: str = attrs.field(
         default=llm.OPENAI,
         metadata={"about": "where a model is asked: any endpoint that speaks Chat Completions"},
     )
-    llm_model: str = attrs.field(default="gpt-4o-mini", metadata={"about": "which model is asked"})
+    llm_model: str = attrs.field(
+        default="gpt-4o-mini",
+        metadata={"about": "which model is asked; another one is asked about all mail again"},
+    )
     llm_api_key: Secret | None = attrs.field(
         default=None,
         metadata={
@@ -86,7 +96,10 @@ class Settings:
     llm_part_characters: int = attrs.field(
         default=24_000,
         validator=attrs.validators.ge(1_000),
-        metadata={"about": "of a thread in one question; a longer one is asked about in parts"},
+        metadata={
+            "about": "of a thread in one question; a longer one is asked about in parts; a change "
+            "of it asks about all mail again"
+        },
     )
 
     @property
@@ -108,6 +121,13 @@ class Company:
     plan: Literal["starter", "professional", "enterprise"] = attrs.field(
         default="starter", metadata={"about": "how many calls a minute it has: 50, 100 or 200"}
     )
+    burst: bool = attrs.field(
+        default=False,
+        metadata={
+            "about": "use the burst too, half the calls of a minute that fill up again over ten: "
+            "as much as Front tells is left of it; otherwise it is left to others"
+        },
+    )
     inboxes: tuple[str, ...] = attrs.field(
         default=(), metadata={"about": "ids of inboxes, each a partition; none: all that is seen"}
     )
@@ -119,11 +139,12 @@ class Company:
 def upstream(settings: Settings, company: Company) -> Upstream:
     """Say how to talk to Front for one company, and to the model beside it."""
     calls = PLANS[company.plan]
+    burst: Literal["left", "announced"] = "announced" if company.burst else "left"
     searches = SlidingWindow(round(calls * SEARCH_SHARE), per_seconds=60, unit=SEARCHES)
     quotas = [
         Quota(
             CORE_QUOTA,
-            (SlidingWindow(calls, per_seconds=60), searches),
+            (SlidingWindow(calls, per_seconds=60, burst=burst), searches),
             concurrency=IN_FLIGHT,
             per="account",
         )
@@ -159,7 +180,8 @@ def _llm_quota(settings: Settings) -> Quota:
         SlidingWindow(settings.llm_requests_per_minute, per_seconds=60),
         SlidingWindow(settings.llm_tokens_per_minute, per_seconds=60, unit="tokens"),
     )
-    return Quota(LLM_QUOTA, windows, concurrency=IN_FLIGHT)
+    # platform.openai.com, "Rate limits": what a request asks for counts, whatever is answered.
+    return Quota(LLM_QUOTA, windows, concurrency=IN_FLIGHT, gives_back=False)
 
 
 def _llm_headers(key: Secret | None) -> Mapping[str, str | Secret]:

@@ -7,6 +7,7 @@ tells it to.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ Fault: TypeAlias = Literal[
     "busy, says not how long",
     "slow down",
     "used up",
+    "without credit",
     "overloaded",
     "broken",
     "cut",
@@ -36,6 +38,7 @@ Fault: TypeAlias = Literal[
     "garbled",
     "too long",
     "slow",
+    "tells no usage",
 ]
 
 # Status, code, type, header fields.
@@ -44,6 +47,7 @@ _ERRORS: Mapping[str, tuple[int, str, str, Mapping[str, str]]] = {
     "busy, says not how long": (429, "rate_limit_exceeded", "tokens", {}),
     "slow down": (429, "slow_down", "rate_limit_error", {}),
     "used up": (429, "insufficient_quota", "insufficient_quota", {}),
+    "without credit": (429, "credit_balance_exhausted", "billing_error", {}),
     "overloaded": (503, "server_is_overloaded", "service_unavailable_error", {}),
     "broken": (500, "server_error", "server_error", {}),
     "too long": (400, "context_length_exceeded", "invalid_request_error", {}),
@@ -54,6 +58,9 @@ SLOW_SECONDS = 30.0
 
 class Model:
     """The endpoint. `also`: numbers that it names in every answer, right or wrong.
+
+    `copies_badly`: it names each number cut, with another digit, and with the word behind it.
+    `tells_limits`: as OpenAI does, and other endpoints do not.
 
     `faults` are what the next calls end with, `faulty` what those end with whose text says so.
     """
@@ -67,6 +74,8 @@ class Model:
         requests: int | None = None,
         tokens: int | None = None,
         also: Sequence[str] = (),
+        copies_badly: bool = False,
+        tells_limits: bool = True,
         seconds: float = 0.0,
     ) -> None:
         self.calls = 0  # that were answered by the model, and so are paid for
@@ -75,6 +84,10 @@ class Model:
         self.faults: deque[Fault] = deque()
         self.faulty: dict[str, Fault] = {}
         self.also = also
+        self.reserved = 0  # tokens that counted against the limit, be they used or not
+        self.refused = 0  # for a limit that a caller did not keep to
+        self._copies_badly = copies_badly
+        self._tells_limits = tells_limits
         self._now = now
         self._key = key
         self._model = model
@@ -132,11 +145,7 @@ class Model:
                 "choices": [
                     {"index": 0, "logprobs": None, "finish_reason": reason, "message": message}
                 ],
-                "usage": {
-                    "prompt_tokens": prompt,
-                    "completion_tokens": used,
-                    "total_tokens": prompt + used,
-                },
+                "usage": None if fault == "tells no usage" else _usage(prompt, used),
             },
             seconds=seconds,
         )
@@ -149,6 +158,8 @@ class Model:
     def _extracted(self, text: str) -> list[dict[str, Any]]:
         orders = orders_in(text)
         named = [(each.number, each.form.carrier, each.at) for each in numbers_in(text)]
+        if self._copies_badly:
+            named = [(number, "other", at) for number, at in _bad_copies(text)]
         named += [(number, "ups", len(text)) for number in self.also]
         return [
             {
@@ -176,16 +187,18 @@ class Model:
             self._requests.take(now)
         if self._tokens is not None:
             self._tokens.take(now, tokens)
+        self.reserved += tokens
         return None
 
     def _busy(self, kind: str, seconds: float) -> Reply:
+        self.refused += 1
         fields = {"retry-after": str(max(math.ceil(seconds), 1))}
         return self._failed(429, "rate_limit_exceeded", kind, fields)
 
     def _limits(self) -> Mapping[str, str]:
         now, fields = self._at, {}
         for unit, window in (("requests", self._requests), ("tokens", self._tokens)):
-            if window is not None:
+            if window is not None and self._tells_limits:
                 fields[f"x-ratelimit-limit-{unit}"] = str(window.most)
                 fields[f"x-ratelimit-remaining-{unit}"] = str(window.most - window.used(now))
                 fields[f"x-ratelimit-reset-{unit}"] = _go(window.frees_in(now))
@@ -221,6 +234,24 @@ class Model:
             **(fields or {}),
         }
         return Reply(status, msgspec.json.encode(value), headers, seconds)
+
+
+def _usage(prompt: int, used: int) -> Mapping[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": used, "total_tokens": prompt + used}
+
+
+_COPIED = re.compile(r"(?P<number>(?=\w*\d)[0-9A-Z]{8,})(?:\s+(?P<after>[A-Za-z]+))?")
+
+
+def _bad_copies(text: str) -> list[tuple[str, int]]:
+    """Return long words with a digit, cut at either end, misread, and joined to what follows."""
+    copies: list[tuple[str, int]] = []
+    for match in _COPIED.finditer(text):
+        number, at = match["number"], match.start()
+        misread = f"{number[:-1]}{'1' if number[-1] == '0' else '0'}"
+        bad = [number[:-3], number[3:], misread, f"{number}{(match['after'] or 'X').upper()}"]
+        copies += [(each, at) for each in bad]
+    return copies
 
 
 def _is_strict(schema: Any) -> bool:

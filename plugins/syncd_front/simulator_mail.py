@@ -65,6 +65,9 @@ class Conversation:
     touched_at: float = 0.0
     tags: list[str] = attrs.field(factory=list)
     merged_into: str | None = None
+    kind: str = "conversation"
+    contact: str | None = None  # the supplier's name, where it is another by now
+    dated: bool = True  # some are told of without a time, whatever the API's description says
 
     @property
     def subject(self) -> str:
@@ -105,6 +108,13 @@ class Company:
             self.write(at=at, parcels=1 + self._random.randrange(3) if ships else 0)
 
     # --- What can happen --------------------------------------------------------------------------
+
+    def discuss(self, *, at: float) -> Conversation:
+        """Let teammates begin a discussion: it has comments, and no messages."""
+        conversation = self.write(at=at, text="")
+        conversation.kind, conversation.touched_at = "discussion", at
+        conversation.messages.clear()
+        return conversation
 
     def write(self, *, at: float, parcels: int = 0, text: str | None = None) -> Conversation:
         """Let a supplier begin a conversation."""

@@ -8,9 +8,13 @@ from syncd_front.simulator_mail import Conversation, Message
 
 
 def conversation_json(conversation: Conversation, base: str) -> dict[str, Any]:
-    """Return every field of a conversation."""
+    """Return every field of a conversation; of some, the times are missing."""
     link = f"{base}/conversations/{conversation.id}"
     last = conversation.messages[-1].id if conversation.messages else None
+    times = {
+        "created_at": conversation.messages[0].at if conversation.messages else None,
+        "updated_at": conversation.updated_at,
+    }
     return {
         "_links": {
             "self": link,
@@ -20,7 +24,7 @@ def conversation_json(conversation: Conversation, base: str) -> dict[str, Any]:
             },
         },
         "id": conversation.id,
-        "type": "conversation",
+        "type": conversation.kind,
         "subject": conversation.subject,
         "status": "unassigned",
         "ticket_ids": [],
@@ -29,8 +33,7 @@ def conversation_json(conversation: Conversation, base: str) -> dict[str, Any]:
         "tags": [{"id": f"tag_{name}", "name": name} for name in conversation.tags],
         "links": [],
         "custom_fields": {},
-        "created_at": conversation.messages[0].at if conversation.messages else None,
-        "updated_at": conversation.updated_at,
+        **(times if conversation.dated else {}),
         "waiting_since": None,
         "is_private": False,
         "scheduled_reminders": [],
@@ -86,7 +89,7 @@ def _person(conversation: Conversation, role: str) -> dict[str, Any]:
     handle = f"{conversation.supplier.lower().replace(' ', '.')}@supplier.example"
     return {
         "_links": {"related": {"contact": None}},
-        "name": conversation.supplier,
+        "name": conversation.contact or conversation.supplier,
         "handle": handle,
         "role": role,
     }

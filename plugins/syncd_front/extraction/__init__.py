@@ -6,6 +6,7 @@ thread speaks of a shipment at all.
 
 from syncd_front.extraction.finding import (
     Sighting,
+    blanks_between,
     numbers_in,
     occurs_in,
     order_near,
@@ -18,6 +19,7 @@ __all__ = [
     "FORMS",
     "Form",
     "Sighting",
+    "blanks_between",
     "form_of",
     "likeness",
     "numbers_in",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from syncd_front.extraction.forms import Carrier, Form, form_of, plain
+from syncd_front.extraction.forms import Carrier, Form, form_of, likeness, plain
 
 # What stands alone, and what may be written in groups.
 _UPS = r"1Z(?:[ -]?[0-9A-Z]){16}"
@@ -20,6 +20,9 @@ _NUMBER = re.compile(
 )
 _CHUNK = re.compile(r"[0-9]+", re.ASCII)
 _CHUNK_DIGITS_MIN = 10  # the shortest number of a carrier
+_LONGEST = 128  # characters of a number, its groups included
+_SEPARATED = re.compile(r"[\s\u00a0-]+")
+_PREFIX_LETTERS_MAX = 3  # "SF 1234567890123"; a word before a number is longer, mostly
 
 _NAMES: dict[Carrier, re.Pattern[str]] = {
     "ups": re.compile(r"\bUPS\b|United Parcel", re.IGNORECASE),
@@ -75,7 +78,7 @@ def numbers_in(text: str) -> list[Sighting]:
     """
     found: dict[str, Sighting] = {}
     named = {carrier for carrier, name in _NAMES.items() if name.search(text)}
-    for number, at in _candidates(text):
+    for number, at, _ in _candidates(text):
         form = form_of(number)
         if form is None or number in found:
             continue
@@ -85,16 +88,17 @@ def numbers_in(text: str) -> list[Sighting]:
     return list(found.values())
 
 
-def _candidates(text: str) -> Iterator[tuple[str, int]]:
+def _candidates(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield what may be numbers, and where each begins and ends."""
     for match in _NUMBER.finditer(text):
         written, at = match[0], match.start()
         chunks = list(_CHUNK.finditer(written))
         apart = [chunk for chunk in chunks if len(chunk[0]) >= _CHUNK_DIGITS_MIN]
         if written[0].isdigit() and len(chunks) > 1 and apart and written[:2].upper() != "1Z":
             for chunk in apart:  # several numbers in one line, and no groups of one
-                yield chunk[0], at + chunk.start()
+                yield chunk[0], at + chunk.start(), at + chunk.end()
         else:
-            yield plain(written), at
+            yield plain(written), at, match.end()
 
 
 def orders_in(text: str) -> list[Order]:
@@ -121,5 +125,51 @@ def speaks_of_shipment(text: str) -> bool:
 
 
 def occurs_in(text: str, number: str) -> bool:
-    """Say whether a number stands in a text literally, whatever is written between its groups."""
-    return bool(number) and plain(number) in plain(text)
+    """Say whether a number stands in a text by itself, whatever is written between its groups.
+
+    It is no part of anything longer: neither of a word nor of a number that is written in groups.
+    What hardly any carrier writes so ("12345 67890 TODAY") stands in one line and has a digit in
+    each of its groups, but for two or three letters before them.
+    """
+    wanted = plain(number)
+    if not wanted:
+        return False
+    form = form_of(wanted) or likeness(wanted)
+    known = form is not None and form.strict
+    longer: list[tuple[int, int]] | None = None
+    for match in _written(wanted).finditer(text):
+        if not known and not _is_one(match["number"]):
+            continue
+        if longer is None:
+            longer = [
+                (at, end) for each, at, end in _candidates(text) if each != wanted and form_of(each)
+            ]
+        if not any(at <= match.start() and match.end() <= end for at, end in longer):
+            return True
+    return False
+
+
+def blanks_between(text: str, start: int, end: int) -> Iterator[int]:
+    """Yield the places of a stretch at which a text can be cut: blanks that are in no number."""
+    begin = max(start - _LONGEST, 0)
+    stretch = text[begin : end + _LONGEST]
+    held = [(m.start() + begin, m.end() + begin) for m in _NUMBER.finditer(stretch)]
+    for place in range(start, end):
+        if text[place].isspace() and not any(at < place < until for at, until in held):
+            yield place
+
+
+def _written(number: str) -> re.Pattern[str]:
+    characters = r"[\s\u00a0-]*".join(map(re.escape, number))
+    routed = r"(?:420(?:\d{5}|\d{9})[\s\u00a0-]*)?"  # a ZIP code that was scanned before it
+    around = "[0-9A-Za-z]"
+    return re.compile(
+        rf"(?<!{around}){routed}(?P<number>{characters})(?!{around})", re.ASCII | re.IGNORECASE
+    )
+
+
+def _is_one(written: str) -> bool:
+    first, *others = _SEPARATED.split(written)
+    prefixed = len(first) <= _PREFIX_LETTERS_MAX or any(c.isdigit() for c in first)
+    lines = len(written.splitlines())
+    return lines == 1 and prefixed and all(any(c.isdigit() for c in each) for each in others)

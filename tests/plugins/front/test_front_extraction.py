@@ -20,6 +20,7 @@ from syncd_front.extraction import (
     plain,
     speaks_of_shipment,
 )
+from syncd_front.llm import parts_of
 
 BY_NAME = {form.name: form for form in FORMS}
 
@@ -163,6 +164,7 @@ def test_any_text_is_read_and_what_is_found_has_a_form_and_stands_in_it(text: st
 )
 def test_a_text_yields_the_numbers_that_it_means(text: str, numbers: list[str]) -> None:
     assert [sighting.number for sighting in numbers_in(text)] == numbers
+    assert all(occurs_in(text, number) for number in numbers)
 
 
 @pytest.mark.parametrize(
@@ -220,3 +222,73 @@ def test_a_number_is_known_whatever_is_written_between_its_groups() -> None:
     assert occurs_in("see 1Z 999 AA1 01 2345 6784.", "1Z999AA10123456784")
     assert not occurs_in("see 1Z", "1Z999AA10123456784")
     assert not occurs_in("see 1Z", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("call 12345 67890 today", "1234567890TODAY"),
+        ("call 12345 67890 today", "CALL1234567890"),
+        ("1Z999AA10123456784", "1Z999AA101234"),  # as a part's edge cuts it
+        ("1Z999AA10123456784", "9AA10123456784"),
+        ("9400 1112 0255 5842 3326 69", "9400111202555842"),
+        ("986578788855\n12345", "98657878885512345"),
+        ("order 98657\n8788855", "986578788855"),
+        ("see - there", "-"),
+    ],
+)
+def test_a_part_of_something_longer_is_no_number_of_a_text(text: str, number: str) -> None:
+    assert not occurs_in(text, number)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("call 12345 67890 today", "1234567890"),
+        ("SF 1234567890123, by air", "SF1234567890123"),
+        ("FedEx 986578788855 477179081230", "477179081230"),
+        ("42075201 9400111202555842332669", "9400111202555842332669"),
+        ("4207520194001112 0255 5842 3326 69", "9400111202555842332669"),
+        ("\u5355\u53f71Z999AA10123456784\u5728", "1Z999AA10123456784"),
+        ("1z\u00a0999-aa1 01 2345\n6784", "1Z999AA10123456784"),
+        ("ref AB-12.345/6", "AB12.345/6"),
+    ],
+)
+def test_a_number_by_itself_is_one_of_its_text_however_it_is_written(
+    text: str, number: str
+) -> None:
+    assert occurs_in(text, number)
+
+
+WORD = st.sampled_from(["a", "PO 4711", "1Z 999 AA1 01 2345 6784", "9400111202555842332669", "\n"])
+
+
+@given(words=st.lists(WORD, max_size=200), most=st.integers(400, 900))
+def test_parts_hold_all_of_a_text_and_none_a_number_that_the_text_has_not(
+    words: list[str], most: int
+) -> None:
+    text = " ".join(words)
+    parts = parts_of(text, most)
+
+    assert all(len(part) <= most for part in parts)
+    numbers = {each.number for each in numbers_in(text)}
+    assert {each.number for part in parts for each in numbers_in(part)} == numbers
+    for part in parts:  # every number of a part is whole, its groups included
+        for group in re.findall(r"[0-9A-Z]{3,}", part):
+            assert group in {"4711", "999", "AA1", "2345", "6784", "9400111202555842332669"}
+
+
+@given(st.text("ab 1", max_size=3000), st.integers(400, 900))
+def test_parts_cover_a_text_and_a_run_without_blanks_comes_to_an_end(text: str, most: int) -> None:
+    parts, at = parts_of(text, most), 0
+    for part in parts:
+        found = text.find(part, max(at - 200, 0))
+        assert 0 <= found <= at
+        at = max(at, found + len(part))
+    assert at == len(text)
+
+
+def test_a_run_without_blanks_that_is_cut_has_its_number_whole_in_one_part() -> None:
+    text = "a=" * 480 + "1Z999AA10123456784" + "&b" * 900
+    parts = parts_of(text, 970)
+    assert any(occurs_in(part, "1Z999AA10123456784") for part in parts)

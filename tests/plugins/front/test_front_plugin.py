@@ -36,7 +36,7 @@ from syncd.events import Event
 from syncd.http import Client, Limiters
 from syncd.testing import serve
 from syncd_front import plugin
-from syncd_front.extracting import Extractions
+from syncd_front.extracting import Extractions, Part
 from syncd_front.plugin import CONNECTOR, CONVERSATIONS, FEED, SCANNED, SHIPMENTS
 from syncd_front.records import Conversation, ScannedConversation, Shipment
 from syncd_front.settings import Company as CompanySettings
@@ -125,7 +125,7 @@ class World:
         if isinstance(row, WithEffects):
             self.effects += row.effects
             row = row.row
-        return [row]
+        return [] if row is None else [row]
 
     def keep(self, row: Any) -> None:
         match row:
@@ -426,8 +426,11 @@ async def test_what_is_refused_waits_in_quarantine_and_is_not_asked_again(fault:
     assert it.quarantined
     assert not it.scanned
     assert not it.later
-    # Both streams want it, and it is asked for by each: a refusal is not kept.
-    assert it.model.calls <= 2
+    assert len(set(it.quarantined)) == 1, "both streams get the same answer"
+    assert len(it.quarantined) == 2
+    assert it.model.calls == (0 if fault == "too long" else 1)
+    told = f"paid for: {it.model.calls} answers, {it.model.tokens} tokens"
+    assert told in it.quarantined[0]
 
 
 async def test_an_answer_that_was_cut_is_asked_for_once_more_with_more_room() -> None:
@@ -440,11 +443,109 @@ async def test_an_answer_that_was_cut_is_asked_for_once_more_with_more_room() ->
 
     it = await asked("cut")
     assert "was cut, with room for 3200 tokens" in it.quarantined[0]
+    assert it.model.calls == 2
+    assert f"{it.model.tokens} tokens" in it.quarantined[1]
 
 
-async def test_a_quota_that_is_used_up_is_not_asked_again_and_parks_the_account() -> None:
+async def test_of_a_text_whose_last_part_fails_no_part_is_paid_for_again() -> None:
+    async with world(1, asks=True, llm_part_characters=1000) as it:
+        text = f"shipped {UPS} {filler(600)} the last one RB123456785GB"
+        it.mail.reply("cnv_000001", at=now().timestamp(), text=text)
+        it.model.faulty["the last one"] = "garbled"
+        await it.walk()
+        parts = len(it.model.asked)
+        assert parts > 3
+        assert it.later.keys() == {"cnv_000001"}
+        failures = max(it.model.asked.values())
+
+        it.model.faulty.clear()
+        await it.walk()
+        assert it.shipments.keys() == {UPS, "RB123456785GB"}
+        assert sorted(it.model.asked.values()) == [1] * (parts - 1) + [failures + 1]
+        row = it.scanned["cnv_000001"]
+        assert row.calls == it.model.calls
+        assert row.prompt_tokens + row.completion_tokens == it.model.tokens
+
+
+async def test_what_was_said_before_is_not_paid_for_again_when_a_long_thread_goes_on() -> None:
+    async with world(1, asks=True, llm_part_characters=1000) as it:
+        it.mail.reply("cnv_000001", at=now().timestamp(), text=f"shipped {UPS} {filler(600)}")
+        await it.walk()
+        before = it.model.calls
+        it.mail.reply("cnv_000001", at=now().timestamp(), text="and RB123456785GB")
+        await it.walk()
+        assert it.model.calls == before + 1
+        assert it.shipments.keys() == {UPS, "RB123456785GB"}
+
+
+async def test_what_is_remembered_of_parts_is_bounded() -> None:
+    extractions = Extractions(2)
+    asked: list[bytes] = []
+
+    async def tell(key: bytes) -> None:
+        async def ask(part: Part) -> None:
+            asked.append(key)
+            part.told = ()
+
+        await extractions.once(key, ask)
+
+    for key in (b"1", b"2", b"1", b"3", b"1", b"2"):
+        await tell(key)
+    assert asked == [b"1", b"2", b"3", b"2"]
+
+
+@pytest.mark.parametrize("fault", ["used up", "without credit"])
+async def test_a_quota_that_is_used_up_is_not_asked_again_and_parks_the_account(
+    fault: str,
+) -> None:
     with pytest.raises(Unauthorized, match="what was paid for is used up"):
-        await asked("used up")
+        await asked(fault)
+
+
+async def test_a_model_that_tells_no_usage_is_believed_and_its_tokens_are_unknown() -> None:
+    it = await asked("tells no usage")
+    assert it.shipments.keys() == {UPS}
+    row = it.scanned["cnv_000001"]
+    assert (row.calls, row.prompt_tokens, row.completion_tokens) == (1, 0, 0)
+
+
+async def test_numbers_that_a_model_copies_cut_or_wrong_are_no_shipments() -> None:
+    for size in (1_000, 24_000):
+        async with world(
+            30, asks=True, model={"copies_badly": True}, llm_part_characters=size
+        ) as it:
+            text = "mail " * 170 + f"shipped {UPS} today, call 1234567890 " + "mail " * 400
+            it.mail.reply("cnv_000001", at=now().timestamp(), text=text)
+            await it.walk()
+            assert it.model.calls > 10
+            assert not it.shipments
+            assert {row.shipments_found for row in it.scanned.values()} == {0}
+
+
+async def test_how_sure_a_model_must_be_is_no_matter_of_what_it_is_asked() -> None:
+    async with world(1, confidence_least=0.99, asks=True) as it:
+        it.mail.reply("cnv_000001", at=now().timestamp(), text=f"shipped: {UPS}")
+        await it.walk()
+        assert not it.shipments
+        assert it.scanned["cnv_000001"].shipments_found == 0
+        for stream in (SCANNED, SHIPMENTS):
+            asking, *_ = plugin.transform(it.instance, stream)  # type: ignore[misc]
+            assert isinstance(asking, AsyncTransform)
+            assert asking.settings == ("llm_part_characters",)
+
+
+async def test_discussions_and_conversations_without_times_are_taken_as_they_are() -> None:
+    async with world(3) as it:
+        discussion = it.mail.discuss(at=now().timestamp())
+        undated = it.mail.write(at=now().timestamp(), text=f"shipped: {UPS}")
+        undated.dated = False
+        await it.walk()
+
+        assert it.conversations[discussion.id].type == "discussion"
+        assert it.conversations[undated.id].updated_at is None
+        row = it.scanned[discussion.id]
+        assert (row.outcome, row.messages, row.last_message_at) == ("silent", 0, None)
+        assert it.shipments[UPS].conversation_id == undated.id
 
 
 async def test_a_model_that_is_not_there_parks_the_account() -> None:
@@ -477,9 +578,14 @@ async def test_what_a_model_invents_is_no_shipment() -> None:
         assert it.scanned["cnv_000001"].shipments_found == 0
 
 
+def filler(words: int) -> str:
+    """Write so many words, of which no two parts are alike."""
+    return " ".join(f"word{place}" for place in range(words))
+
+
 async def test_a_long_thread_is_asked_about_in_parts() -> None:
     async with world(1, asks=True, llm_part_characters=1000) as it:
-        text = f"shipped {UPS} " + "x" * 3000 + " RB123456785GB"
+        text = f"shipped {UPS} {filler(600)} RB123456785GB"
         it.mail.reply("cnv_000001", at=now().timestamp(), text=text)
         await it.walk()
         assert it.shipments.keys() == {UPS, "RB123456785GB"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from syncd.config import parse, structure
 from syncd.daemon import Process, Root
-from syncd.events import Event, RunFinished
+from syncd.events import Event, RunFinished, RunPaid
 from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.observe import Observer
@@ -24,9 +24,10 @@ from syncd.testing import serve
 from syncd.verdicts import Result
 from syncd_front import plugin
 from syncd_front.simulator import Company, Front, Model, Simulator
+from syncd_ship24 import plugin as ship24_plugin
 
 DEADLINE_SECONDS = 120.0
-PLUGINS = Plugins({"front": plugin})
+PLUGINS = Plugins({"front": plugin, "ship24": ship24_plugin})
 UPS, UPS_MISREAD = "1Z999AA10123456784", "1Z999AA10123456785"
 
 
@@ -44,6 +45,7 @@ class World:
     front_url: str
     model_url: str
     events: list[Event] = attrs.field(factory=list)
+    settings: str = ""  # further ones
 
     @property
     def mail(self) -> Company:
@@ -58,6 +60,7 @@ pool_max = 4
 [connectors.front]
 base_url = "{self.front_url}/front"
 {model}
+{self.settings}
 [connectors.front.quotas.core]
 requests = 6000
 per = "60s"
@@ -86,6 +89,10 @@ connector = "front"
     def total(self, name: str) -> int:
         return sum(getattr(e, name) for e in self.events if isinstance(e, RunFinished))
 
+    def paid(self) -> dict[str, int]:
+        """Return what the last run cost, by unit."""
+        return {e.unit: e.paid for e in self.events if isinstance(e, RunPaid)}
+
     def query(self, text: str) -> list[dict[str, Any]]:
         with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
             return connection.execute(text.encode()).fetchall()
@@ -103,8 +110,10 @@ connector = "front"
 
 
 @asynccontextmanager
-async def world(dsn: str, conversations: int, **options: Any) -> AsyncIterator[World]:
-    front = Front(Company("acme", conversations, newest=now() - 60))
+async def world(
+    dsn: str, conversations: int, *, upstream: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[World]:
+    front = Front(Company("acme", conversations, newest=now() - 60), **(upstream or {}))
     model = Model(**options)
     with trio.fail_after(DEADLINE_SECONDS):
         async with serve(Simulator(front)) as url, serve(Simulator(front, model)) as other:
@@ -144,6 +153,61 @@ async def test_what_is_committed_is_never_paid_for_again_and_new_mail_is(dsn: st
         assert (await it.run("full")).verdict == "complete"
         assert it.model.calls == paid + 1
         assert it.shipments() == it.mail.truth()
+
+
+async def test_a_name_or_how_sure_a_model_must_be_asks_about_nothing_again(dsn: str) -> None:
+    async with world(dsn, 6) as it:
+        await it.run()
+        paid = it.model.calls
+        assert paid > 0
+
+        for conversation in it.mail.conversations.values():
+            conversation.contact = "Another Name"
+        it.settings = "confidence_least = 0.99"
+        assert (await it.run("full")).verdict == "complete"
+        assert it.model.calls == paid
+        assert it.paid() == {}
+        assert it.shipments() == it.mail.truth(), "what was found stays"
+
+        it.mail.write(at=now() - 30, parcels=1)
+        assert (await it.run("full")).verdict == "complete"
+        assert it.model.calls == paid + 1
+        assert len(it.shipments()) == len(it.mail.truth()) - 1
+
+
+async def test_trackers_switched_on_ask_about_all_mail_again_and_bring_those_of_before(
+    dsn: str,
+) -> None:
+    async with world(dsn, 6) as it:
+        await it.run()
+        paid = it.model.calls
+        delivers = '[connectors.ship24]\nbase_url = "http://127.0.0.1:9"\napi_key = "unused"'
+        it.settings = f"register_trackers = true\n{delivers}"
+        assert (await it.run("full")).verdict == "complete"
+
+        assert it.model.calls == 2 * paid
+        queued = it.query("SELECT key FROM syncd.effect")
+        assert {row["key"] for row in queued} == {number for number, *_ in it.shipments()}
+
+
+async def test_whatever_was_paid_for_is_told_be_it_of_use_or_not(dsn: str) -> None:
+    async with world(dsn, 12) as it:
+        it.settings = "llm_part_characters = 1000"
+        words = " ".join(f"word{place}" for place in range(400))
+        for fault in ("garbled", "refusal", "filtered", "cut", "too long", "broken"):
+            it.mail.write(at=now() - 30, text=f"shipped, it is {fault} {UPS}")
+            it.mail.write(at=now() - 30, text=f"shipped {words} is {fault} at its end")
+            it.model.faulty[f"is {fault}"] = fault
+        await it.run()
+        model = it.model
+
+        assert model.calls > len(it.scanned())
+        told = it.paid()
+        assert (told["answers"], told["tokens"]) == (model.calls, model.tokens)
+        assert told["prompt_tokens"] + told["completion_tokens"] == model.tokens
+        once = {text: calls for text, calls in model.asked.items() if "is garbled" not in text}
+        assert max(calls for text, calls in once.items() if "is cut" not in text) == 1
+        assert max(once.values()) == 2, "a cut answer is asked for once more, by both streams"
 
 
 async def test_a_model_that_fails_for_one_thread_leaves_that_one_unscanned_until_it_answers(
@@ -197,3 +261,17 @@ async def test_a_quota_that_is_used_up_parks_the_account_and_keeps_what_was_scan
         asked = len(it.front.asked)
         await it.run()
         assert len(it.front.asked) == asked
+
+
+async def test_a_long_thread_is_read_at_the_pace_of_one_conversation(dsn: str) -> None:
+    """Front takes five calls a second of one resource, whatever the company has left."""
+    async with world(dsn, 1, upstream={"calls": 200, "page_max": 2}) as it:
+        (name,) = it.mail.conversations
+        for _ in range(20):
+            it.mail.reply(name, at=now())
+
+        assert (await it.run(asks=False)).verdict == "complete"
+
+        asked = [each.status for each in it.front.asked if each.path.endswith("/messages")]
+        assert len(asked) > 10
+        assert set(asked) == {200}, "none was refused"

@@ -231,7 +231,7 @@ async def test_the_first_pass_brings_what_is_true_and_the_next_ones_what_changed
     }
     async with world(dsn, stores) as there:
         with counted(monkeypatch) as said:
-            results = await there.run(of_each=f'expires_at = "{time.time() + 86400:.0f}"')
+            results = await there.run(of_each=f'expires_at = "{int(time.time()) + 86400}"')
 
         assert {each.verdict for each in results.values()} == {"complete"}
         assert {event.mode for event in there.told(PassFinished)} == {"full"}
