@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import attrs
+import httpx
 import trio
 from inline import Fortune, InlineHops, InlineThreads, now
 from transport import MemoryWire
 
+from syncd.admin.application import application
+from syncd.admin.desk import Desk, table_of
+from syncd.admin.opening import opened
 from syncd.clock import DatabaseClock
 from syncd.config import Config
 from syncd.daemon import BEAT_SECONDS, Process
@@ -63,6 +68,7 @@ class Daemon:
         self._draining = trio.Event()
         self._ready = trio.Event()
         self._current: Scheduler | None = None
+        self._desk: Desk | None = None
         clock = DatabaseClock(trio.current_time)
         clock.observe(now())
         self.hops = self._hops("hops", seed, dies_at=dies_at, at_once=means.hops_at_once)
@@ -122,9 +128,14 @@ class Daemon:
                         root.start_soon(keep, "heartbeat", self._beat)
                     if self.means.shared_among:
                         root.start_soon(keep, "ledger of quotas", self._account)
-                    async with trio.open_nursery() as self._generations:
+                    async with (
+                        opened(self.process) as self._desk,
+                        trio.open_nursery() as self._generations,
+                    ):
                         self._current = await self._open(self.process)
+                        self._desk.open = True
                         self._ready.set()
+                    await self._desk.empty()
                     root.cancel_scope.cancel()
         finally:
             self.alive = False
@@ -133,10 +144,10 @@ class Daemon:
             self.ledger.close()
 
     async def _open(self, process: Process) -> Scheduler:
-        opened: Scheduler = await self._generations.start(
+        taken: Scheduler = await self._generations.start(
             generation, process, self.means.look_seconds
         )
-        return opened
+        return taken
 
     async def _account(self) -> None:
         limiters, among = self.process.limiters, self.means.shared_among
@@ -154,6 +165,15 @@ class Daemon:
                 await self.reserved.run(registry.beat, self.process.identity)
             except StoreError:
                 continue
+
+    async def told(self, method: str, path: str, **what: Any) -> httpx.Response | None:
+        """Hear a request as the HTTP server hands it over; `None`: nobody is there to answer it."""
+        if not self.alive or self._desk is None:
+            return None
+        served = httpx.ASGITransport(application(self._desk, None))
+        async with httpx.AsyncClient(transport=served, base_url="http://daemon.test") as client:
+            answer = await client.request(method, path, **what)
+        return answer if self.alive else None
 
     @property
     def is_ready(self) -> bool:
@@ -186,12 +206,14 @@ class Daemon:
         """Take a new configuration over, as on SIGHUP; a daemon that ends meanwhile does not."""
         renewed = attrs.evolve(self.process, config=config)
         try:
-            opened = await self._open(renewed)
+            taken = await self._open(renewed)
         except RuntimeError:  # of a nursery that is over, or was cancelled
             if self.is_ready:
                 raise
             return
-        before, self._current = self._current, opened
+        before, self._current = self._current, taken
+        if self._desk is not None:
+            self._desk.take_over(table_of(renewed))
         self.config = config
         if before is not None:
             before.retire()

@@ -8,7 +8,8 @@ the virtual time, which each transaction sets before it begins its work.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Literal, TypeVar
@@ -174,6 +175,17 @@ class InlineHops(Hops):
         if connection is not None and not connection.closed:
             connection.rollback()
             _idle.setdefault(self._database, []).append(connection)
+
+
+@contextmanager
+def borrowed(dsn: str) -> Iterator[Connection]:
+    """Give a connection that is idle, or a new one, for one transaction."""
+    connection = _opened(dsn, Timeouts())
+    try:
+        with connection.transaction():
+            yield connection
+    finally:
+        _idle.setdefault(dsn, []).append(connection)
 
 
 def _opened(dsn: str, timeouts: Timeouts) -> Connection:

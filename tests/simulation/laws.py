@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import chain_laws
+import effect_laws
 from inline import BEGAN_AT
-from plan import PAGES_MAX
 from scenes import WINDOW_SECONDS
 
 from syncd.events import RoundSkipped, RoundStarted, RunFinished
@@ -25,6 +26,7 @@ STUCK = {
         " WHERE f.state = 'open' AND p.state = 'open' GROUP BY 1"
     ),
     "running": "SELECT id, partition_id, owner FROM syncd.run WHERE status = 'running'",
+    "effect": "SELECT kind, key, state, last_error FROM syncd.effect WHERE due_at IS NOT NULL",
     "round": "SELECT job, number FROM syncd.round WHERE status = 'running'",
 }
 
@@ -48,9 +50,10 @@ def the_tables_hold_what_is_true(life: Life) -> Iterator[str]:
             continue
         found, true = life.world.tuples(scene.truth), scene.upstream.truth()
         if missing := true - found:
-            yield f"{len(missing)} rows of {scene.name} are missing, as {min(missing)}"
+            yield f"{len(missing)} rows of {scene.name} are missing, as {min(missing, key=repr)}"
         if strange := found - true:
-            yield f"{len(strange)} rows of {scene.name} are no more true, as {min(strange)}"
+            one = min(strange, key=repr)
+            yield f"{len(strange)} rows of {scene.name} are no more true, as {one}"
 
 
 def no_quota_is_breached(life: Life) -> Iterator[str]:
@@ -143,7 +146,7 @@ def a_huge_account_delays_no_small_one(life: Life) -> Iterator[str]:
 
 def it_stays_small(life: Life) -> Iterator[str]:
     pages = life.world.rows("SELECT count(*) AS pages FROM simulated.closed")[0]["pages"]
-    if pages > PAGES_MAX:
+    if pages > life.plan.pages_max:
         yield f"{pages} pages"
 
 
@@ -157,4 +160,6 @@ LAWS: tuple[Callable[[Life], Iterator[str]], ...] = (
     moments_come_once_and_on_their_grid,
     a_huge_account_delays_no_small_one,
     it_stays_small,
+    *effect_laws.LAWS,
+    *chain_laws.LAWS,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Literal
 
@@ -10,17 +10,22 @@ import attrs
 
 Kind = Literal["crash", "death", "lease", "outage", "drain", "configuration"]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
-Main = Literal["tiktok", "nhanh"]  # upstreams with accounts
-MAINS: tuple[Main, ...] = Main.__args__  # type: ignore[attr-defined]
-Beside = Literal["cars", "unknown"]  # without
-BESIDES: tuple[Beside, ...] = Beside.__args__  # type: ignore[attr-defined]
+Main = Literal["tiktok", "nhanh", "chain"]  # upstreams with accounts, or from mail to trackers
+MAINS: tuple[Main, ...] = ("tiktok", "nhanh")
+Beside = Literal["cars", "unknown", "shop"]  # without; a shop's rows have effects
+BESIDES: tuple[Beside, ...] = ("cars", "unknown")
 
 ACCOUNTS = (3, 12)
 PAGES_MAX = 60  # of all rounds together
 PAGES_OF_A_ROUND = 14
 BESIDE_SHARE = 0.3  # of the worlds have another upstream, without accounts
+SHOP_SHARE = 0.25  # of the worlds have a shop instead
+POST_CHANCES = (0.1, 0.4, 0.7)  # of a delivery to go wrong at the provider
 TROUBLES_MAX = 3
 TROUBLED_SECONDS = 8.0  # in which troubles begin
+CHAIN_TROUBLES_MAX = 5
+CHAIN_TROUBLED_SECONDS = 16.0  # by then trackers are registered, and told of
+CHAIN_PAGES_MAX = 300  # a cursor for each conversation and tracker, in each round
 CALM_SHARE = 0.1  # of the worlds: nothing befalls them, so the schedule's law is strict
 
 
@@ -54,6 +59,12 @@ class Plan:
     dies_at: int | None  # the transaction in which the first daemon dies
     troubles: Sequence[Trouble]
     heal_at: float
+    post_chance: float = 0.0  # of a delivery of effects to go wrong at the provider
+    mails: int = 0  # conversations that a chain begins with
+    trackers_before: int = 0  # that it has nothing to do with
+    model_chance: float = 0.0  # of a question to a model to go wrong
+    incremental: bool = False  # the rounds of a chain
+    pages_max: int = PAGES_MAX
 
     @property
     def calm(self) -> bool:
@@ -62,6 +73,59 @@ class Plan:
 
 def draw(seed: int) -> Plan:
     """Draw a world from a seed."""
+    plan = _drawn(seed)
+    random = Random(f"shop {seed}")  # its own, so that the other worlds stay as they were
+    if random.random() >= SHOP_SHARE:
+        return plan
+    chance = random.choice(POST_CHANCES)
+    pages = random.randint(1, 3)
+    return attrs.evolve(
+        plan, beside="shop", beside_pages=pages, every_seconds=300.0, post_chance=chance
+    )
+
+
+def draw_chain(seed: int) -> Plan:
+    """Draw a world from mail to trackers from a seed."""
+    plan, random = _drawn(seed), Random(f"chain {seed}")
+    calm = plan.calm
+    kinds = [] if calm else random.choices(KINDS, k=random.randint(2, CHAIN_TROUBLES_MAX))
+    daemons = random.randint(2 if "lease" in kinds else 1, 3)
+    return attrs.evolve(
+        plan,
+        scene="chain",
+        pages=(1,),
+        calls=random.randint(15, 30),
+        beside=None,
+        daemons=daemons,
+        every_seconds=random.choice((10.0, 15.0, 20.0)),
+        troubles=_troubles(random, kinds, daemons, within_seconds=CHAIN_TROUBLED_SECONDS),
+        dies_at=random.randint(20, 200) if "death" in kinds else None,
+        heal_at=CHAIN_TROUBLED_SECONDS + 2 * plan.lease_seconds,
+        post_chance=random.choice(POST_CHANCES),
+        mails=random.randint(6, 12),
+        trackers_before=random.randint(0, 3),
+        model_chance=0.0 if calm else random.choice((0.0, 0.1, 0.3)),
+        incremental=random.random() < 0.5,
+        pages_max=CHAIN_PAGES_MAX,
+    )
+
+
+Family = Literal["any", "chain"]  # of worlds
+DRAWN: Mapping[Family, Callable[[int], Plan]] = {"any": draw, "chain": draw_chain}
+
+
+def _troubles(
+    random: Random, kinds: Sequence[Kind], daemons: int, *, within_seconds: float
+) -> Sequence[Trouble]:
+    troubles = [
+        Trouble(kind, round(random.uniform(0.5, within_seconds), 3), random.randrange(daemons))
+        for kind in kinds
+        if kind != "death"
+    ]
+    return sorted(troubles, key=lambda trouble: trouble.at)
+
+
+def _drawn(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     latency_seconds = random.choice((0.2, 0.5, 1.0))
     lease_seconds = random.choice((6.0, 9.0))
@@ -70,11 +134,7 @@ def draw(seed: int) -> Plan:
     # A lease is lost to somebody else.
     daemons = random.randint(2 if "lease" in kinds else 1, 3)
     beside = random.choice(BESIDES) if random.random() < BESIDE_SHARE else None
-    troubles = [
-        Trouble(kind, round(random.uniform(0.5, TROUBLED_SECONDS), 3), random.randrange(daemons))
-        for kind in kinds
-        if kind != "death"
-    ]
+    troubles = _troubles(random, kinds, daemons, within_seconds=TROUBLED_SECONDS)
     return Plan(
         seed=seed,
         scene=random.choice(MAINS),
@@ -92,7 +152,7 @@ def draw(seed: int) -> Plan:
         weather_chance=0.0 if calm else random.choice((0.0, 0.05, 0.15)),
         store_chance=0.0 if calm else random.choice((0.0, 0.02, 0.05)),
         dies_at=random.randint(10, 80) if "death" in kinds else None,
-        troubles=sorted(troubles, key=lambda trouble: trouble.at),
+        troubles=troubles,
         heal_at=TROUBLED_SECONDS + 2 * lease_seconds,
     )
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from random import Random
 
 import attrs
 import trio
 from daemons import Means
+from effect_stages import drained, tracked_mail
 from judge import Judge
 from stages import (
     Stage,
@@ -31,10 +33,11 @@ from stages import (
     videos,
     week_of_mail,
 )
+from stand_ins import ship24
 from transport import Network
 from world import World, reset, simulated
 
-from syncd.events import Event, RoundStarted, RunFinished
+from syncd.events import EffectDelivered, Event, RoundStarted, RunFinished
 
 
 @attrs.frozen
@@ -83,11 +86,15 @@ def play(scenario: Scenario, dsn: str, *, small: bool, seed: int = 1) -> Reached
 async def _played(stage: Stage, dsn: str, seed: int) -> tuple[str, float, int]:
     """Run one daemon; answer with how its round ended, after how many seconds, with what rows."""
     network = Network(stage.upstream, weather=stage.weather, random=Random(f"network {seed}"))
+    networks = dict.fromkeys((stage.host, *stage.hosts), network)
+    for host, upstream in stage.others.items():
+        random = Random(f"network to {host} {seed}")
+        networks[host] = Network(upstream, weather=stage.weather, random=random)
     world = World(
         dsn=dsn,
         seed=seed,
         plugins=stage.plugins,
-        networks=dict.fromkeys((stage.host, *stage.hosts), network),
+        networks=networks,
         configure=lambda: stage.configuration,
         means=lambda world, plugins: Means(
             dsn=dsn,
@@ -101,7 +108,8 @@ async def _played(stage: Stage, dsn: str, seed: int) -> tuple[str, float, int]:
         ),
         remembers=False,
     )
-    status = "never"
+    status, began_at = "never", 0.0
+    ship24.enqueue(dsn, stage.queued)
     async with trio.open_nursery() as slots:
         for slot in range(stage.daemons):
             slots.start_soon(world.keep, slot)
@@ -109,13 +117,19 @@ async def _played(stage: Stage, dsn: str, seed: int) -> tuple[str, float, int]:
             status = await _ended(world, stage)
         ended_at = trio.current_time()
         world.end()
-    ((began_at, _, __),) = world.told(RoundStarted)
+    if not stage.queued:
+        ((began_at, _, __),) = world.told(RoundStarted)
     (row,) = world.rows(stage.rows[0])
     return status, ended_at - began_at, row["count"]
 
 
 async def _ended(world: World, stage: Stage) -> str:
-    """Wait for the end of the round, or of the runs that are judged; answer with how it was."""
+    """Wait for the end of the round, of the runs that are judged, or of all deliveries.
+
+    Answer with how it was.
+    """
+    if stage.queued:
+        return await _delivered(world, stage.queued)
     if not stage.beside:
         ended = await world.round_after("all", within_seconds=stage.seconds)
         return ended.status if ended else "never"
@@ -125,6 +139,21 @@ async def _ended(world: World, stage: Stage) -> str:
         if isinstance(event, RunFinished) and event.status == "complete":
             left.discard(event.partition.partition("[")[2].rstrip("]"))
             if not left:
+                over.set()
+
+    world.listeners.append(hear)
+    await over.wait()
+    return "complete"
+
+
+async def _delivered(world: World, count: int) -> str:
+    left, over = count, trio.Event()
+
+    def hear(_: float, __: int, event: Event) -> None:
+        nonlocal left
+        if isinstance(event, EffectDelivered):
+            left -= event.effects
+            if left <= 0:
                 over.set()
 
     world.listeners.append(hear)
@@ -205,5 +234,9 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("NPPES, 1,199 providers, 6 calls of 1-2 s, 3 in flight", "<= 1.1x", one_search),
     Scenario("Front, 700 conversations and a model, 150 ms a call", "<= 1.15x", week_of_mail),
     Scenario("Front, 700 conversations, 100/min", "<= 1.05x", limited_mail),
+    Scenario("the same, tracked: Ship24 in 50 ms", "<= 1.15x", partial(tracked_mail, mode="up")),
+    Scenario("the same, tracked: Ship24 in 30 s", "<= 1.15x", partial(tracked_mail, mode="slow")),
+    Scenario("the same, tracked: Ship24 is down", "<= 1.15x", partial(tracked_mail, mode="down")),
+    Scenario("Ship24, 10,000 queued trackers, 3 bulks/s", ">= 95 % used, 0 refused", drained),
     Scenario("8 daemons share 600/min", "0 breaches, >= 90 % used", shared_videos),
 )

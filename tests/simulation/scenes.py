@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 
 import attrs
 import tiktok_upstream as tiktok
 from judge import Allowed, Judge
-from plan import Plan
-from stand_ins import cars, nhanh, unknown
+from plan import Beside, Plan
+from stand_ins import cars, front, mail, nhanh, post, shop, tracked, unknown
+from stand_ins.provider import Provider
 from transport import Asked
 from world import Upstream
 
 from syncd_cars import plugin as cars_plugin
+from syncd_front import plugin as front_plugin
 from syncd_nhanh import plugin as nhanh_plugin
+from syncd_ship24 import plugin as ship24_plugin
 from syncd_tiktok import plugin as tiktok_plugin
 
 PAGE = 20  # records
@@ -38,14 +42,20 @@ class Scene:
     judge_of: Callable[[Asked], Judge]
     per_second: float  # calls that one daemon may make; 0: nobody knows
     also: tuple[str, ...] = ()  # streams of the same pages
+    hosts: tuple[str, ...] = ()  # of the same upstream, beside its own
     announced: bool = True  # else the limit is found by being refused
+    mode: str = "full"  # of its job's rounds
+    provider: Provider | None = None  # of what follows from rows
+    without: str = ""  # the query of rows from which nothing follows, and something should
 
 
 def scenes_of(plan: Plan) -> list[Scene]:
     """Build the upstreams of a plan; the first one has the accounts."""
+    if plan.scene == "chain":
+        return [*_chain(plan)]
     scenes = [_tiktok(plan) if plan.scene == "tiktok" else _nhanh(plan)]
     if plan.beside:
-        scenes.append(_cars(plan) if plan.beside == "cars" else _unknown(plan))
+        scenes.append(_BESIDE[plan.beside](plan))
     return scenes
 
 
@@ -151,3 +161,85 @@ def _unknown(plan: Plan) -> Scene:
         per_second=0.0,
         announced=False,
     )
+
+
+def _shop(plan: Plan) -> Scene:
+    calls = 2 * plan.calls
+    allowed = Allowed("sliding", calls * plan.daemons, WINDOW_SECONDS)
+    provider = post.Post(
+        allowed=allowed, chance=plan.post_chance, random=Random(f"post {plan.seed}")
+    )
+    upstream = shop.Shop(shop.PAGE * plan.beside_pages - 1, allowed=allowed, post=provider)
+    return Scene(
+        name="shop",
+        plugin=shop,
+        host=shop.HOST,
+        hosts=(post.HOST,),
+        upstream=upstream,
+        accounts={"default": plan.beside_pages},
+        tables=lambda _: shop.configuration(calls, WINDOW_SECONDS),
+        stream="orders",
+        truth=shop.TRUTH,
+        judge_of=upstream.judge_of,
+        per_second=calls / WINDOW_SECONDS,
+        provider=provider,
+        without=shop.WITHOUT,
+    )
+
+
+def _chain(plan: Plan) -> Sequence[Scene]:
+    """From mail to trackers: what one connector finds the other registers, pulls and hears of."""
+    calls = plan.calls * plan.daemons
+    letters = mail.Mail(
+        plan.mails,
+        allowed=Allowed("sliding", calls, WINDOW_SECONDS),
+        chance=plan.model_chance,
+        random=Random(f"mail {plan.seed}"),
+    )
+    parcels = tracked.Tracked(
+        daemons=plan.daemons,
+        chance=plan.post_chance,
+        random=Random(f"tracked {plan.seed}"),
+    )
+    quotas = front.limits(calls=plan.calls, per_seconds=WINDOW_SECONDS)
+    tables = f"{front.configuration(calls=plan.calls, asks=True, tracks=True)}{quotas}"
+    return [
+        Scene(
+            name="front",
+            plugin=front_plugin,
+            host=front.HOST,
+            hosts=(front.MODEL_HOST,),
+            upstream=letters,
+            accounts={"acme": 1},
+            tables=lambda _: tables,
+            stream="scanned_conversations",
+            also=("shipments",),
+            truth=mail.TRUTH,
+            judge_of=letters.judge_of,
+            per_second=plan.calls / WINDOW_SECONDS,
+            mode="incremental" if plan.incremental else "full",
+            provider=parcels,
+            without=tracked.WITHOUT,
+        ),
+        Scene(
+            name="ship24",
+            plugin=ship24_plugin,
+            host=tracked.HOST,
+            upstream=parcels,
+            accounts={"default": 1},
+            tables=lambda _: tracked.configuration(),
+            stream="trackers",
+            also=("tracking_events",),
+            truth=tracked.TRUTH,
+            judge_of=parcels.judge_of,
+            per_second=tracked.PULLS_PER_SECOND,
+            mode="incremental" if plan.incremental else "full",
+        ),
+    ]
+
+
+_BESIDE: Mapping[Beside, Callable[[Plan], Scene]] = {
+    "cars": _cars,
+    "unknown": _unknown,
+    "shop": _shop,
+}

@@ -11,19 +11,26 @@ import attrs
 import trio
 from daemons import LATENCY_SECONDS, Daemon, Means
 from laws import broken
-from plan import Plan, Trouble, draw
+from plan import DRAWN, Family, Plan, Trouble
+from postman import Postman
 from scenes import WINDOW_SECONDS, Scene, scenes_of
+from stand_ins.mail import Mail
+from stand_ins.provider import Provider
+from stand_ins.shop import PARCEL, Shop
+from stand_ins.tracked import Tracked
 from transport import Asked, Network, Told, Weather
 from world import World, reset, simulated
 
 from syncd.batching import LINGER_SECONDS
-from syncd.events import Event, LeaseLost, RoundFinished
+from syncd.delivering import CLAIM_MARGIN_SECONDS
+from syncd.events import EffectDead, EffectRetried, Event, LeaseLost, RoundFinished, RouteReceived
 from syncd.plugins import Plugins
 
 Hear = Callable[[float, int, Event], None]  # when, which daemon, what
 
 END_WITHIN_SECONDS = 7200.0  # of virtual time: backoffs are capped at an hour
 DRAIN_SECONDS = 600.0  # nothing is left to do by then
+CLAIM_SECONDS = 1.25 * (PARCEL.deadline_seconds + CLAIM_MARGIN_SECONDS)
 ASKED_MAX = 6  # rounds after the weather cleared, until one is complete
 
 
@@ -41,7 +48,16 @@ class Lived:
 
 
 # What must be met often enough for a run of seeds to have tried anything.
-TRIED = ("429", "crash", "lease loss", "drain", "configuration change")
+TRIED = (
+    "429",
+    "crash",
+    "lease loss",
+    "drain",
+    "configuration change",
+    "effect retried",
+    "effect dead",
+    "effect sent by two",
+)
 
 
 def summary(worlds: Iterable[Lived]) -> tuple[Counter[str], str]:
@@ -60,9 +76,9 @@ def summary(worlds: Iterable[Lived]) -> tuple[Counter[str], str]:
     return met, f"{number} seeds met: {said}\nthe mean of a seed: {means}"
 
 
-def live(seed: int, dsn: str, *, hear: Hear | None = None) -> Lived:
+def live(seed: int, dsn: str, *, family: Family = "any", hear: Hear | None = None) -> Lived:
     """Let a seed's world live, in a database that is equipped for simulations."""
-    return lived(draw(seed), dsn, hear=hear)[1]
+    return lived(DRAWN[family](seed), dsn, hear=hear)[1]
 
 
 def lived(plan: Plan, dsn: str, *, hear: Hear | None = None) -> tuple[Life, Lived]:
@@ -82,6 +98,7 @@ class Life:
         self.plan = plan
         self.scenes = scenes_of(plan)
         self.scene = self.scenes[0]
+        self.postman = _postman_of(self.scenes, plan)
         self._random = Random(f"life {plan.seed}")
         self._met: Counter[str] = Counter()
         self.accounts = dict(self.scene.accounts)
@@ -89,13 +106,14 @@ class Life:
         self.overlap = "skip"
         weather = Weather(latency_seconds=plan.latency_seconds, chance=plan.weather_chance)
         self.networks = {
-            scene.host: Network(
+            host: Network(
                 scene.upstream,
                 weather=weather,
-                random=Random(f"network of {scene.name} {plan.seed}"),
+                random=Random(f"network of {name} {plan.seed}"),
                 lock=partial(_lock, scene),
             )
             for scene in self.scenes
+            for host, name in ((scene.host, scene.name), *((host, host) for host in scene.hosts))
         }
         self.world = World(
             dsn=dsn,
@@ -119,7 +137,7 @@ class Life:
         streams = '", "'.join((scene.stream, *scene.also))
         return (
             f"{scene.tables(accounts)}\n[jobs.{scene.name}]\n"
-            f'connector = "{scene.name}"\nstreams = ["{streams}"]\nmode = "full"\n'
+            f'connector = "{scene.name}"\nstreams = ["{streams}"]\nmode = "{scene.mode}"\n'
             f'every = "{self.plan.every_seconds:.0f}s"\noverlap = "{self.overlap}"\n'
             f"concurrency = {self.concurrency}\n"
         )
@@ -152,21 +170,42 @@ class Life:
                 slots.start_soon(partial(world.keep, slot, dies_at=dies_at, after_seconds=after))
             for trouble in plan.troubles:
                 slots.start_soon(self._befall, trouble)
+            if self.postman is not None:
+                slots.start_soon(self.postman.carry, world)
             await trio.sleep_until(plan.heal_at)
             self.cleared_at = trio.current_time()
             world.clear()
+            if self.postman is not None:
+                self.postman.calm()
             for scene in self.scenes:
                 scene.upstream.change(self._random)
             await world.until_ready(plan.daemons)
             async with trio.open_nursery() as jobs:
                 for scene in self.scenes:
                     jobs.start_soon(self._complete, scene.name)
-            with trio.move_on_after(END_WITHIN_SECONDS):
-                await world.rest()
+            await self._settle()
             world.end()
             slots.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
         self.ended = not slots.cancel_scope.cancelled_caught
         return self._lived()
+
+    async def _settle(self) -> None:
+        """Wait until nothing is left to do; what a chain's parcels do last, only webhooks tell."""
+        world, chained = self.world, self.postman is not None
+        if chained and not self.plan.calm:
+            await self._rest()  # claims of the dead run out in minutes: rounds are not looked at
+        with trio.move_on_after(END_WITHIN_SECONDS):
+            await world.all_delivered()
+        if chained:
+            world.wake("ship24")
+            await self._complete("ship24")  # with what was registered since the last round
+        await self._rest()
+        if self.postman is not None:
+            await self.postman.close(world)
+
+    async def _rest(self) -> None:
+        with trio.move_on_after(END_WITHIN_SECONDS):
+            await self.world.rest()
 
     async def _complete(self, job: str) -> None:
         """Ask for rounds of a job until one that began in fair weather has ended complete."""
@@ -180,8 +219,28 @@ class Life:
                 self.last[job] = ended
                 return
 
+    @property
+    def shop(self) -> Shop | None:
+        """Return the upstream whose rows have effects, where the world has it."""
+        found = (scene.upstream for scene in self.scenes)
+        return next((each for each in found if isinstance(each, Shop)), None)
+
+    @property
+    def provider(self) -> Provider | None:
+        """Return who takes effects, where rows of the world have some."""
+        return next((scene.provider for scene in self.scenes if scene.provider), None)
+
     def _lived(self) -> Lived:
         world = self.world
+        if self.postman is not None:
+            self._met += self.postman.met
+            repeated = [event for _, _, event in world.told(RouteReceived) if event.repeated]
+            self._met["webhook again"] += len(repeated)
+        self._met["effect retried"] += len(world.told(EffectRetried))
+        self._met["effect dead"] += len(world.told(EffectDead))
+        if self.provider is not None:
+            self._met += self.provider.met
+            self._met["effect sent by two"] += self.provider.sent_by_two
         self._met["lease loss"] += len(world.told(LeaseLost))
         for outcome in ("dies before", "dies after"):
             self._met["crash"] += world.met[outcome]
@@ -203,6 +262,8 @@ class Life:
 
     async def _befall(self, trouble: Trouble) -> None:
         await trio.sleep_until(trouble.at)
+        if trouble.kind == "crash" and self.postman is not None:
+            await self.postman.meets(trouble.slot)
         daemon = self.world.daemons.get(trouble.slot)
         if daemon is None or not daemon.is_ready:
             return
@@ -218,7 +279,8 @@ class Life:
                 daemon.stop_keeper(now + 2 * lease)
             case "outage":
                 self._met["outage"] += 1
-                daemon.stop_store(now + 2 * lease)
+                # Claims of effects outlive their calls by half a minute, and are to run out, too.
+                daemon.stop_store(now + (CLAIM_SECONDS if self.shop else 2 * lease))
             case "configuration":
                 await self._reconfigure(daemon)
 
@@ -236,6 +298,14 @@ class Life:
             self.accounts = dict(self.scene.accounts)
         if await self.world.reconfigure():
             self._met["configuration change"] += 1
+
+
+def _postman_of(scenes: Iterable[Scene], plan: Plan) -> Postman | None:
+    """Return who tells the daemons of parcels, where there are some."""
+    upstreams = [scene.upstream for scene in scenes]
+    mail = next((each for each in upstreams if isinstance(each, Mail)), None)
+    tracked = next((each for each in upstreams if isinstance(each, Tracked)), None)
+    return Postman(mail, tracked, plan) if mail and tracked else None
 
 
 def _lock(scene: Scene, asked: Asked, seconds: float) -> Told:

@@ -1,5 +1,7 @@
 """Let worlds live, drawn from seeds: python tests/simulation/simulate.py 0-999 (`make simulate`).
 
+`--world chain`: from Front's mail by way of a model to Ship24's trackers and webhooks.
+
 A seed reproduces a run: `--trace` prints all that the daemons of each world told, and when.
 """
 
@@ -13,11 +15,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from multiprocessing.util import Finalize
 
 import psycopg
 from inline import close_idle
-from plan import draw
+from plan import DRAWN, Family
 from psycopg.conninfo import make_conninfo
 from seeds import Lived, live, summary
 from world import equip
@@ -65,8 +68,8 @@ def database() -> str:
     return _dsn[0]
 
 
-def _live(seed: int) -> Lived:
-    return live(seed, database())
+def _live(family: Family, seed: int) -> Lived:
+    return live(seed, database(), family=family)
 
 
 def _shown(each: Lived) -> str:
@@ -77,15 +80,15 @@ def _shown(each: Lived) -> str:
     )
 
 
-def _trace(seeds: list[int]) -> list[Lived]:
+def _trace(family: Family, seeds: list[int]) -> list[Lived]:
     def hear(at: float, number: int, event: Event) -> None:
         print(f"{at:12.6f}  daemon {number}  {event!r}")
 
     with prepared() as dsn:
         lives = []
         for seed in seeds:
-            print(draw(seed))
-            lives.append(live(seed, dsn, hear=hear))
+            print(DRAWN[family](seed))
+            lives.append(live(seed, dsn, family=family, hear=hear))
         return lives
 
 
@@ -93,18 +96,21 @@ def main() -> int:
     """Say what became of each world that broke a law, and what all of them met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seeds", type=wanted, help="17, 0-999, or 3,5,8-10")
+    parser.add_argument(
+        "--world", choices=[*DRAWN], default="any", help="chain: from mail to trackers"
+    )
     parser.add_argument("--trace", action="store_true", help="print what is told")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     began = time.monotonic()
     if given.trace:
-        lives = _trace(given.seeds)
+        lives = _trace(given.world, given.seeds)
     else:
         jobs = min(given.jobs, len(given.seeds))
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=begin) as pool:
             lives = []
-            for each in pool.map(_live, given.seeds):
+            for each in pool.map(partial(_live, given.world), given.seeds):
                 lives.append(each)
                 if each.broken or len(given.seeds) <= 20:
                     print(_shown(each), *each.broken, sep="\n    ", flush=True)

@@ -85,17 +85,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="as make test plays them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", default="", metavar="TEXT", help="those whose name has it")
     given = parser.parse_args()
+    places = [n for n, each in enumerate(SCENARIOS) if given.only.lower() in each.name.lower()]
     began = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, mp_context=context, initializer=begin) as pool:
-        playing = [pool.submit(played, place, small=given.small) for place in range(len(SCENARIOS))]
+        playing = [pool.submit(played, place, small=given.small) for place in places]
         rows = [each.result() for each in playing]
     print(table([row.cells for row in rows]))
-    for scenario, row in zip(SCENARIOS, rows, strict=True):
+    chosen = [SCENARIOS[place] for place in places]
+    for scenario, row in zip(chosen, rows, strict=True):
         if row.misses:
             print(f"missed: {scenario.name}: {'; '.join(row.misses)}")
-    print(*(_draw(each, row) for each, row in zip(SCENARIOS, rows, strict=True)), sep="\n")
+    print(*(_draw(each, row) for each, row in zip(chosen, rows, strict=True)), sep="\n")
     print(f"{time.monotonic() - began:.0f} s; plots: {PLOTS}")
     return 1 if any(row.misses for row in rows) else 0
 

@@ -47,6 +47,8 @@ class Stage:
     daemons: int = 1  # that share the quotas, where there are several
     hosts: Sequence[str] = ()  # of the same upstream, beside its own
     beside: str = ""  # an account that is not waited for: the others are judged
+    others: Mapping[str, Any] = attrs.field(factory=dict)  # upstreams, by host
+    queued: int = 0  # effects, before the daemon begins: they are delivered, and there is no round
 
 
 def unknown_limit(small: bool) -> Stage:
@@ -133,7 +135,7 @@ def many_videos(small: bool) -> Stage:
 def shared_videos(small: bool) -> Stage:
     """The same for eight daemons, which all know the one limit only."""
     whole = many_videos(small=False)
-    stores = 30 if small else 300
+    stores = 20 if small else 300
     upstream = tiktok.Stores(
         _stores(stores, 500), allowed=Allowed("sliding", 600, 60.0), video_seconds=0.1
     )

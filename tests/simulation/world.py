@@ -15,9 +15,9 @@ import psycopg
 import trio
 import trio.testing
 from daemons import Daemon, Means
-from inline import VIRTUAL, Outcome, now
+from inline import VIRTUAL, Outcome, borrowed, now
 from judge import Judge
-from psycopg.rows import dict_row
+from psycopg.rows import tuple_row
 from transport import Answer, Asked, MemoryWire, Network
 
 from syncd.config import Config, parse, structure
@@ -25,15 +25,20 @@ from syncd.errors import SyncdError
 from syncd.events import Event, RoundFinished, RoundStarted, TableChanged
 from syncd.plugins import Plugins
 from syncd.store import rounds
-from syncd.store.hops import Connection, Timeouts, connection_options
+from syncd.store.hops import Connection
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
-# Each closing of a cursor leaves a row, and so does every commit of a run: of which epoch, whose.
+# Each closing of a cursor leaves a row, and so does each effect, with the transaction it was in; so
+# does each end of an effect. Of the chain from mail to trackers each row is noted as it is written,
+# and each webhook that is heard.
 NOTED = """
     CREATE SCHEMA simulated;
-    CREATE TABLE simulated.closed (pass bigint, cursor_key bytea, cursor_version bigint);
+    CREATE TABLE simulated.closed (
+        pass bigint, cursor_key bytea, cursor_version bigint,
+        transaction xid8 DEFAULT pg_current_xact_id()
+    );
     CREATE FUNCTION simulated.note() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         INSERT INTO simulated.closed VALUES (NEW.pass_id, NEW.cursor_key, NEW.version);
@@ -41,6 +46,58 @@ NOTED = """
     END $$;
     CREATE TRIGGER noted AFTER UPDATE ON syncd.frontier FOR EACH ROW
         WHEN (NEW.state = 'closed') EXECUTE FUNCTION simulated.note();
+    CREATE TABLE simulated.enqueued (
+        kind text, key text, transaction xid8 DEFAULT pg_current_xact_id()
+    );
+    CREATE FUNCTION simulated.note_effect() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO simulated.enqueued VALUES (NEW.kind, NEW.key);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER noted AFTER INSERT ON syncd.effect FOR EACH ROW
+        EXECUTE FUNCTION simulated.note_effect();
+    CREATE TABLE simulated.settled (kind text, key text, at timestamptz);
+    CREATE FUNCTION simulated.note_end() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO simulated.settled VALUES (NEW.kind, NEW.key, NEW.ended_at);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER ended AFTER UPDATE ON syncd.effect FOR EACH ROW
+        WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL)
+        EXECUTE FUNCTION simulated.note_end();
+    CREATE TABLE simulated.heard (
+        event_id text, at timestamptz, transaction xid8 DEFAULT pg_current_xact_id()
+    );
+    CREATE FUNCTION simulated.note_event() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO simulated.heard VALUES (NEW.event_id, syncd.clock());
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER noted AFTER INSERT ON syncd.event FOR EACH ROW
+        EXECUTE FUNCTION simulated.note_event();
+    CREATE TABLE simulated.written (
+        id bigint GENERATED ALWAYS AS IDENTITY, name text, content jsonb, at timestamptz,
+        transaction xid8 DEFAULT pg_current_xact_id()
+    );
+    CREATE FUNCTION simulated.note_row() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO simulated.written (name, content, at)
+            VALUES (TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, to_jsonb(NEW), syncd.clock());
+        RETURN NULL;
+    END $$;
+    CREATE FUNCTION simulated.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE made record;
+    BEGIN
+        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands()
+            WHERE command_tag = 'CREATE TABLE' AND schema_name IN ('front', 'ship24')
+        LOOP
+            EXECUTE format(
+                'CREATE TRIGGER written AFTER INSERT OR UPDATE ON %s'
+                ' FOR EACH ROW EXECUTE FUNCTION simulated.note_row()', made.object_identity);
+        END LOOP;
+    END $$;
+    CREATE EVENT TRIGGER watched ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+        EXECUTE FUNCTION simulated.watch();
 """
 
 KEPT = {("syncd", "migration")}
@@ -71,7 +128,8 @@ def equip(dsn: str) -> None:
 
 def reset(dsn: str) -> None:
     """Empty what is not empty: cheaper than another clone of the template."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with borrowed(dsn) as lent:
+        connection = lent.cursor(row_factory=tuple_row)
         found = connection.execute(
             "SELECT schemaname, tablename FROM pg_tables"
             " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2"
@@ -208,7 +266,7 @@ class World:
     @contextmanager
     def connected(self) -> Iterator[Connection]:
         """Connect as an operator does, at the virtual time."""
-        with psycopg.connect(self.dsn, **connection_options(Timeouts(), "operator")) as connection:
+        with borrowed(self.dsn) as connection:
             connection.execute("SELECT set_config('simulated.now', %s, true)", (now().isoformat(),))
             yield connection
 
@@ -226,8 +284,18 @@ class World:
         while self.rows(query):  # noqa: ASYNC110 - virtual time
             await trio.sleep(1.0)
 
+    def wake(self, job: str) -> None:
+        """Let rounds of a job begin again."""
+        with self.connected() as connection:
+            rounds.unpause(connection, job)
+
+    async def all_delivered(self) -> None:
+        """Wait until no effect is open."""
+        while self.rows("SELECT FROM syncd.effect WHERE due_at IS NOT NULL LIMIT 1"):  # noqa: ASYNC110 - virtual time
+            await trio.sleep(2.0)
+
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
+        with borrowed(self.dsn) as connection:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def tuples(self, query: str) -> set[tuple[Any, ...]]:

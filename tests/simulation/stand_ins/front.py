@@ -25,12 +25,14 @@ class Upstream:
         self.judge = Judge("core", allowed)
         self.judges: Mapping[str, Judge] = {"core": self.judge, "llm": Judge("llm", None)}
 
+    def judge_of(self, asked: Asked) -> Judge:
+        return self.judges["llm" if asked.host == MODEL_HOST else "core"]
+
     def answer(self, asked: Asked) -> Answer:
         path = asked.path
         call = Call(asked.method, path, tuple(asked.query.items()), asked.headers, asked.body)
         at_model = asked.host == MODEL_HOST
-        judge = self.judges["llm" if at_model else "core"]
-        if not judge.arrives(asked.at, sender=asked.sender, left_at=asked.left_at):
+        if not self.judge_of(asked).arrives(asked.at, sender=asked.sender, left_at=asked.left_at):
             reply = self.front.refuse(call)
         elif at_model:
             reply = self.model.answer(attrs.evolve(call, path=path.removeprefix("/v1")))
@@ -39,7 +41,15 @@ class Upstream:
         return Answer(reply.status, reply.body, reply.headers, reply.seconds)
 
 
-def configuration(*, calls: int, asks: bool) -> str:
+def limits(*, calls: int, per_seconds: float) -> str:
+    """Write what Front and a model take of one daemon, each, in a window of seconds."""
+    return "".join(
+        f'[connectors.front.quotas.{key}]\nrequests = {calls}\n{more}per = "{per_seconds:g}s"\n'
+        for key, more in (("core", ""), ("llm", f"tokens = {10**9}\n"))
+    )
+
+
+def configuration(*, calls: int, asks: bool, tracks: bool = False) -> str:
     """Write the connector's tables; `calls` a minute, 0: there is no limit."""
     model = f'llm_base_url = "https://{MODEL_HOST}/v1"\nllm_api_key = "sk-demo"\n' if asks else ""
     unlimited = "".join(
@@ -48,6 +58,7 @@ def configuration(*, calls: int, asks: bool) -> str:
     )
     return (
         f'[connectors.front]\nbase_url = "https://{HOST}"\n{model}'
+        f"{'register_trackers = true' if tracks else ''}\n"
         f"{'' if calls else unlimited}"
         '[[connectors.front.accounts]]\nname = "acme"\ntoken = "front-token"\n'
         'plan = "professional"\n'

@@ -1,0 +1,142 @@
+"""The laws from mail to trackers bite: each is broken by hand in a world that kept them all."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from plan import draw_chain
+from postman import Postman
+from seeds import Life, Lived, lived
+from test_laws import names, tampered
+
+from syncd.events import EffectDelivered, RouteReceived
+
+CALM = 9  # a seed whose world nothing befalls but at the provider
+
+
+@pytest.fixture(scope="module")
+def world(worlds: str) -> tuple[Life, Lived]:
+    return lived(draw_chain(CALM), worlds)
+
+
+@pytest.fixture
+def postman(world: tuple[Life, Lived]) -> Postman:
+    found = world[0].postman
+    assert found is not None
+    return found
+
+
+def test_a_calm_chain_keeps_every_law(world: tuple[Life, Lived], postman: Postman) -> None:
+    life, told = world
+
+    assert life.plan.calm
+    assert told.broken == ()
+    assert len(postman.mail.paid) >= 5
+    assert life.world.told(EffectDelivered)
+    assert told.met["webhook again"] > 0
+    assert any(event.stale for _, _, event in life.world.told(RouteReceived))
+
+
+def test_a_second_tracker_of_a_shipment_is_found(
+    world: tuple[Life, Lived], postman: Postman
+) -> None:
+    life, _ = world
+    _, number = postman.tracked.accepted[0]
+    parcels = postman.tracked.ship24.parcels
+    parcel = next(each for each in parcels.values() if each.number == number)
+    parcels["another"] = parcel
+    assert names(life) == {"every shipment has one tracker"}
+    del parcels["another"]
+
+
+def test_a_webhook_that_is_heard_before_it_is_committed_is_found(
+    world: tuple[Life, Lived], postman: Postman
+) -> None:
+    life, _ = world
+    heard = postman.answers
+    early = [attrs.evolve(each, at=each.at - 5.0) for each in heard]
+    postman.answers = early
+    assert names(life) == {"what is answered well is committed"}
+    postman.answers = [*heard, attrs.evolve(heard[0], message_id="of nobody")]
+    assert names(life) == {"what is answered well is committed"}
+    postman.answers = heard
+
+
+def test_a_webhook_that_is_never_heard_is_found(
+    world: tuple[Life, Lived], postman: Postman
+) -> None:
+    life, _ = world
+    (parcel, *_) = postman.tracked.ship24.parcels.values()
+    heard, waiting = postman.answers, postman.tracked.ship24.webhooks._waiting
+    postman.answers = [*heard, attrs.evolve(heard[0], status=500)]
+    assert names(life) == {"every webhook is heard in the end"}
+    postman.answers = heard
+    at = parcel.created_at
+    postman.tracked.ship24.webhooks.tell(parcel, None, at=at)
+    assert names(life) == {"every webhook is heard in the end"}
+    waiting.clear()
+
+
+def test_an_event_that_is_new_twice_is_found(world: tuple[Life, Lived]) -> None:
+    life, _ = world
+    again = [each for each in life.world.told(RouteReceived) if each[2].repeated][-1]
+    life.world.events.append((*again[:2], attrs.evolve(again[2], repeated=False)))
+    assert names(life) == {"what a webhook writes is written once"}
+    life.world.events.pop()
+
+
+def test_what_is_paid_for_twice_is_found(world: tuple[Life, Lived], postman: Postman) -> None:
+    life, _ = world
+    paid = postman.mail.paid
+    postman.mail.paid = [*paid, paid[0]]
+    assert names(life) == {"a calm world pays once"}
+    postman.mail.paid = [*paid, attrs.evolve(paid[0], left_at=life.cleared_at)]
+    assert names(life) == {
+        "a calm world pays once",
+        "nothing is paid for again once it is committed",
+    }
+    postman.mail.paid = paid
+
+
+def test_what_the_tables_must_not_hold_is_found(world: tuple[Life, Lived]) -> None:
+    """The last test of this world: what is done to it stays."""
+    life, _ = world
+    with tampered(
+        life,
+        "INSERT INTO simulated.heard SELECT event_id, at, '1' FROM simulated.heard LIMIT 1",
+    ):
+        assert names(life) == {"what a webhook writes is written once"}
+    with tampered(
+        life,
+        "DELETE FROM simulated.heard WHERE transaction = '1'",
+        # The last message is heard again, and what it wrote is written once more.
+        "INSERT INTO simulated.written (name, content, at, transaction)"
+        " SELECT name, content, at, '1' FROM simulated.written"
+        " WHERE name = 'ship24.tracking_events' ORDER BY id DESC LIMIT 1",
+    ):
+        assert names(life) == {"what a webhook writes is written once"}
+    with tampered(
+        life,
+        "DELETE FROM simulated.written WHERE transaction = '1'",
+        # An older state comes after a newer one, under a lease.
+        "INSERT INTO simulated.written (name, content, at, transaction)"
+        " SELECT name, jsonb_set(content, '{revision}', '1'), at, transaction"
+        " FROM simulated.written WHERE name = 'ship24.trackers' ORDER BY id LIMIT 1",
+    ):
+        assert names(life) == {"a newer state is never overwritten"}
+    with tampered(
+        life,
+        "DELETE FROM simulated.written WHERE content->>'revision' = '1'",
+        "SET session_replication_role = replica",  # nobody notes it
+        "UPDATE ship24.trackers SET status_milestone = 'pending' WHERE tracker_id ="
+        " (SELECT max(tracker_id) FROM ship24.trackers WHERE status_milestone <> 'pending')",
+    ):
+        assert names(life) == {"the tables hold what is true"}
+    with tampered(
+        life,
+        "DELETE FROM syncd.effect WHERE state = 'dead' AND id ="
+        " (SELECT max(id) FROM syncd.effect WHERE state = 'dead')",
+        "DELETE FROM ship24.tracking_events",
+        "DELETE FROM front.scanned_conversations",
+    ):
+        assert names(life) == {"the tables hold what is true", "every row has its effects"}
