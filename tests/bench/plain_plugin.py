@@ -123,13 +123,11 @@ def connectors() -> Sequence[Connector]:
 
 @hookimpl
 def begin(instance: Instance[Any], feed: Feed) -> Any:
-    if instance.connector not in CONNECTORS:
-        return None
+    return first_page if instance.connector in CONNECTORS else None
 
-    def first_page(_: Partition, request: Request, __: datetime) -> Pass:
-        return Pass(request.mode, (Cursor({}, number=1),))
 
-    return first_page
+def first_page(_: Partition, request: Request, __: datetime) -> Pass:
+    return Pass(request.mode, (Cursor({}, number=1),))
 
 
 @hookimpl

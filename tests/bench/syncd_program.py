@@ -22,7 +22,12 @@ from syncd.events import BatchCommitted, Event, PageFetched
 from syncd.observe import Observer
 from syncd.plugins import Plugins
 
-MODULES = {"cars": "syncd_cars.plugin", "plain": "plain_plugin", "viewed": "plain_plugin"}
+MODULES = {
+    "cars": "syncd_cars.plugin",
+    "caused": "effect_plugin",
+    "plain": "plain_plugin",
+    "viewed": "plain_plugin",
+}
 WAIT_SECONDS = 30.0  # for pages that must wait: there should be none
 
 

@@ -1,4 +1,4 @@
-"""The bench programs of the store, in short: they run, and what they check holds."""
+"""The bench programs that stand alone, in short: they run, and what they check holds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import effect_costs
 import pytest
 import store_catalog
 import store_claims
@@ -19,6 +20,7 @@ SHORT: list[tuple[Callable[[list[str]], int], list[str], dict[str, object]]] = [
         {"claimed": 200, "not claimed exactly once": 0},
     ),
     (store_catalog.main, ["--commits", "20", "--copies", "2"], {"grown by bytes": 0}),
+    (effect_costs.main, ["--records", "1000", "--repeats", "0"], {"statements more": 1}),
 ]
 
 
