@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types clean schemas
 .PHONY: ruff async-rules imports spelling tests over-server over-pooler
-.PHONY: bench bench-all bench-peers soak test-chaos coverage simulate simulate-report
+.PHONY: bench bench-all bench-effects bench-peers soak test-chaos coverage simulate simulate-report
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -84,9 +84,10 @@ ruff: $(EQUIPPED)
 	$(PY) -m ruff check --quiet .
 	$(PY) -m ruff format --quiet --check .
 
-# Half a second a file: only those that have something to wait for.
+# Half a second a file: only those that ship and have something to wait for. Of the tests ruff looks
+# after the rules that it has, too.
 async-rules: $(EQUIPPED)
-	@$(PY) -m flake8 $$(grep -rlE --include='*.py' '^ *async ' core plugins tests)
+	@$(PY) -m flake8 $$(grep -rlE --include='*.py' '^ *async ' core plugins)
 
 imports: $(EQUIPPED)
 	@$(VENV)/bin/lint-imports --no-logo
@@ -106,10 +107,10 @@ coverage: $(EQUIPPED)  ## run the tests and say which lines none of them reaches
 	$(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal --quiet --cov
 
 # What depends on the server's release: every statement, locks and plans. The embedded server has its
-# own tests, and what runs over any server alike has run by then.
-SERVED := tests/store $(patsubst %,tests/runs/test_%.py,absent_rows chains_and_accounts \
-    commit_unknown conditional_requests fencing operator_replay operator_state races serve \
-    unchanged_records)
+# own tests, and what runs over any server alike has run by then. `make over-server SERVED=tests/runs`
+# runs others.
+SERVED ?= tests/store \
+    $(patsubst %,tests/runs/test_%.py,absent_rows commit_unknown fencing races serve)
 
 over-server: $(EQUIPPED)
 	$(PY) tests/servers/over_server.py --missing $(RESULTS)/missing.txt -- \
@@ -136,6 +137,9 @@ bench: $(EQUIPPED)  ## measure syncd beside a hand-written program (25 minutes a
 bench-all: $(EQUIPPED)  ## measure everything; goes on where it was interrupted
 	$(PY) tests/bench/run.py --set all --resume $(ARGS)
 
+bench-effects: $(EQUIPPED)  ## measure what it costs that rows have effects (5 minutes)
+	$(PY) tests/bench/effect_costs.py $(ARGS)
+
 bench-peers: $(EQUIPPED)  ## measure syncd beside dlt, installed in .venv-peers
 	$(PY) -m venv .venv-peers
 	.venv-peers/bin/pip --disable-pip-version-check --quiet install -r tests/bench/peers.txt
@@ -151,9 +155,10 @@ soak: $(EQUIPPED)  ## run syncd at full rate for 20 minutes, and see that nothin
 # --- To simulate it -------------------------------------------------------------------------------
 
 SEEDS ?= 0-999
+WORLD ?= any
 
-simulate: $(EQUIPPED)  ## let worlds live that are drawn from SEEDS (17, 0-999, 3,5,8-10)
-	$(PY) tests/simulation/simulate.py $(SEEDS) $(ARGS)
+simulate: $(EQUIPPED)  ## let worlds live that are drawn from SEEDS (17, 0-999, 3,5,8-10), of a WORLD (any, chain)
+	$(PY) tests/simulation/simulate.py $(SEEDS) --world $(WORLD) $(ARGS)
 
 simulate-report: $(EQUIPPED)  ## say what is reached against limits, in virtual time (15 minutes at most)
 	$(PY) tests/simulation/simulate_report.py $(ARGS)

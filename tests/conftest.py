@@ -7,17 +7,19 @@ database with the control tables is cloned for each test.
 
 from __future__ import annotations
 
-import gc
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 
+import memory
 import psycopg
 import pytest
 from database import connect, pooled
 from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
+from syncd.collector import tuned
 from syncd.embedded import throwaway
 from syncd.store.hops import Connection
 from syncd.store.migrations import migrate
@@ -27,10 +29,16 @@ settings.register_profile("syncd", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("syncd")
 
 
+_collector = ExitStack()
+
+
 def pytest_collection_finish() -> None:
     """Never look again at what is there by now: each run of syncd collects garbage (0.2 s)."""
-    gc.collect()
-    gc.freeze()
+    _collector.enter_context(tuned())
+
+
+def pytest_unconfigure() -> None:
+    _collector.close()
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +47,7 @@ def server() -> Iterator[str]:
     if given := os.environ.get("SYNCD_TEST_DSN"):
         yield given
         return
-    with throwaway() as embedded:
+    with throwaway(within=memory.place()) as embedded:
         yield embedded.conninfo
 
 

@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import memory
 import psycopg
 
 WANTED = 15  # what Debian 12 has; the embedded server is an 18
@@ -99,9 +100,9 @@ def version(folder: Path) -> int:
 def server(bindir: Path) -> Iterator[str]:
     """Run a fresh server; its conninfo."""
     user = unprivileged()
-    # Below /tmp, not TMPDIR: a socket's path has room for 107 bytes.
+    # Not below TMPDIR: a socket's path has room for 107 bytes.
     with tempfile.TemporaryDirectory(
-        prefix="syncd-over-", dir="/tmp", ignore_cleanup_errors=True
+        prefix="syncd-over-", dir=memory.place() or "/tmp", ignore_cleanup_errors=True
     ) as folder:
         if "user" in user:
             os.chown(folder, user["user"], user["group"])

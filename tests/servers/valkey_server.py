@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
@@ -10,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -78,8 +77,13 @@ def serving() -> Iterator[Valkey]:
 
 
 def _wait(place: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it takes a connection: its socket is in the folder a moment earlier."""
     give_up_at = time.monotonic() + START_SECONDS
-    while not (place.exists() and os.access(place, os.W_OK)):
+    while True:
+        early = suppress(FileNotFoundError, ConnectionRefusedError, PermissionError)
+        with socket.socket(socket.AF_UNIX) as line, early:
+            line.connect(str(place))
+            return
         assert process.poll() is None, (place.parent / "log").read_text(encoding="utf-8")
         assert time.monotonic() < give_up_at, "redis-server does not start"
         time.sleep(0.02)
