@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import database_facts as facts
 import over_server
@@ -20,7 +21,12 @@ import pytest
 import trio
 from own_server import OwnServer, own_server
 from processes import Program, Programs, seen
+from test_hops import hops_on
 from upstream import Shape, Upstream, serving, true_rows
+
+from syncd.errors import CommitUnknown
+from syncd.events import DbExhausted, Event, StoreRetried
+from syncd.store.hops import Connection
 
 SHAPE = Shape(cars=1500, per_page=25, requests_per_second=8)
 SPACE = "12m"  # for the data of one database; 7 MB of them are a fresh one's
@@ -90,41 +96,91 @@ async def test_a_disk_without_room_for_wal_ends_the_server_and_costs_nothing(
     programs: Programs, tmp_path: Path
 ) -> None:
     """The server's PANIC takes every connection along; until there is room it cannot start."""
-    settings = {"fsync": "off", "max_wal_size": "4MB", "min_wal_size": "2MB"}
+    with server_with_little_wal() as (server, disk):
+        dsn = server.database()
+        async with serving(SHAPE) as upstream:
+            config = upstream.configuration(tmp_path, dsn, connector="cars", lease="60s")
+            program = programs.start(config)
+            await program.event("batch.committed")
+            await trio.to_thread.run_sync(fill, disk)
+            await trio.to_thread.run_sync(fill_wal, dsn)
+            await seen("the server's end", lambda: not server.runs, told=program.said)
+            assert "PANIC" in server.said()
+            await program.event("db.unavailable")
+            await trio.to_thread.run_sync(server.launch)
+            ends = "database system is shut down"
+            await seen("its end", lambda: server.said().count(ends) > 1, told=server.said)
+            assert program.code is None, program.said()
+
+            make_room(disk)
+            await trio.to_thread.run_sync(server.start)
+
+            assert await program.ended(deadline_seconds=60) == 0, program.said()
+            assert program.events("db.recovered")
+            assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+
+
+async def test_a_transaction_whose_server_panics_is_tried_again_whatever_the_state() -> None:
+    """Who meets the full disk first is told SQLSTATE 53100, as in an error that ends no server."""
+    events: list[Event] = []
+    attempts: list[Connection] = []
+
+    def work(connection: Connection) -> None:
+        attempts.append(connection)
+        if len(attempts) == 1:
+            write_wal(connection)
+
+    with server_with_little_wal() as (server, disk):
+        async with hops_on(server.database(), events) as hops, trio.open_nursery() as nursery:
+            await trio.to_thread.run_sync(fill, disk)
+            nursery.start_soon(hops.run, work)
+            await seen("the server's end", lambda: not server.runs, told=server.said)
+            make_room(disk)
+            await trio.to_thread.run_sync(server.start)
+
+    assert len(attempts) == 2
+    states = [event.sqlstate for event in events if isinstance(event, StoreRetried)]
+    assert states[0] == "53100"
+    assert not any(isinstance(event, DbExhausted) for event in events)
+
+
+async def test_a_panic_in_the_commit_leaves_its_outcome_unknown() -> None:
+    def work(connection: Connection) -> None:
+        connection.execute("SELECT pg_logical_emit_message(true, 'w', repeat('w', 10000000))")
+
+    kept = {"wal_buffers": "16MB", "wal_writer_delay": "10s"}  # the COMMIT is the first to write
+    with server_with_little_wal(**kept) as (server, disk):
+        async with hops_on(server.database()) as hops:
+            await trio.to_thread.run_sync(fill, disk)
+            with pytest.raises(CommitUnknown):
+                await hops.run(work)
+
+            assert "PANIC" in server.said()
+
+
+@contextmanager
+def server_with_little_wal(**more: str) -> Iterator[tuple[OwnServer, Path]]:
+    """Run a server whose WAL lies on a small disk of its own."""
+    settings = {"fsync": "off", "max_wal_size": "4MB", "min_wal_size": "2MB", **more}
     with small_disk(WAL) as disk:
         wal = ("--wal-segsize=1", f"--waldir={disk / 'wal'}")
         with own_server(settings, initdb=wal) as server:
-            dsn = server.database()
-            async with serving(SHAPE) as upstream:
-                config = upstream.configuration(tmp_path, dsn, connector="cars", lease="60s")
-                program = programs.start(config)
-                await program.event("batch.committed")
-                await trio.to_thread.run_sync(fill, disk)
-                await trio.to_thread.run_sync(write_wal, dsn)
-                await seen("the server's end", lambda: not server.runs, told=program.said)
-                assert "PANIC" in server.said()
-                await program.event("db.unavailable")
-                await trio.to_thread.run_sync(server.launch)
-                ends = "database system is shut down"
-                await seen("its end", lambda: server.said().count(ends) > 1, told=server.said)
-                assert program.code is None, program.said()
-
-                make_room(disk)
-                await trio.to_thread.run_sync(server.start)
-
-                assert await program.ended(deadline_seconds=60) == 0, program.said()
-                assert program.events("db.recovered")
-                assert facts.stored_rows(dsn) == true_rows(upstream.simulator.inventory)
+            yield server, disk
 
 
-def write_wal(dsn: str) -> None:
+def fill_wal(dsn: str) -> None:
     """Write WAL until the server cannot."""
-    try:
-        for _ in range(64):
-            facts.execute(dsn, "SELECT pg_logical_emit_message(false, 'w', repeat('w', 1000000))")
-    except psycopg.OperationalError:
-        return
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        try:
+            write_wal(connection)
+        except psycopg.OperationalError:
+            return
     raise AssertionError("there was room for 64 MB of WAL")
+
+
+def write_wal(connection: psycopg.Connection[Any]) -> None:
+    for _ in range(64):
+        connection.execute("SELECT pg_logical_emit_message(false, 'w', repeat('w', 1000000))")
 
 
 async def finished_by_another(

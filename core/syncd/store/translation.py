@@ -33,8 +33,11 @@ def reaction_to(error: psycopg.Error) -> Reaction:
     """Decide what an error means to us.
 
     One that psycopg itself raised has no state. It is about the connection, or it is a mistake in
-    how we asked.
+    how we asked. A PANIC ends the server for all, whatever its state: it comes back, or stays away
+    (PostgreSQL documentation, "Message Severity Levels").
     """
+    if error.diag.severity_nonlocalized == "PANIC":
+        return "reconnect"
     ours = (psycopg.OperationalError, psycopg.InterfaceError)
     if error.sqlstate is None and not isinstance(error, ours):
         return "refuse"
