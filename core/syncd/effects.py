@@ -14,7 +14,14 @@ from typing import Any, Literal, Protocol, TypeVar
 import attrs
 
 from syncd.backoff import full_jitter
-from syncd.errors import RecordError, SyncdError, Throttled, Unauthorized, Unavailable
+from syncd.errors import (
+    RecordError,
+    SyncdError,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+    sayable,
+)
 from syncd.model import Dead, Delivered, Effect, EffectKind, Outcome, Retry, WithEffects
 
 State = Literal["pending", "delivered", "dead"]
@@ -135,7 +142,7 @@ def halves(count: int) -> tuple[slice, ...]:
 
 
 def _cut(text: str) -> str:
-    shown = text.replace("\0", "\\x00")
+    shown = sayable(text)
     return shown if len(shown) <= ERROR_CHARACTERS_MAX else f"{shown[:ERROR_CHARACTERS_MAX]}..."
 
 

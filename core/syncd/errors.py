@@ -14,6 +14,14 @@ from typing import Any
 import attrs
 
 
+def sayable(text: str) -> str:
+    r"""Return a text that can be stored and shown: NUL is ``\x00``, a lone surrogate ``\ud800``.
+
+    PostgreSQL's text has no NUL, and UTF-8 no lone surrogate; what JSON says may have both.
+    """
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
 class SyncdError(Exception):
     """Something went wrong that syncd has a decided consequence for."""
 
@@ -26,7 +34,7 @@ class SyncdError(Exception):
 
     def __str__(self) -> str:
         said = f"{self.where}: {self.what}"
-        return f"{said}; {self.do}" if self.do else said
+        return sayable(f"{said}; {self.do}" if self.do else said)
 
 
 class ConfigError(SyncdError):

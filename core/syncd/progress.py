@@ -289,13 +289,18 @@ def _park(failures: int, since: datetime | None, now: datetime, message: str) ->
     return None
 
 
-def ended_pass(*, failed_items: int, items: int, failed_items_max: int | None = None) -> PassEnded:
-    """Decide how a pass whose frontier is empty ended. `items` are all item cursors it had."""
+def ended_pass(
+    *, failed_items: int, excused_items: int, items: int, failed_items_max: int | None = None
+) -> PassEnded:
+    """Decide how a pass whose frontier is empty ended. `items` are all item cursors it had.
+
+    `excused_items` are those of the failed ones that failed in an outage: they park nothing.
+    """
     allowed = max(100, items // 100) if failed_items_max is None else failed_items_max
     if failed_items == 0:
         return PassEnded("complete")
     message = f"{failed_items} of {items} items failed; they are tried again in the next pass"
-    if failed_items > allowed:
+    if failed_items - excused_items > allowed:
         return PassEnded("partial", park=f"{message}; more than {allowed}", message=message)
     return PassEnded("partial", message=message)
 

@@ -262,6 +262,7 @@ class Walker:
     async def _cursor_failed(self, node: Node, error: SyncdError) -> None:
         """Note a cursor's failure; its page is asked for again after a wait."""
         work, message = self._work, str(error)
+        outage = isinstance(error, Unavailable | Deferred)
         match error:
             case PluginError():
                 self._bugs.add(node.key)
@@ -284,15 +285,14 @@ class Walker:
                 wait_seconds=decided.wait_seconds,
                 give_up=given_up,
                 error=message,
+                outage=outage,
             )
         until = trio.current_time() + decided.wait_seconds
         self._frontier.failed(node, until=until if noted and not given_up else None)
         wait = None if given_up else round(decided.wait_seconds, 3)
         work.emit(CursorFailed(self._where, str(node), node.attempts + 1, wait, message))
         if given_up and node.cursor.kind == "chain":
-            await self._fail_pass(
-                f"{node}: {message}", outage=isinstance(error, Unavailable | Deferred)
-            )
+            await self._fail_pass(f"{node}: {message}", outage=outage)
         elif len(self._bugs) >= PLUGIN_BUGS_MAX or self._unavailable >= UNAVAILABLE_MAX:
             self._wind_down(Broke(error))
 

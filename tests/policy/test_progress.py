@@ -300,10 +300,21 @@ def test_backoff_never_exceeds_its_cap(failures: int, chance: float) -> None:
 
 
 def test_failed_items_make_a_pass_partial_and_too_many_park_the_partition() -> None:
-    assert ended_pass(failed_items=0, items=5) == PassEnded("complete")
-    assert ended_pass(failed_items=100, items=100).park is None
-    assert ended_pass(failed_items=101, items=5000).park is not None
-    assert ended_pass(failed_items=101, items=20_000).park is None
+    assert ended(failed=0, items=5) == PassEnded("complete")
+    assert ended(failed=100, items=100).park is None
+    assert ended(failed=101, items=5000).park is not None
+    assert ended(failed=101, items=20_000).park is None
+
+
+def test_items_that_failed_in_an_outage_make_a_pass_partial_and_park_nothing() -> None:
+    assert ended(failed=700, items=700, excused=700) == PassEnded(
+        "partial", message="700 of 700 items failed; they are tried again in the next pass"
+    )
+    assert ended(failed=700, items=700, excused=599).park is not None
+
+
+def ended(*, failed: int, items: int, excused: int = 0) -> PassEnded:
+    return ended_pass(failed_items=failed, excused_items=excused, items=items)
 
 
 def test_three_failed_passes_in_a_row_park_the_partition() -> None:

@@ -216,6 +216,7 @@ class Room:
     base_url: str = ""
     reader_url: str = ""
     language: str = "en"
+    job: str = ""
     events: list[Event] = attrs.field(factory=list)
     said: Callable[[Event], None] = lambda _: None
 
@@ -230,7 +231,7 @@ class Room:
             f'[database]\nurl = "{self.dsn}"\npool_max = 4\n'
             f'[connectors.room]\nbase_url = "{self.base_url}"\nreader_url = "{self.reader_url}"\n'
             f'language = "{self.language}"\n'
-            '[jobs.room]\nconnector = "room"\nmode = "full"\n'
+            f'[jobs.room]\nconnector = "room"\nmode = "full"\n{self.job}\n'
         )
         raw = parse(text, file="syncd.toml", folder=Path.cwd())
         return structure(raw, {"room": plugin.connector}, environment={})
@@ -315,9 +316,9 @@ def letters(*texts: str, first: int = 1) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def open_room(dsn: str, *pages: list[dict[str, Any]]) -> AsyncIterator[Room]:
-    """Serve both upstreams over real HTTP."""
-    room = Room(dsn, list(pages))
+async def open_room(dsn: str, *pages: list[dict[str, Any]], job: str = "") -> AsyncIterator[Room]:
+    """Serve both upstreams over real HTTP; `job` are settings of the job, as in the file."""
+    room = Room(dsn, list(pages), job=job)
     with trio.fail_after(DEADLINE_SECONDS):
         async with serve(cast("Any", room)) as url, serve(cast("Any", room.reader)) as reader:
             room.base_url, room.reader_url = url, reader

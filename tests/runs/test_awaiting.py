@@ -25,8 +25,11 @@ from syncd import (
     Later,
     Quarantined,
     Quota,
+    SourceError,
     Transform,
     Unauthorized,
+    Unavailable,
+    Unintelligible,
     faults,
     replay,
 )
@@ -187,6 +190,50 @@ async def test_a_wait_that_is_named_is_kept_and_nothing_is_lost(dsn: str) -> Non
         room.execute("UPDATE syncd.frontier SET not_before = '-infinity'")
         assert (await room.run()).verdict == "complete"
         assert room.rows() == {1: "A", 2: "B"}
+
+
+async def test_an_outage_of_the_other_api_parks_nothing_however_many_records_wait(
+    dsn: str,
+) -> None:
+    async def away(_: Any, records: Any) -> list[Any]:
+        return [Later("no connection", seconds=500.0) for _ in records]
+
+    pages = [letters(text, first=number) for number, text in enumerate("abc", 1)]
+    async with open_room(dsn, *pages, job="failed_items_max = 0") as room:
+        absent = Plugin(transforms=(attrs.evolve(READ, function=away),))
+        await room.run(absent)
+        room.execute("UPDATE syncd.frontier SET attempts = 4, not_before = '-infinity'")
+        room.execute("UPDATE syncd.frontier SET failing_since = now() - interval '2 hours'")
+        partial = await room.run(absent)
+        failed = room.select("SELECT state FROM syncd.frontier")
+        room.execute("UPDATE syncd.frontier SET not_before = '-infinity'")
+
+        assert (partial.verdict, failed) == ("partial", ["failed"] * 3)
+        assert room.select("SELECT parked_reason FROM syncd.partition") == [None]
+        assert (await room.run()).verdict == "complete"
+        assert room.rows() == {1: "A", 2: "B", 3: "C"}
+
+
+@pytest.mark.parametrize("error", [Unintelligible, Unauthorized, Unavailable, None])
+async def test_whatever_an_answer_holds_its_failure_can_be_noted(
+    dsn: str, error: type[SourceError] | None
+) -> None:
+    """PostgreSQL's text has no NUL, and UTF-8 no lone surrogate; JSON may have both."""
+    quoted = "unknown field 'a\0b\ud800'"
+
+    async def strange(_: Any, records: Any) -> list[Any]:
+        if error is not None:
+            raise error("reader", quoted)
+        return [Later(quoted, seconds=500.0) for _ in records]
+
+    async with open_room(dsn, letters("a")) as room:
+        result = await room.run(Plugin(transforms=(attrs.evolve(READ, function=strange),)))
+        (kept,) = room.select(
+            "SELECT concat(last_error, a.parked_reason) AS said FROM syncd.frontier, syncd.account a"
+        )
+
+    assert result.verdict in {"waiting", "failed", "parked"}
+    assert "unknown field 'a\\x00b\\ud800'" in kept
 
 
 class Crash(Exception):

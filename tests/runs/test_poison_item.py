@@ -33,12 +33,15 @@ async def test_all_but_the_one_that_fails_stay_current(dsn: str, fault: str, ite
     assert frontier(dsn, "failed") == 0
 
 
-@pytest.mark.parametrize(("most", "parks"), [(0, True), (1, False)])
+@pytest.mark.parametrize(
+    ("fault", "most", "parks"), [("garbled", 0, True), ("garbled", 1, False), ("broken", 0, False)]
+)
 async def test_a_job_says_how_many_items_may_fail_before_its_partition_is_parked(
-    dsn: str, most: int, parks: bool
+    dsn: str, fault: str, most: int, parks: bool
 ) -> None:
+    """An outage (an answer of 500) is held against nobody, however many items it concerns."""
     desk = Desk({0: (range(30, 40), None)})
-    desk.broken = {POISON}
+    spoil(desk, fault)
     with trio.fail_after(DEADLINE_SECONDS):
         async with desk.serve() as base_url:
             there = Office(dsn, desk, base_url, job=f"failed_items_max = {most}")

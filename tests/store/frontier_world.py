@@ -341,7 +341,7 @@ class Walk:
                 while not self.over.is_set() and not self.world.done.is_set():
                     if not self._step(connection):
                         time.sleep(0.001)
-        except (Crash, StoreError, psycopg.Error, AssertionError) as error:
+        except Exception as error:  # noqa: BLE001  # `go` raises it, where it is told
             self.errors.append(error)
         finally:
             self.over.set()

@@ -11,7 +11,7 @@ import psycopg
 
 from syncd.bulk.jsonb import documents
 from syncd.bulk.versions import BIGINT_MAX, BIGINT_MIN
-from syncd.errors import Rejected
+from syncd.errors import Rejected, sayable
 
 RAW_MAX_BYTES = 64 * 1024
 PARENT_MAX_BYTES = 8 * 1024  # as JSON: some keys of what a record stood in
@@ -146,6 +146,6 @@ def _bytes(text: str) -> bytes:
 
 
 def storable(text: str) -> str:
-    r"""Make any text storable, visibly: NUL becomes ``\x00``, a lone surrogate ``\ud800``."""
-    shown = text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    """Make any text storable, visibly, and cut it."""
+    shown = sayable(text)
     return shown if len(shown) <= TEXT_MAX_CHARS else f"{shown[:TEXT_MAX_CHARS]}..."

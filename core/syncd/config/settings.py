@@ -332,8 +332,8 @@ class Job:
         default=None,
         validator=counting(0, 10_000_000),
         metadata=about(
-            "items of a pass that may fail for good before its partition is parked; by default "
-            "100, or one in a hundred where that is more"
+            "items of a pass that may fail for good before its partition is parked, those of an "
+            "outage not counted; by default 100, or one in a hundred where that is more"
         ),
     )
     partitions_per_account: int = attrs.field(

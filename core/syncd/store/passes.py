@@ -245,9 +245,14 @@ def fail_cursor(
     wait_seconds: float,
     give_up: bool,
     error: str,
+    outage: bool = False,
     now: datetime | None = None,
 ) -> int:
-    """Note a cursor's failure; answer with its attempts, 0 where it was not open any more."""
+    """Note a cursor's failure; answer with its attempts, 0 where it was not open any more.
+
+    `outage`: it could not be reached, or another API could not, which is not held against the
+    partition.
+    """
     fence(connection, lease)
     row = connection.execute(
         _FRONTIER["fail_cursor"],
@@ -257,6 +262,7 @@ def fail_cursor(
             "wait_seconds": wait_seconds,
             "give_up": give_up,
             "error": error[:2000],
+            "outage": outage,
             "now": now,
         },
     ).fetchone()
@@ -311,8 +317,12 @@ def complete(
     assert left is not None
     if left["open"]:
         return None
+    excused = None
+    if left["failed"]:
+        excused = connection.execute(_SQL["excused"], {"pass": pass_id}).fetchone()
     ended = ended_pass(
         failed_items=left["failed"],
+        excused_items=excused["items"] if excused else 0,
         items=left["items"],
         failed_items_max=wanted.failed_items_max,
     )

@@ -99,6 +99,7 @@ SET attempts = attempts + 1,
     failing_since = coalesce(failing_since, syncd.clock(%(now)s)),
     not_before = syncd.clock(%(now)s) + make_interval(secs => %(wait_seconds)s),
     last_error = %(error)s,
+    outage = %(outage)s,
     state = CASE WHEN %(give_up)s AND kind = 'item' THEN 'failed' ELSE state END
 WHERE pass_id = %(pass)s AND cursor_key = %(key)s AND state NOT IN ('closed', 'failed')
 RETURNING attempts;

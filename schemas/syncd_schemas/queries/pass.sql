@@ -95,6 +95,11 @@ SELECT count(*) FILTER (WHERE state = 'open') AS open,
        count(*) FILTER (WHERE kind = 'item') AS items
 FROM syncd.frontier WHERE pass_id = %(pass)s;
 
+-- name: excused
+-- How many of a pass's failed items failed last in an outage.
+SELECT count(*) AS items FROM syncd.frontier
+WHERE pass_id = %(pass)s AND state = 'failed' AND outage;
+
 -- name: end
 -- End a pass whose frontier is empty, or whose chain broke.
 UPDATE syncd.pass SET state = %(status)s, ended_at = syncd.clock(%(now)s)
