@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -76,6 +76,7 @@ class Delivery:
     tenant: Tenant
     token: UUID
     pace: Pace  # of the account
+    stuck: Callable[[], None]  # called where a call does not heed its cancellation
     _open: dict[int, Claimed] = attrs.field(factory=dict, init=False)  # nothing is recorded of them
     _taken: bool = attrs.field(default=False, init=False)  # a call was answered
 
@@ -134,7 +135,7 @@ class Delivery:
         """Ask the plugin; one that does not even end when it is cancelled is named meanwhile."""
         queued = [Queued(e.id, e.key, e.payload, e.attempts - 1) for e in part]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch)
+            nursery.start_soon(self._watch, part)
             try:
                 reply.answer = await asking.delivered(self.hook, self._context(), self.kind, queued)
             except SyncdError as error:
@@ -142,11 +143,17 @@ class Delivery:
             reply.came = True
             nursery.cancel_scope.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch(self, part: Sequence[Claimed]) -> None:
+        """Take a call for failed that does not end: it keeps its slot, and nothing else."""
         await trio.sleep(self.kind.deadline_seconds + STUCK_SECONDS)
         what = f"deliver was cancelled {STUCK_SECONDS:.0f} s ago and goes on: it keeps its slot"
         where = f"{self.deliverers.instance.name}.{self.kind.name}"
-        self.rest(PluginError(where, what, "mend the plugin"), started=trio.current_time())
+        error = PluginError(where, what, "mend the plugin")
+        self.rest(error, started=trio.current_time())
+        self.stuck()
+        fates = [(each, self._fate(each, error, blamed=True)) for each in part]
+        recorded = await self._record(fates)
+        self._tell([(c, f) for c, f in fates if c.id in recorded], seconds=0.0)
 
     def _context(self) -> Context[Any, Any]:
         instance, account = self.deliverers.instance, self.tenant.account

@@ -189,6 +189,32 @@ class Pace:
         return self._refused == {effect}
 
 
+@attrs.frozen
+class Turn:
+    """Accounts that are looked at together; `probes`: for one effect, which asks how it goes."""
+
+    accounts: Sequence[str]
+    probes: bool = False
+
+
+def turns(
+    paces: Mapping[str, Pace], *, held: Collection[str], asking: Collection[str], now: float
+) -> list[Turn]:
+    """Return in which order the accounts of a lane are looked at, those that rest left out.
+
+    After a failure of a whole call one effect asks whether it has passed, and no other: it goes
+    first, for a rest comes before it. Then those that hold no slot: however much one has to be
+    delivered, the others do not wait for it. `held`: by whom slots are held; `asking`: who has a
+    call under way that will end.
+    """
+    awake = [name for name, pace in paces.items() if pace.rest_until <= now]
+    well = [name for name in awake if not paces[name].failures]
+    ill = [name for name in awake if paces[name].failures and name not in asking]
+    idle = [name for name in well if name not in held]
+    found = [Turn(ill, probes=True), Turn(idle if len(idle) < len(well) else ()), Turn(well)]
+    return [turn for turn in found if turn.accounts]
+
+
 # --- Which effects there are ----------------------------------------------------------------------
 
 

@@ -127,7 +127,9 @@ def deliver(instance: Instance[Any], kind: EffectKind) -> Deliver | None:
     Returns:
         `async (ctx, effects) -> {effect.id: outcome}`: `Delivered`, `Retry` or `Dead` for each.
         Send the key along where the provider honours one: an effect whose outcome is unknown is
-        delivered again with the same key. One that is missing in the answer is unknown. Where only
+        delivered again with the same key. Where it honours none, look up what it has before you
+        create: what it does not tell of at once may be made twice even so. One that is missing in
+        the answer is unknown. Where only
         time helps, as at the end of a plan's quota, say `Retry(reason, seconds, counts=False)`: it
         costs none of the kind's `attempts_max`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,6 +26,7 @@ from syncd.store.effects import Claimed
 from syncd.waiting import first_of
 
 LOOK_SECONDS = 2.0  # between two looks for what others enqueued, or what is due by now
+TURNS_SECONDS = 0.25  # until accounts that had nothing are given precedence again: a look costs
 
 
 @attrs.define(eq=False)
@@ -39,6 +41,8 @@ class Lane:
     ended: trio.Event = attrs.field(factory=trio.Event)
     _slots: trio.CapacityLimiter = attrs.field(init=False)
     _paces: defaultdict[str, Pace] = attrs.field(factory=lambda: defaultdict(Pace))  # by account
+    _stuck: set[UUID] = attrs.field(factory=set)  # calls that do not heed their cancellation
+    _in_turn_until: float = 0.0  # without precedence for anybody
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
@@ -70,19 +74,26 @@ class Lane:
         """Claim a bulk where a slot is free, and begin to deliver it."""
         if self._slots.available_tokens < 1:
             return False
-        now, names = trio.current_time(), [*self.deliverers.tenants]
-        awake = [name for name in names if self._paces[name].rest_until <= now]
-        well = [name for name in awake if not self._paces[name].failures]
-        # After a failure of a whole call one effect asks whether it has passed, and no other.
+        now = trio.current_time()
+        paces = {name: self._paces[name] for name in self.deliverers.tenants}
         holders = self._slots.statistics().borrowers
-        asking = {each[0] for each in holders if isinstance(each, tuple)}
-        ill = [name for name in awake if self._paces[name].failures and name not in asking]
+        held = {each[0] for each in holders if isinstance(each, tuple)}
+        asking = {
+            each[0] for each in holders if isinstance(each, tuple) and each[1] not in self._stuck
+        }
+        turns = effects.turns(paces, held=held, asking=asking, now=now)
+        if now < self._in_turn_until:
+            turns = [*reversed(turns)]
         try:
-            claimed = await self._claimed(well, self.kind, calls)
-            return claimed or await self._claimed(ill, attrs.evolve(self.kind, bulk_max=1), calls)
+            for turn in turns:
+                kind = attrs.evolve(self.kind, bulk_max=1) if turn.probes else self.kind
+                if await self._claimed(turn.accounts, kind, calls):
+                    if turn is turns[-1] and now >= self._in_turn_until:
+                        self._in_turn_until = now + TURNS_SECONDS
+                    return True
         except StoreError as error:
             self.process.emit(DbUnavailable(str(error)))
-            return False
+        return False
 
     async def _claimed(
         self, accounts: Sequence[str], kind: EffectKind, calls: trio.Nursery
@@ -118,6 +129,7 @@ class Lane:
         except* Exception as group:  # noqa: BLE001  # a bug of ours: it costs its claim alone
             self.process.supervisor.note(f"delivery of {self.name} for {account}", group)
         finally:
+            self._stuck.discard(token)
             self._slots.release_on_behalf_of((account, token))
             self.process.bells.ring([self.kind.name])  # a slot is free, a successor due
 
@@ -130,6 +142,7 @@ class Lane:
             tenant=tenant,
             token=token,
             pace=self._paces[tenant.account.name],
+            stuck=partial(self._stuck.add, token),
         )
 
     async def _hand_back(self, claimed: Sequence[Claimed], token: UUID) -> None:

@@ -65,6 +65,7 @@ _TOLD_SECONDS = 1.0  # for the last words, whose listeners may hang like everyth
 INTERNAL = 70  # exit codes: see `cli.ending`, which stands above
 TRY_AGAIN = 75
 _HOOKS = "syncd.asking"  # everything that a plugin is asked passes through it
+_DELIVERS = "delivered"  # of it: holds no lease, and its lane goes on without it
 _DEBUGGERS = {"bdb", "pdb"}  # somebody sits there and thinks
 _ENGINE_ROOM = ("trio._core._run", "outcome")
 
@@ -187,7 +188,8 @@ class Watchdog:
                 continue
             running = task is self.pulse.task
             stack = self._running() if running else awaited(task.coro)
-            if any(_module(frame) == _HOOKS for frame in stack):
+            asked = [frame.f_code.co_name for frame in stack if _module(frame) == _HOOKS]
+            if asked and _DELIVERS not in asked:
                 self._cut(f"{task.name} did not heed its cancellation", INTERNAL, self._stacks())
 
     def _look_at_memory(self, most: int) -> None:

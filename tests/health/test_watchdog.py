@@ -12,8 +12,9 @@ import trio
 import trio.testing
 
 from syncd import asking, watchdog
+from syncd.errors import Unavailable
 from syncd.events import Event, LoopResumed, LoopStalled, MemoryExceeded, ProcessCut, ProcessVitals
-from syncd.model import Partition
+from syncd.model import EffectKind, Partition
 from syncd.observe import Observer
 from syncd.plugins import Pipeline
 from syncd.watchdog import LOOK_SECONDS, Watchdog, is_cancelled, resident_bytes
@@ -236,6 +237,35 @@ async def test_a_hook_that_swallows_its_cancellation_ends_its_process(
     (cut,) = [event for event in there.events if isinstance(event, ProcessCut)]
     assert "ask did not heed its cancellation" in cut.reason
     assert "test_watchdog" in cut.stacks.splitlines()[0]
+
+
+async def test_a_delivery_that_swallows_its_cancellation_ends_no_process() -> None:
+    """It holds no lease: its lane names it, and goes on beside it."""
+    kind = EffectKind("shop.letter", "all", deadline_seconds=0.1)
+    enough = threading.Event()
+
+    async def deaf(_: Any, __: Any) -> Any:
+        while not enough.is_set():
+            with suppress(BaseException):
+                await trio.sleep(0.01)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            time.sleep(0.005)  # noqa: ASYNC251  # it would spin
+        return {}
+
+    async def deliver() -> None:
+        asked: Any = Asked(deaf)
+        with suppress(Unavailable):
+            await asking.delivered(deaf, asked, kind, [])
+
+    async with Watched(heed_seconds=0.1) as there, trio.open_nursery() as nursery:
+        nursery.start_soon(deliver)
+        with trio.fail_after(DEADLINE_SECONDS):
+            while len(there.events) < 3:  # noqa: ASYNC110  # each is a look at what is cancelled
+                await trio.sleep(0.05)
+        enough.set()
+
+    assert there.ended == []
+    assert {type(event) for event in there.events} == {ProcessVitals}
 
 
 async def test_a_hook_that_ends_its_work_behind_a_shield_has_its_time(

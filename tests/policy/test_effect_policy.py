@@ -17,10 +17,12 @@ from syncd.effects import (
     UNKNOWN,
     Address,
     Pace,
+    Turn,
     account_of,
     after,
     halves,
     parts,
+    turns,
     unwrapped,
 )
 from syncd.enqueuing import Rosters
@@ -312,6 +314,20 @@ def test_of_calls_that_were_under_way_together_one_failure_counts() -> None:
     assert pace.failures == 2
     pace.well()
     assert pace.failures == 0
+
+
+def test_who_holds_nothing_goes_first_and_who_failed_asks_with_one() -> None:
+    paces = {name: Pace() for name in ("busy", "idle", "ill", "asks", "rests")}
+    paces["ill"].failures = paces["asks"].failures = paces["rests"].failures = 1
+    paces["rests"].rest_until = 11.0
+
+    found = turns(paces, held={"busy", "asks"}, asking={"busy", "asks"}, now=10.0)
+
+    assert found == [Turn(["ill"], probes=True), Turn(["idle"]), Turn(["busy", "idle"])]
+    # A call that will not end is no question under way.
+    assert turns(paces, held={"asks"}, asking=set(), now=10.0)[0] == Turn(["ill", "asks"], True)
+    assert turns({"busy": Pace()}, held={"busy"}, asking={"busy"}, now=0.0) == [Turn(["busy"])]
+    assert turns({"only": Pace()}, held=set(), asking=set(), now=0.0) == [Turn(["only"])]
 
 
 def test_one_that_is_refused_alone_is_blamed_until_another_one_is() -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -50,15 +51,19 @@ from syncd_cars.simulator_serving import serve
 DEADLINE_SECONDS = 120.0
 PARCEL = EffectKind("office.parcel", "parcels", bulk_max=10, concurrency=2, deadline_seconds=20.0)
 LETTER = EffectKind("office.letter", "parcels", concurrency=1, ordered=True, deadline_seconds=20.0)
-SPOILT = EffectKind("office.spoilt", "parcels", concurrency=1, deadline_seconds=1.0)
+SPOILT = EffectKind("office.spoilt", "parcels", concurrency=2, deadline_seconds=1.0)
 
 
 @attrs.frozen
 class Settings:
-    """`spoils`: what the function that delivers `office.spoilt` does."""
+    """`spoils`: what the function that delivers `office.spoilt` does.
+
+    `looks_up`: parcels are sent only after a look at which were taken already.
+    """
 
     base_url: str
     spoils: str = ""
+    looks_up: bool = False
 
 
 @attrs.define
@@ -133,10 +138,17 @@ def deliver(instance: Instance[Any], kind: EffectKind) -> Deliver | None:
         return _spoilt(instance.settings.spoils)
 
     async def delivered(ctx: Context[Any, Any], effects: Sequence[Queued]) -> Mapping[int, Outcome]:
-        sent = [{"key": each.key, "payload": each.payload} for each in effects]
+        taken: list[str] = []
+        if ctx.settings.looks_up:
+            taken = decode(await ctx.http.get("/taken"), list[str], where="GET /taken")
+        left = [each for each in effects if each.key not in taken]
+        done: dict[int, Outcome] = {e.id: Delivered() for e in effects if e.key in taken}
+        if not left:
+            return done
+        sent = [{"key": each.key, "payload": each.payload} for each in left]
         response = await ctx.http.post("/parcels", json=sent)
         said = decode(response, dict[str, str], where="POST /parcels")
-        return {e.id: _outcome(said[e.key]) for e in effects if e.key in said}
+        return done | {e.id: _outcome(said[e.key]) for e in left if e.key in said}
 
     return delivered
 
@@ -152,12 +164,15 @@ def _outcome(word: str) -> Outcome:
 
 
 def _spoilt(does: str) -> Deliver:
+    calls = count()
+
     async def spoilt(_: Context[Any, Any], effects: Sequence[Queued]) -> Mapping[int, Outcome]:
         if does == "raises":
             raise ValueError("on purpose")
         if does == "hangs":
             await trio.sleep_forever()
-        while does == "swallows":
+        swallows = does == "swallows" or (does == "swallows the first" and next(calls) == 0)
+        while swallows:
             with suppress(BaseException):  # the worst that a hook can do
                 await trio.sleep(0.01)
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -193,7 +208,7 @@ class Office:
     answers: Callable[[str], str] = lambda _: "taken"  # by key: taken, refused, else: again
     taken: dict[str, Any] = attrs.field(factory=dict)
     order: list[str] = attrs.field(factory=list)
-    sent: Counter[str] = attrs.field(factory=Counter)
+    sent: Counter[str] = attrs.field(factory=Counter)  # as often would one that honours no keys
     status: Callable[[int], int] = lambda _: 200  # by the size of a bulk
     waits: dict[str, str] = attrs.field(factory=dict)  # seconds, by whose badge is told to wait
     refuses: Callable[[set[str]], bool] = lambda _: False  # all that is sent with one of these
@@ -209,6 +224,8 @@ class Office:
             await send({"type": "lifespan.shutdown.complete"})
             return
         status, answer = 200, cast("Any", self.things)
+        if scope["path"] == "/taken":
+            answer = [*self.taken]
         if scope["path"] == "/things":
             await trio.to_thread.run_sync(self.listed)
         if scope["path"] == "/parcels":

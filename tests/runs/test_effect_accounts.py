@@ -15,7 +15,7 @@ import trio
 from post_office import LETTER, PARCEL, SPOILT, Office, Settings, configuration, open_office
 from processes import seen
 
-from syncd import Connector, Quota, Upstream, background, config, deliverers, hookimpl
+from syncd import Connector, Quota, Upstream, background, config, deliverers, hookimpl, lanes
 from syncd.accounts import Books, Effective, take
 from syncd.cli import accounts as accounts_of
 from syncd.cli import effects as drawn
@@ -81,9 +81,10 @@ class World:
         fine = [row for row in rows if isinstance(row, Sealed)]
         await self.process.hops.run(take, self.books, fine)
 
-    async def post(self, account: str, key: str) -> None:
-        one = Posting("branch", account, PARCEL.name, key, "{}", None, 0.0, "office.things", None)
-        await self.process.hops.run(store.enqueue, [one], ordered=False)
+    async def post(self, account: str, *keys: str) -> None:
+        parcel = partial(Posting, "branch", account, PARCEL.name)
+        posted = [parcel(key, "{}", None, 0.0, "office.things", None) for key in keys]
+        await self.process.hops.run(store.enqueue, posted, ordered=False)
         self.process.bells.ring([PARCEL.name])
 
     async def sync(self) -> None:
@@ -358,3 +359,25 @@ async def test_an_account_that_is_told_to_wait_keeps_no_other_one_waiting(
         await living(file_of(tmp_path, dsn, office), dsn, main)
 
     assert len(office.bulks) == 4, "and it is not asked again"
+
+
+async def test_however_much_an_account_has_others_do_not_wait_for_it(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "TURNS_SECONDS", 0.0)  # its bulks take milliseconds
+    async with open_office() as office:
+        office.gate = trio.Event()
+
+        async def main(world: World) -> None:
+            await world.take(busy="busy-badge", other="other-badge")
+            await world.told(EffectAccounts)
+            await world.post("busy", *(f"heap-{number}" for number in range(100)))
+            await seen("all slots taken", lambda: len(office.clerks) == PARCEL.concurrency)
+            await world.post("other", "single")
+            office.gate.set()
+            await seen("all of it", lambda: len(office.order) == 101)
+
+        await living(file_of(tmp_path, dsn, office), dsn, main)
+
+    under_way = PARCEL.concurrency * PARCEL.bulk_max
+    assert office.order.index("single") <= under_way + PARCEL.bulk_max

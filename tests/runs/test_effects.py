@@ -295,6 +295,28 @@ async def test_a_lane_whose_hook_misbehaves_is_named_and_no_other_notices(
         await living(file, dsn, main)
 
 
+async def test_a_call_that_never_ends_keeps_its_slot_and_not_its_effect(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "STUCK_SECONDS", 0.3)
+    post_office.RELEASED.clear()
+    async with open_office(*(thing(n, kinds=["spoilt"]) for n in range(3))) as office:
+        file = configuration(tmp_path, dsn, office, office_table='spoils = "swallows the first"')
+
+        async def main(world: World) -> None:
+            await world.sync()
+            told = lambda: [r for r in rows(dsn) if "and goes on" in (r["last_error"] or "")]  # noqa: E731
+            (stuck,) = await seen("its failure", told)
+            assert (stuck["state"], stuck["attempts"]) == ("pending", 1)
+            facts.execute(
+                dsn, "UPDATE syncd.effect SET due_at = syncd.clock() WHERE state = 'pending'"
+            )
+            await world.all_are("delivered", 3)
+            post_office.RELEASED.append(True)
+
+        await living(file, dsn, main)
+
+
 # --- Whose they are -------------------------------------------------------------------------------
 
 
@@ -324,6 +346,27 @@ async def test_a_kind_that_several_deliver_must_be_addressed(dsn: str, tmp_path:
 
     (row,) = rows(dsn)
     assert (row["instance"], row["account"], row["source"]) == ("annex", "default", "office.things")
+
+
+async def test_what_was_switched_off_is_made_up_for_by_verifying(dsn: str, tmp_path: Path) -> None:
+    async with open_office(thing(1), thing(2)) as office:
+        file = configuration(tmp_path, dsn, office)
+        switched_on = file.read_text()
+
+        async def written(world: World) -> None:
+            await world.sync()
+            assert world.states() == {}
+
+        async def made_up_for(world: World) -> None:
+            await world.sync()
+            assert world.states() == {}, "nothing is new"
+            await world.sync(verify=True)
+            await world.all_are("delivered", 2)
+
+        file.write_text(f'{switched_on}[effects]\n"office.parcel" = "off"\n')
+        await living(file, dsn, written)
+        file.write_text(switched_on)
+        await living(file, dsn, made_up_for)
 
 
 # --- Who may enqueue ------------------------------------------------------------------------------
