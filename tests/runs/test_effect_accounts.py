@@ -366,7 +366,7 @@ async def test_however_much_an_account_has_others_do_not_wait_for_it(
 ) -> None:
     monkeypatch.setattr(lanes, "TURNS_SECONDS", 0.0)  # its bulks take milliseconds
     async with open_office() as office:
-        office.gate = trio.Event()
+        office.gate = gate = trio.Event()
 
         async def main(world: World) -> None:
             await world.take(busy="busy-badge", other="other-badge")
@@ -374,7 +374,7 @@ async def test_however_much_an_account_has_others_do_not_wait_for_it(
             await world.post("busy", *(f"heap-{number}" for number in range(100)))
             await seen("all slots taken", lambda: len(office.clerks) == PARCEL.concurrency)
             await world.post("other", "single")
-            office.gate.set()
+            gate.set()
             await seen("all of it", lambda: len(office.order) == 101)
 
         await living(file_of(tmp_path, dsn, office), dsn, main)

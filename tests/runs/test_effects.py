@@ -33,9 +33,13 @@ from syncd.events import (
     RoundStarted,
     RunFinished,
     TaskFailed,
+    TaskRestarted,
 )
 from syncd.jobs import run_job
+from syncd.model import EffectKind
+from syncd.store import effects as store
 from syncd.store import overview
+from syncd.store.hops import Connection
 
 # --- The way of an effect -------------------------------------------------------------------------
 
@@ -293,6 +297,31 @@ async def test_a_lane_whose_hook_misbehaves_is_named_and_no_other_notices(
             post_office.RELEASED.append(True)
 
         await living(file, dsn, main)
+
+
+async def test_a_lane_that_breaks_is_begun_again_and_no_other_notices(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug of ours, not of its hook's."""
+    claim, broken = store.claim, list[EffectKind]()
+
+    def breaks(connection: Connection, kind: EffectKind, **asked: Any) -> object:
+        if kind.name == SPOILT.name and not broken:
+            broken.append(kind)
+            raise ZeroDivisionError("on purpose")
+        return claim(connection, kind, **asked)
+
+    monkeypatch.setattr(store, "claim", breaks)
+    async with open_office(*(thing(n, kinds=["parcel", "spoilt"]) for n in range(3))) as office:
+
+        async def main(world: World) -> None:
+            await world.sync()
+            (failed,) = await seen("its failure", lambda: world.said(TaskRestarted))
+            assert failed.task == "effects of kind office.spoilt"
+            await world.all_are("delivered", 6)
+            assert len(world.said(TaskRestarted)) == 1
+
+        await living(configuration(tmp_path, dsn, office), dsn, main)
 
 
 async def test_a_call_that_never_ends_keeps_its_slot_and_not_its_effect(
