@@ -219,6 +219,8 @@ async def _posted(
             quota=LLM_QUOTA,
             cost={"tokens": llm.tokens_of(text, tokens_max=tokens_max, most=most)},
             also=frozenset({400}),
+            idempotent=False,
+            timeout_seconds=settings.llm_timeout_seconds,
         )
     except Throttled as error:
         return Later(str(error), error.retry_after_seconds)

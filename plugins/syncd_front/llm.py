@@ -288,7 +288,7 @@ def judge(response: Response) -> SourceError | None:
         asked = response.headers.get("retry-after", "")
         seconds = float(asked) if asked.isascii() and asked.isdecimal() else SLOW_DOWN_SECONDS
         return Throttled("llm", said, retry_after_seconds=max(seconds, 1.0))
-    if response.status >= 500:
+    if response.status >= 500 and "retry-after" not in response.headers:  # which asks to wait
         return Unavailable("llm", f"answered {response.status} ({said})")
     return None
 

@@ -56,6 +56,9 @@ from syncd_front.settings import (
 
 REGISTER_TRACKER = "ship24.register_tracker"
 
+# Of a thread's questions together, waits for limits included; three slow answers fit in it.
+_THREAD_SECONDS = 900.0
+
 CONVERSATIONS = Stream(
     name="conversations",
     record=ConversationRecord,
@@ -225,6 +228,7 @@ def transform(
         settings=("llm_part_characters",),
         key=SCANNED.key,
         volatile=("names",),
+        deadline_seconds=max(_THREAD_SECONDS, 3 * settings.llm_timeout_seconds),
     )
     least = settings.confidence_least
     if stream is SCANNED:

@@ -93,6 +93,14 @@ class Settings:
         validator=_above_zero,
         metadata={"about": "of one answer; what is asked for counts, be it used or not"},
     )
+    llm_timeout_seconds: Duration = attrs.field(
+        default=300.0,
+        validator=[attrs.validators.gt(0.0), attrs.validators.le(3600.0)],
+        metadata={
+            "about": "how long a model may take for one answer; a question whose answer is later "
+            "may have been paid for, and is asked again with a later try of its conversation"
+        },
+    )
     llm_part_characters: int = attrs.field(
         default=24_000,
         validator=attrs.validators.ge(1_000),

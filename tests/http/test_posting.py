@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,6 +150,80 @@ async def test_a_form_is_sent_again_only_where_it_was_surely_not_carried_out(
     nobody = await bench.client("http://127.0.0.1:9")  # discard: nobody listens
     with pytest.raises(Unavailable, match=r"no connection.* \(3 attempts\)"):
         await nobody.for_fetch().post("token", form={"a": "b"})
+
+
+async def test_a_question_that_costs_each_time_is_sent_again_only_where_it_was_not_taken_up(
+    upstream: Scripted, bench: Bench
+) -> None:
+    refused = (
+        upstream.says(429, b"", Retry_After="0"),
+        upstream.says(503, b"", Retry_After="1"),
+    )
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+    lost = (upstream.raw(b""), upstream.says(503), upstream.says(502), upstream.raw(head))
+    for scripts in [(*refused, lost[0]), *((each,) for each in lost[1:])]:
+        upstream.received.clear()
+        upstream.plays(*scripts)
+        http = (await bench.client(upstream.url)).for_fetch()
+        with pytest.raises(SourceError, match="not sent again, it may have been carried out"):
+            await http.post("ask", json={}, idempotent=False)
+        assert len(upstream.received) == len(scripts)
+        assert http.paid == {"lost": 1}
+
+    http = (await bench.client("http://127.0.0.1:9")).for_fetch()  # discard: nobody listens
+    with pytest.raises(Unavailable, match=r"no connection.* \(3 attempts\)"):
+        await http.post("ask", json={}, idempotent=False)
+    assert http.paid == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "media", "paid"),
+    [(200, "application/json", {}), (400, "application/json", {}), (200, "text/html", {"lost": 1})],
+)
+async def test_an_answer_that_was_read_is_not_lost_and_one_that_is_no_data_is(
+    upstream: Scripted, bench: Bench, status: int, media: str, paid: dict[str, int]
+) -> None:
+    upstream.plays(upstream.says(status, b"[]", content_type=media))
+    http = (await bench.client(upstream.url)).for_fetch()
+
+    with suppress(Unintelligible):
+        await http.post("ask", json={}, idempotent=False)
+
+    assert http.paid == paid
+    assert len(upstream.received) == 1
+
+
+async def test_a_question_that_is_cut_off_while_it_is_answered_is_lost(
+    upstream: Scripted, bench: Bench
+) -> None:
+    upstream.plays(upstream.stalls())
+    http = (await bench.client(upstream.url)).for_fetch()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(http.post, "ask", json={}, idempotent=False))
+        with trio.fail_after(20):
+            while not upstream.received:  # noqa: ASYNC110  # what a server saw wakes nobody
+                await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
+
+    assert http.paid == {"lost": 1}
+
+
+async def test_a_request_may_have_a_timeout_of_its_own(upstream: Scripted, bench: Bench) -> None:
+    async def late(stream: trio.SocketStream) -> bool:
+        await trio.sleep(0.5)
+        return await upstream.says(body=b"[1]")(stream)
+
+    upstream.plays(late)
+    http = (await bench.client(upstream.url, timeout_seconds=0.1)).for_fetch()
+
+    response = await http.post("ask", json={}, timeout_seconds=30.0)
+
+    assert response.content == b"[1]"
+    upstream.plays(upstream.stalls())
+    with pytest.raises(Unavailable, match=r"no complete answer within 0\.2 s"):
+        await http.post("ask", json={}, timeout_seconds=0.2, idempotent=False)
+    assert len(upstream.received) == 2
 
 
 async def test_a_request_has_one_body(upstream: Scripted, bench: Bench) -> None:

@@ -10,7 +10,7 @@ import attrs
 
 from syncd import events
 from syncd.events import Event
-from syncd.model import Quota
+from syncd.model import LOST, Quota
 
 
 def count(number: int) -> str:
@@ -55,6 +55,8 @@ def told(event: Event) -> str:
             return progress(event)
         case events.RunStarted() | events.RunFinished():
             return _of_a_run(event)
+        case events.RunPaid(unit=unit) if unit == LOST:
+            return f"{event.partition}: {counted(event.paid, 'answer')} lost, which may cost, too"
         case events.RunPaid():
             return f"{event.partition}: its answers cost {event.paid} {event.unit}"
         case events.PassSuperseded() | events.PassFinished() | events.PartitionParked():

@@ -72,7 +72,8 @@ class RunPaid(Event):
     """What the requests of a run that ends cost, in one unit, as far as their answers tell.
 
     Told of upstreams whose connector reads it off answers (`Upstream.spent`), whatever became of
-    an answer: one that could not be used is paid for, too.
+    an answer: one that could not be used is paid for, too. The unit ``lost`` counts requests that
+    are not idempotent, were sent, and of which no answer was read: nobody knows what they cost.
     """
 
     name = "run.paid"

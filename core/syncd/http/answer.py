@@ -106,6 +106,16 @@ def is_answer(outcome: Outcome) -> bool:
     )
 
 
+def is_unread(outcome: Outcome) -> bool:
+    """Say whether a request may have been carried out, and what came of it is not known.
+
+    What asks to wait was not taken up; what refuses for good was read.
+    """
+    if not isinstance(outcome, Failure) or outcome.unsent or outcome.reason == "misdirected":
+        return False
+    return outcome.again or (outcome.status is not None and 200 <= outcome.status < 300)
+
+
 def kind_of(status: int, headers: Mapping[str, str], also: frozenset[int]) -> Kind:
     """Say what an answer is by its status; what a connector counts as data is data."""
     if status in also or 200 <= status < 300:

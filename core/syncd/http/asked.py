@@ -29,6 +29,7 @@ class Asked:
     secrets: tuple[str, ...] = ()  # in the body
     media: str = "application/json"  # of the body
     once: bool = False  # not to be sent again once it may have been carried out
+    timeout_seconds: float | None = None  # in place of the upstream's
 
     @property
     def costs(self) -> Mapping[str, int]:

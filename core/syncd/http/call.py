@@ -15,7 +15,7 @@ from syncd.http.origin import origin_of, path_of, query_of
 from syncd.http.patience import Patience
 from syncd.http.wire import URL, Method, Sent
 from syncd.limits.announced import http_date
-from syncd.model import Response
+from syncd.model import LOST, Response
 from syncd.validators import Condition, condition_of, request_key
 
 
@@ -42,6 +42,8 @@ class Call:
     method: Method = "GET"
     body: bytes = b""
     once: bool = False  # not sent again once it may have been carried out
+    timeout_seconds: float = 60.0
+    unread: bool = False  # it may have been carried out, and nobody has read what came of it
     sendings: int = 0
     failures: int = 0
     redirects: int = 0
@@ -57,6 +59,11 @@ class Call:
         """Return what goes out."""
         fields = {**self.headers, **self.condition.fields} if self.condition else self.headers
         return Sent(self.url, fields, self.method, self.body)
+
+    @property
+    def bill(self) -> Mapping[str, int]:
+        """Return what its answer cost, or that it may have cost and no answer tells."""
+        return {**self.paid, LOST: 1} if self.unread else self.paid
 
     @property
     def notable(self) -> bool:

@@ -30,6 +30,7 @@ from syncd.http.answer import (
     Throttling,
     Unmodified,
     is_answer,
+    is_unread,
     outcome_of,
 )
 from syncd.http.asked import Asked
@@ -200,7 +201,7 @@ class Client:
                     case Failure():
                         await self._back_off(call, outcome)
         finally:
-            fetch.pay(call.paid)
+            fetch.pay(call.bill)
             for tally in (fetch, self._total):
                 tally.throttled_seconds += call.patience.spent_seconds
 
@@ -248,6 +249,7 @@ class Client:
             method=asked.method,
             body=asked.body,
             once=asked.once,
+            timeout_seconds=asked.timeout_seconds or self._upstream.timeout_seconds,
         )
 
     async def _send(self, call: Call, fetch: FetchHttp) -> Outcome:
@@ -259,6 +261,7 @@ class Client:
             reading = Reading(call.expected, now=sent_at)
             fault = await self._exchange(call, reading, ticket)
             outcome = self._judged(call, reading, reading.outcome(fault))
+            call.unread = call.once and is_unread(outcome)
             self._tell(call, ticket, outcome, known=reading.throttling)
         if is_answer(outcome):
             fetch.sent_at = min(sent_at, fetch.sent_at or sent_at)
@@ -282,13 +285,11 @@ class Client:
 
         self._in_flight += 1
         try:
-            with trio.move_on_after(self._upstream.timeout_seconds):
+            with trio.move_on_after(call.timeout_seconds):
                 return await self._wire.exchange(call.sent, head=head, chunk=reading.chunk)
         finally:
             self._in_flight -= 1
-        return Fault(
-            f"no complete answer within {self._upstream.timeout_seconds:g} s", protocol=False
-        )
+        return Fault(f"no complete answer within {call.timeout_seconds:g} s", protocol=False)
 
     def _judged(self, call: Call, reading: Reading, outcome: Outcome) -> Outcome:
         """Let the connector's judge look for an error in the answer."""
@@ -363,7 +364,7 @@ class Client:
         )
 
     def _note_sending(self, call: Call, fetch: FetchHttp, now: float) -> None:
-        call.sendings += 1
+        call.sendings, call.unread = call.sendings + 1, call.once
         again, call.again = call.again, None
         for tally in (fetch, self._total):
             tally.requests += 1

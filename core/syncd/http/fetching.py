@@ -114,17 +114,17 @@ class FetchHttp(Tally):
         cost: Mapping[str, int] | None = None,
         accept: str = "application/json",
         also: frozenset[int] = frozenset(),
+        idempotent: bool = True,
+        timeout_seconds: float | None = None,
     ) -> Response:
         """Read by POST: see `model.Http.post`."""
-        if form is None:
-            body, secrets = json_body(json)
-            asked = Asked(url, params, quota, cost, accept, also, "POST", body, secrets)
-            return await self._ask(asked)
-        if json is not None:  # a bug of the plugin, and treated as one
+        if form is not None and json is not None:  # a bug of the plugin, and treated as one
             raise ValueError("json and form are two bodies, and a request has one")
-        body, secrets = form_body(form)
+        body, secrets = json_body(json) if form is None else form_body(form)
         asked = Asked(url, params, quota, cost, accept, also, "POST", body, secrets)
-        return await self._ask(attrs.evolve(asked, media=FORM, once=True))
+        once = form is not None or not idempotent
+        asked = attrs.evolve(asked, once=once, timeout_seconds=timeout_seconds)
+        return await self._ask(asked if form is None else attrs.evolve(asked, media=FORM))
 
     async def _ask(self, asked: Asked) -> Response:
         self._requests += 1

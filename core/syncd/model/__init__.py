@@ -58,6 +58,7 @@ from syncd.model.pages import (
     Response,
 )
 from syncd.model.quotas import (
+    LOST,
     REQUESTS,
     Adaptive,
     FixedWindow,
@@ -77,6 +78,7 @@ from syncd.model.secret import Secret
 
 __all__ = [
     "JSON",
+    "LOST",
     "REQUESTS",
     "Account",
     "Adaptive",

@@ -66,16 +66,24 @@ class Http(Protocol):
         cost: Mapping[str, int] | None = None,
         accept: str = "application/json",
         also: frozenset[int] = frozenset(),
+        idempotent: bool = True,
+        timeout_seconds: float | None = None,
     ) -> Response:
         """Read by POST, where an API wants its questions as JSON, or as a form.
 
-        `json` only for what may be asked twice: it is retried as `get` is. `form` (sent as
-        ``application/x-www-form-urlencoded``) also for what may not, a refresh: it is sent again
-        only where it surely was not carried out: no connection was made, or the answer asks to
-        wait (429). Its values that are a `Secret`, or have a secret's name, are masked in messages.
-        A redirect is followed where it keeps the method (307, 308).
+        `json` is retried as `get` is, unless it is not `idempotent` (RFC 9110 9.2.2): say so where
+        every sending costs, as of a model. A `form` (sent as
+        ``application/x-www-form-urlencoded``) never is: think of a refresh. What is not idempotent
+        is sent again only where it surely was not carried out: no connection was made, or the
+        answer asks to wait (429, or 503 with Retry-After: what names a time for it has not taken it
+        up; any other 5xx may come from something before it that lost the answer). Where it may have
+        been, and no answer was read, `run.paid` counts it, in the unit ``lost``.
 
-        Raises: as `get`; `Unavailable` for a form whose answer was lost: it may have been heard.
+        Values of a form that are a `Secret`, or have a secret's name, are masked in messages. A
+        redirect is followed where it keeps the method (307, 308). `timeout_seconds` holds for this
+        request in place of `Upstream.timeout_seconds`.
+
+        Raises: as `get`; `Unavailable` for one that is not idempotent and whose answer was lost.
         """
         ...
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, TypeAlias
 import attrs
 
 REQUESTS = "requests"
+LOST = "lost"  # requests that may have cost: nobody has read what came of them
 
 # How the configuration and `syncd limits` name what a window is.
 Form: TypeAlias = Literal["sliding", "fixed", "bucket"]

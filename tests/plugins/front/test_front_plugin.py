@@ -553,10 +553,31 @@ async def test_a_model_that_is_not_there_parks_the_account() -> None:
         await asked(None, llm_model="gpt-unheard-of")
 
 
-async def test_a_429_of_the_model_is_waited_for() -> None:
+async def test_a_model_that_is_too_slow_is_asked_once_and_leaves_its_conversation_unscanned() -> (
+    None
+):
+    it = await asked("slow", llm_timeout_seconds=0.3)
+    assert it.later.keys() == {"cnv_000001"}
+    assert "no complete answer within 0.3 s; not sent again" in it.later["cnv_000001"].reason
+    # By each stream here; in a run the first one's failure is its page's.
+    assert set(it.model.asked.values()) == {2}
+    assert (Settings().llm_timeout_seconds, asking(it).deadline_seconds) == (300.0, 900.0)
+    patient = attrs.evolve(it, ctx=attrs.evolve(it.ctx, settings=Settings(llm_timeout_seconds=900)))
+    assert asking(patient).deadline_seconds == 2700.0
+
+
+def asking(it: World) -> AsyncTransform:
+    """Return the transform that asks."""
+    first, *_ = plugin.transform(it.instance, SCANNED)  # type: ignore[misc]
+    assert isinstance(first, AsyncTransform)
+    return first
+
+
+@pytest.mark.parametrize("fault", ["busy", "busy, says not how long"])
+async def test_a_429_of_the_model_is_waited_for(fault: Any) -> None:
     async with world(1, asks=True) as it:
         it.mail.reply("cnv_000001", at=now().timestamp(), text=f"PO 4711 shipped: {UPS}")
-        it.model.faults += ["busy"]
+        it.model.faults += [fault]
         await it.walk()
         assert it.shipments.keys() == {UPS}
 

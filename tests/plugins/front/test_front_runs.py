@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from syncd.config import parse, structure
 from syncd.daemon import Process, Root
-from syncd.events import Event, RunFinished, RunPaid
+from syncd.events import CursorFailed, Event, RunFinished, RunPaid
 from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.observe import Observer
@@ -208,6 +208,23 @@ async def test_whatever_was_paid_for_is_told_be_it_of_use_or_not(dsn: str) -> No
         once = {text: calls for text, calls in model.asked.items() if "is garbled" not in text}
         assert max(calls for text, calls in once.items() if "is cut" not in text) == 1
         assert max(once.values()) == 2, "a cut answer is asked for once more, by both streams"
+
+
+async def test_a_question_whose_answer_is_too_late_is_sent_once_a_try_and_told_as_lost(
+    dsn: str,
+) -> None:
+    async with world(dsn, 0) as it:
+        late = it.mail.write(at=now() - 30, text=f"PO 4711 shipped, by the late one: {UPS}").id
+        it.mail.write(at=now() - 30, text="PO 4712 shipped: RB123456785GB")
+        it.model.faulty["the late one"] = "slow"
+        it.settings = 'llm_timeout = "500ms"'
+        await it.run()
+
+        tries = sum(isinstance(each, CursorFailed) for each in it.events)
+        told = it.paid()
+        assert (told["answers"], told["lost"], it.model.calls) == (1, tries, 1 + tries)
+        assert tries
+        assert it.scanned().keys() == it.mail.conversations.keys() - {late}
 
 
 async def test_a_model_that_fails_for_one_thread_leaves_that_one_unscanned_until_it_answers(
