@@ -96,6 +96,16 @@ def item(conversation_id: str, version: int) -> Cursor:
     return Cursor({"conversation": conversation_id}, kind="item", version=version)
 
 
+def merged_item(conversation_id: str, source_id: str) -> Cursor:
+    """Return the cursor of a conversation's messages, as it is after another was merged into it.
+
+    It is one of its own, so that the messages are read once more in this pass, whether or not they
+    were read before the merge: no version is known to be above that of the search. And it is one
+    for each pair: those that lead to each other come to an end.
+    """
+    return Cursor({"conversation": conversation_id, "source": source_id}, kind="item", version=0)
+
+
 def search_request(value: Any) -> tuple[str, dict[str, str | int]]:
     """Return the path, or the address, and the parameters of a page of a search."""
     return _request(f"/conversations/search/{quote(value.get('query', ''), safe='')}", value)
@@ -215,7 +225,7 @@ def merged_page(response: Response, conversation_id: str) -> Page:
     """Return the page of a conversation that was merged: it names the one that has its messages."""
     target = merged_into(response, conversation_id)
     thread = Thread(conversation_id, merged_into=target)
-    return thread_page(thread, (item(target, 0),), response.date)
+    return thread_page(thread, (merged_item(target, conversation_id),), response.date)
 
 
 def company_of(response: Response) -> str:

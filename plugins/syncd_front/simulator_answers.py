@@ -68,7 +68,8 @@ class Front:
 
     `calls` a minute (none: any number). `next_base`: what next links begin with, which is another
     host than the one that was asked. `empty_every`: of so many pages one holds nothing, and still
-    has a next. `after_page` is called between two pages of a search.
+    has a next. `after_page` is called between two pages of a search, `after_messages` with a
+    conversation of which a page of messages was answered.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Front:
         self.asked: list[Asked] = []
         self.faults: deque[int] = deque()  # statuses to answer the next calls with
         self.after_page: Callable[[], None] | None = None
+        self.after_messages: Callable[[str], None] | None = None
         self.searches: list[str] = []
         self._now = now
         self._token = token
@@ -190,7 +192,10 @@ class Front:
             return self._failed(404, "The resource does not exist")
         if conversation.merged_into is not None:
             return self._moved(f"/conversations/{conversation.merged_into}/messages")
-        return self._page(call, self._rendered(conversation))
+        reply = self._page(call, self._rendered(conversation))
+        if self.after_messages is not None:
+            self.after_messages(name)
+        return reply
 
     def _rendered(self, conversation: Conversation) -> list[Any]:
         newest = sorted(conversation.messages, key=lambda message: -message.at)

@@ -263,6 +263,64 @@ async def test_a_number_that_is_none_is_kept_as_such_and_harms_no_other_of_its_c
         assert it.total("quarantined") == 0
 
 
+async def test_a_merge_while_a_pass_is_under_way_loses_none_of_the_mail(dsn: str) -> None:
+    async with world(dsn, 0) as it:
+        one = it.mail.write(at=now() - 60, text=f"PO 4711 shipped: {UPS}").id
+        other = it.mail.write(at=now() - 30, text="PO 4712 shipped: RB123456785GB").id
+
+        def merge(read: str) -> None:
+            """Merge into whichever was read first the one that was not."""
+            it.front.after_messages = None
+            it.mail.merge(other if read == one else one, read, at=now() - 10)
+
+        it.front.after_messages = merge
+        assert (await it.run(asks=False)).verdict == "complete"
+
+        (kept,) = it.mail.active()
+        (gone,) = {one, other} - {kept.id}
+        found = {number: conversation for number, _, _, conversation in it.shipments()}
+        assert found == {UPS: kept.id, "RB123456785GB": kept.id}
+        assert it.scanned()[gone]["merged_into"] == kept.id
+        assert (it.scanned()[kept.id]["outcome"], it.scanned()[kept.id]["messages"]) == (
+            "extracted",
+            2,
+        )
+
+
+async def test_conversations_that_were_merged_into_each_other_end_their_pass(dsn: str) -> None:
+    async with world(dsn, 2) as it:
+        one, other = it.mail.conversations.values()
+
+        def tangle() -> None:
+            one.merged_into, other.merged_into = other.id, one.id
+
+        it.front.after_page = tangle
+        for _ in range(2):
+            assert (await it.run("full", asks=False)).verdict == "complete"
+
+        outcomes = {row["outcome"] for row in it.scanned().values()}
+        read = [each for each in it.front.asked if each.path.endswith("/messages")]
+        assert (outcomes, len(read)) == ({"merged"}, 4)
+
+
+async def test_a_conversation_that_is_merged_after_it_was_read_keeps_its_row_and_not_its_shipments(
+    dsn: str,
+) -> None:
+    async with world(dsn, 0) as it:
+        one = it.mail.write(at=now() - 60, text=f"PO 4711 shipped: {UPS}").id
+        other = it.mail.write(at=now() - 30, text="PO 4712 shipped: RB123456785GB").id
+        await it.run(asks=False)
+
+        it.mail.merge(one, other, at=now() - 10)
+        await it.run(asks=False)
+
+        assert {conversation for *_, conversation in it.shipments()} == {other}
+        assert {name: row["outcome"] for name, row in it.scanned().items()} == {
+            one: "extracted",
+            other: "extracted",
+        }
+
+
 async def test_a_quota_that_is_used_up_parks_the_account_and_keeps_what_was_scanned(
     dsn: str,
 ) -> None:
