@@ -27,6 +27,7 @@ from syncd_front.records import (
     MessageRecord,
     Thread,
     encoded,
+    is_id,
     mail_of,
     milliseconds_of,
 )
@@ -66,6 +67,9 @@ class _Messages(msgspec.Struct):
 
 class _Named(msgspec.Struct, gc=False):
     id: str
+
+
+class _Updated(msgspec.Struct, gc=False):
     updated_at: float | None = None
 
 
@@ -74,7 +78,9 @@ class _Me(msgspec.Struct, gc=False):
     name: str = ""
 
 
+_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _named = msgspec.json.Decoder(_Named)
+_updated = msgspec.json.Decoder(_Updated)
 
 
 # --- Cursors and requests -------------------------------------------------------------------------
@@ -152,11 +158,13 @@ def following(value: Any, link: str, *, where: str, origins: Collection[str]) ->
 def search_page(response: Response, value: Any, *, origins: Collection[str]) -> Page:
     """Read a page of a search: its conversations, a cursor for each, and the page after it.
 
+    A result that cannot be read is a record as any other, and is set aside as one.
+
     Raises: `Unintelligible` where the body is no such page.
     """
     where = "GET /conversations/search"
     answer = syncd.decode(response, _Results, where=where)
-    opens = [_item_of(raw, where) for raw in answer.results]
+    opens = [each for raw in answer.results if (each := _item_of(raw)) is not None]
     if (link := answer.next) is not None:
         opens.append(Cursor(following(value, link, where=where, origins=origins)))
     return Page(
@@ -168,12 +176,22 @@ def search_page(response: Response, value: Any, *, origins: Collection[str]) -> 
     )
 
 
-def _item_of(raw: msgspec.Raw, where: str) -> Cursor:
+def _item_of(raw: msgspec.Raw) -> Cursor | None:
+    """Return the cursor of a result's messages, `None` where it has no id to ask for them by.
+
+    What is odd about a result sets its record aside (`conversation_of`), and stops no other.
+    """
     try:
         named = _named.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Unintelligible(where, f"a conversation without an id ({error})") from error
-    return item(named.id, milliseconds_of(named.updated_at) or 0)
+    except _NOT_READ:
+        return None
+    if not is_id(named.id):
+        return None
+    try:
+        updated_at = _updated.decode(raw).updated_at
+    except _NOT_READ:
+        updated_at = None
+    return item(named.id, milliseconds_of(updated_at) or 0)
 
 
 def messages_of(

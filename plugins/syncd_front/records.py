@@ -14,6 +14,9 @@ from typing import Any
 import attrs
 import msgspec
 
+_ID_CHARACTERS_MAX = 256
+_SECONDS_MAX = 253_402_300_799  # the end of the year 9999, as far as dates go
+
 # --- As Front sends it ----------------------------------------------------------------------------
 
 
@@ -214,8 +217,18 @@ class Shipment:
     problem: str | None
 
 
+def is_id(text: str) -> bool:
+    """Say whether a text may be an id: "cnv_" and some letters, as far as anybody has seen."""
+    return 0 < len(text) <= _ID_CHARACTERS_MAX
+
+
 def conversation_of(record: ConversationRecord) -> Conversation:
-    """Make the row of a conversation."""
+    """Make the row of a conversation.
+
+    Raises: `ValueError`, `OverflowError` for an id or a time that is none.
+    """
+    if not is_id(record.conversation_id):
+        raise ValueError(f"an id of {len(record.conversation_id)} characters is none")
     assignee, recipient = record.assignee or Assignee(), record.recipient or Recipient()
     return Conversation(
         conversation_id=record.conversation_id,
@@ -244,8 +257,10 @@ def moment_of(seconds: float | None) -> datetime | None:
 
 
 def milliseconds_of(seconds: float | None) -> int | None:
-    """Return a moment that is told in seconds as whole milliseconds."""
-    return None if seconds is None else round(seconds * 1000)
+    """Return a moment that is told in seconds as whole milliseconds; `None` for what is none."""
+    if seconds is None or not 0 <= seconds <= _SECONDS_MAX:
+        return None
+    return round(seconds * 1000)
 
 
 def encoded(thread: Thread) -> Any:

@@ -69,7 +69,8 @@ class Front:
     `calls` a minute (none: any number). `next_base`: what next links begin with, which is another
     host than the one that was asked. `empty_every`: of so many pages one holds nothing, and still
     has a next. `after_page` is called between two pages of a search, `after_messages` with a
-    conversation of which a page of messages was answered.
+    conversation of which a page of messages was answered. `told` makes of a conversation what a
+    search tells of it.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Front:
         self.faults: deque[int] = deque()  # statuses to answer the next calls with
         self.after_page: Callable[[], None] | None = None
         self.after_messages: Callable[[str], None] | None = None
+        self.told: Callable[[dict[str, Any]], Any] = lambda told: told
         self.searches: list[str] = []
         self._now = now
         self._token = token
@@ -172,7 +174,7 @@ class Front:
             for each in self.company.active(after=after, inbox=told.get("inbox"))
             if each.updated_at < before and told.get("tag") in {None, *each.tags}
         ]
-        rows = [conversation_json(each, self._next_base) for each in found]
+        rows = [self.told(conversation_json(each, self._next_base)) for each in found]
         reply = self._page(call, rows, total=len(rows), thins=True)
         if self.after_page is not None:
             self.after_page()

@@ -263,6 +263,29 @@ async def test_a_number_that_is_none_is_kept_as_such_and_harms_no_other_of_its_c
         assert it.total("quarantined") == 0
 
 
+async def test_an_odd_conversation_of_a_search_costs_one_record_and_no_mail_that_can_be_had(
+    dsn: str,
+) -> None:
+    async with world(dsn, 7) as it:
+        odd: dict[str, Any] = {
+            "cnv_000001": {"id": None},
+            "cnv_000003": {"id": "c" * 9_000},
+            "cnv_000005": {"id": ""},
+            "cnv_000007": {"updated_at": "yesterday"},
+            "cnv_000009": {"updated_at": 1e306},
+        }
+        assert set(odd) < it.mail.conversations.keys()
+        it.front.told = lambda told: {**told, **odd.get(told["id"], {})}
+        assert (await it.run(asks=False)).verdict == "complete"
+
+        unnamed = {"cnv_000001", "cnv_000003", "cnv_000005"}
+        assert it.scanned().keys() == it.mail.conversations.keys() - unnamed
+        rows = it.query("SELECT conversation_id FROM front.conversations")
+        assert {row["conversation_id"] for row in rows} == it.mail.conversations.keys() - set(odd)
+        aside = it.query("SELECT stream, reason FROM syncd.quarantine")
+        assert [row["stream"] for row in aside] == ["conversations"] * 5
+
+
 async def test_a_merge_while_a_pass_is_under_way_loses_none_of_the_mail(dsn: str) -> None:
     async with world(dsn, 0) as it:
         one = it.mail.write(at=now() - 60, text=f"PO 4711 shipped: {UPS}").id
