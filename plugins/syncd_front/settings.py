@@ -21,6 +21,10 @@ SEARCHES = "searches"
 PLANS = {"starter": 50, "professional": 100, "enterprise": 200}
 SEARCH_SHARE = 0.4
 
+# The same page says that Retry-After is in seconds; milliseconds were seen. No window of a company
+# is longer than a minute, so that who waits for two has waited enough.
+LOCK_MAX_SECONDS = 120.0
+
 _PORTS = {"http": ":80", "https": ":443"}  # which an origin does not name
 
 IN_FLIGHT = 150  # a ceiling: the quota decides
@@ -155,6 +159,7 @@ def upstream(settings: Settings, company: Company) -> Upstream:
             (SlidingWindow(calls, per_seconds=60, burst=burst), searches),
             concurrency=IN_FLIGHT,
             per="account",
+            lock_max_seconds=LOCK_MAX_SECONDS,
         )
     ]
     beside: Mapping[str, Mapping[str, str | Secret]] = {}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from syncd.errors import Throttled, Unavailable
+from syncd.errors import SourceError, Throttled, Unavailable
 from syncd.events import LimitLocked, RequestRetried
-from syncd.model import Quota, TokenBucket
+from syncd.model import Quota, Response, TokenBucket
 
 if TYPE_CHECKING:
     from tests.http.conftest import Bench, Received, Script, Scripted
@@ -75,6 +75,28 @@ async def test_a_date_is_measured_by_the_upstreams_own_clock(
 
     first, second = (each.at for each in upstream.received)
     assert 1.0 <= second - first < 5
+
+
+async def test_a_lock_is_no_longer_than_the_quota_has_it_whatever_an_answer_asks_for(
+    upstream: Scripted, bench: Bench
+) -> None:
+    def told(_: Response) -> SourceError | None:
+        return Throttled("items", "locked", retry_after_seconds=2000.0)
+
+    upstream.plays(upstream.says(429, Retry_After="30000"))
+    for quota, seconds in ((Quota("app", lock_max_seconds=2.0), 2.0), (Quota("other"), 3600.0)):
+        client = await bench.client(upstream.url, quotas=(quota,), patience_seconds=0.5)
+        with pytest.raises(Throttled) as caught:
+            await client.for_fetch().get("items")
+        assert caught.value.retry_after_seconds is not None
+        assert seconds - 1 < caught.value.retry_after_seconds <= seconds
+        assert bench.emitted(LimitLocked)[-1].seconds == seconds
+
+    quota = Quota("judged", lock_max_seconds=3.0)
+    client = await bench.client(upstream.url, quotas=(quota,), patience_seconds=0.5, judge=told)
+    with pytest.raises(Throttled):
+        await client.for_fetch().get("items")
+    assert bench.emitted(LimitLocked)[-1].seconds == 3.0
 
 
 @pytest.mark.parametrize("junk", [None, "soon", "-1", "0", "1.5", "Mon, 99 Foo 2026 00:00:00 GMT"])

@@ -211,6 +211,8 @@ class Gate:
         Where a rate is sought and no wait was asked for, the cut of the rate is the answer to the
         first refusal; a lock answers those that follow. Returns the seconds of the lock if news.
         """
+        if asked_seconds and self.quota.lock_max_seconds is not None:
+            asked_seconds = min(asked_seconds, self.quota.lock_max_seconds)
         now_locked, news = locks.throttled(
             self.lock, left_at=left_at, now=now, asked_seconds=asked_seconds, chance=chance
         )

@@ -102,6 +102,8 @@ class Quota:
     at once. `adaptive` lets refusals move concurrency, and the rate where no window is declared.
     `gives_back`: whether an answer that cost less than its request had named (`Upstream.spent`)
     leaves the rest to others; some upstreams count what was asked for.
+    `lock_max_seconds`: how long an answer may lock it at most, where an upstream may mean another
+    unit than it says (default: an hour by a header field, any time by `Upstream.judge`).
     `per` says whether all accounts of an instance share it (an app's quota) or each has its own.
     """
 
@@ -111,6 +113,9 @@ class Quota:
     adaptive: Adaptive | None = None
     per: Literal["instance", "account"] = "instance"
     gives_back: bool = True
+    lock_max_seconds: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_above_zero)
+    )
 
     @property
     def units(self) -> frozenset[str]:

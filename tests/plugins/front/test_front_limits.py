@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from random import Random
+from typing import Literal
 
 import attrs
 import pytest
@@ -104,6 +105,30 @@ class Traffic:
 
     def taken_within(self, begins: float, seconds: float) -> int:
         return sum(0 <= at - BEGAN_AT - begins < seconds for at in self.taken)
+
+
+@pytest.mark.parametrize(
+    ("plan", "calls", "searches"),
+    [("starter", 50, 20), ("professional", 100, 40), ("enterprise", 200, 80)],
+)
+def test_a_plan_has_its_calls_a_minute_and_two_fifths_of_them_are_searches(
+    plan: Literal["starter", "professional", "enterprise"], calls: int, searches: int
+) -> None:
+    (quota,) = upstream(Settings(), Company(Secret("t"), plan=plan)).quotas
+
+    assert quota.per == "account"
+    allowed = {(each.unit, each.most, each.per_seconds) for each in quota.windows}
+    assert allowed == {(REQUESTS, calls, MINUTE), (SEARCHES, searches, MINUTE)}
+    limits, at = Limits(calls), BEGAN_AT
+    taken = [limits.refuses(at, search=True, resource=None) is None for _ in range(calls)]
+    assert sum(taken) == searches, "as the simulator has it"
+
+
+def test_a_lock_of_front_is_of_seconds_that_a_window_may_last_whatever_it_says() -> None:
+    """Retry-After is documented in seconds, and was seen in milliseconds."""
+    gate = Traffic(burst=False).gate
+    gate.throttled(left_at=0.0, now=10.0, asked_seconds=30_000.0, chance=0.5)
+    assert gate.lock.until == 130.0
 
 
 def test_the_burst_is_left_to_others_unless_it_is_asked_for() -> None:

@@ -56,6 +56,7 @@ class World:
     front: Front
     model: Model
     ctx: Context[Settings, Extractions]
+    limiters: Limiters
     conversations: dict[str, Conversation] = attrs.field(factory=dict)
     scanned: dict[str, ScannedConversation] = attrs.field(factory=dict)
     shipments: dict[str, Shipment] = attrs.field(factory=dict)
@@ -172,10 +173,11 @@ async def world(
             chosen = Settings(base_url=f"{base_url}/front", **given)
             account = Account("acme", CompanySettings(Secret(TOKEN), "enterprise"))
             events: list[Event] = []
+            limiters = Limiters(random=Random(0))
             client = Client(
                 "front[acme]",
                 upstream_of(chosen, account.settings),
-                limiters=Limiters(random=Random(0)),
+                limiters=limiters,
                 emit=events.append,
                 clock=now,
                 random=Random(0),
@@ -186,7 +188,7 @@ async def world(
             async with client:
                 http = client.for_fetch()
                 ctx = Context(http, account, chosen, Extractions(), where, request)
-                yield World(upstream, endpoint, ctx)
+                yield World(upstream, endpoint, ctx, limiters)
 
 
 # --- Walks ----------------------------------------------------------------------------------------
@@ -268,6 +270,16 @@ async def test_an_inbox_is_a_partition_of_its_own() -> None:
         assert it.front.searches[0].startswith("inbox:inb_1 after:")
         inboxes = {it.mail.conversations[name].inbox for name in it.scanned}
         assert inboxes == {"inb_1"}
+
+
+async def test_a_search_is_counted_as_one_and_reading_messages_is_not() -> None:
+    async with world(130) as it:
+        await it.walk()
+
+        (usage,) = it.limiters.usages()
+        used = {each.unit: each.used for each in usage.windows}
+        assert used == {"requests": 132, "searches": 2}
+        assert len(it.front.searches) == 2
 
 
 # --- Pages ----------------------------------------------------------------------------------------

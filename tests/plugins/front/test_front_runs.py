@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import psycopg
@@ -20,10 +20,10 @@ from syncd.jobs import run_job
 from syncd.model import Mode
 from syncd.observe import Observer
 from syncd.plugins import Plugins
-from syncd.testing import serve
+from syncd.testing import Reply, serve
 from syncd.verdicts import Result
 from syncd_front import plugin
-from syncd_front.simulator import Company, Front, Model, Simulator
+from syncd_front.simulator import Call, Company, Front, Model, Simulator
 from syncd_ship24 import plugin as ship24_plugin
 
 DEADLINE_SECONDS = 120.0
@@ -46,6 +46,7 @@ class World:
     model_url: str
     events: list[Event] = attrs.field(factory=list)
     settings: str = ""  # further ones
+    accounts: Mapping[str, str] = attrs.field(factory=lambda: {"acme": "front-token"})
 
     @property
     def mail(self) -> Company:
@@ -64,16 +65,23 @@ base_url = "{self.front_url}/front"
 [connectors.front.quotas.core]
 requests = 6000
 per = "60s"
-[[connectors.front.accounts]]
-name = "acme"
-token = "front-token"
-plan = "enterprise"
+{"".join(map(self.company, self.accounts))}
 [jobs.mail]
 connector = "front"
 """
 
+    def company(self, name: str) -> str:
+        token = self.accounts[name]
+        table = "[[connectors.front.accounts]]"
+        return f'{table}\nname = "{name}"\ntoken = "{token}"\nplan = "enterprise"\n'
+
     async def run(self, mode: Mode = "incremental", *, asks: bool = True) -> Result:
         """Run the job once, as a process of its own would."""
+        (result,) = await self.run_all(mode, asks=asks)
+        return result
+
+    async def run_all(self, mode: Mode = "incremental", *, asks: bool = True) -> list[Result]:
+        """Do the same for several accounts."""
         self.events.clear()
         raw = parse(self.text(asks=asks), file="syncd.toml", folder=Path.cwd())
         config = structure(raw, PLUGINS.connectors, environment={})
@@ -83,8 +91,7 @@ connector = "front"
         async def main(process: Process) -> list[Result]:
             return await run_job(process, config.jobs["mail"], mode=mode, wait_seconds=2.0)
 
-        (result,) = await Root(config, PLUGINS, observer).run(main)
-        return result
+        return await Root(config, PLUGINS, observer).run(main)
 
     def total(self, name: str) -> int:
         return sum(getattr(e, name) for e in self.events if isinstance(e, RunFinished))
@@ -107,6 +114,17 @@ connector = "front"
     def scanned(self) -> dict[str, dict[str, Any]]:
         rows = self.query("SELECT * FROM front.scanned_conversations")
         return {row["conversation_id"]: row for row in rows}
+
+
+@attrs.define
+class Companies:
+    """Several companies behind one address: a token tells whose mail is meant."""
+
+    fronts: Mapping[str, Front]
+
+    def answer(self, call: Call) -> Reply:
+        """Answer one request."""
+        return self.fronts[call.headers["authorization"].removeprefix("Bearer ")].answer(call)
 
 
 @asynccontextmanager
@@ -188,6 +206,26 @@ async def test_trackers_switched_on_ask_about_all_mail_again_and_bring_those_of_
         assert it.model.calls == 2 * paid
         queued = it.query("SELECT key FROM syncd.effect")
         assert {row["key"] for row in queued} == {number for number, *_ in it.shipments()}
+
+
+async def test_two_companies_that_are_told_of_one_parcel_have_a_row_each_and_one_tracker(
+    dsn: str,
+) -> None:
+    fronts = {f"{name}-token": Front(Company(name), token=f"{name}-token") for name in ("a", "b")}
+    for front in fronts.values():
+        front.company.write(at=now() - 60, text=f"PO 4711 shipped: {UPS}")
+    async with world(dsn, 0) as it, serve(Simulator(cast("Any", Companies(fronts)))) as url:
+        it.front_url = url
+        delivers = '[connectors.ship24]\nbase_url = "http://127.0.0.1:9"\napi_key = "unused"'
+        it.settings = f"register_trackers = true\n{delivers}"
+        it.accounts = {"a": "a-token", "b": "b-token"}
+        results = await it.run_all(asks=False)
+
+        assert [each.verdict for each in results] == ["complete"] * 2
+        rows = it.query("SELECT account_id, tracking_number FROM front.shipments ORDER BY 1")
+        assert [tuple(row.values()) for row in rows] == [("a", UPS), ("b", UPS)]
+        queued = it.query("SELECT key FROM syncd.effect")
+        assert [row["key"] for row in queued] == [UPS]
 
 
 async def test_whatever_was_paid_for_is_told_be_it_of_use_or_not(dsn: str) -> None:
