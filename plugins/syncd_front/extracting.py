@@ -152,7 +152,7 @@ async def extracted(ctx: Context[Settings, Extractions], thread: Thread) -> Resu
 
     Raises: `Unauthorized` where the endpoint lets nobody in, or has been paid no more.
     """
-    if thread.merged_into is not None or is_silent(thread):
+    if thread.merged_into is not None or is_silent(thread, prefilter=ctx.settings.prefilter):
         return Extraction()
     if not ctx.settings.asks_model:
         return by_patterns(thread)
@@ -165,7 +165,7 @@ def _key(model: str, text: str) -> bytes:
 
 
 async def _asked(ctx: Context[Settings, Extractions], text: str) -> Result:
-    model, told, bill = ctx.settings.llm_model, list[Told](), llm.Bill()
+    model, told, bill, full = ctx.settings.llm_model, list[Told](), llm.Bill(), False
     parts = llm.parts_of(text, ctx.settings.llm_part_characters)
     for each in dict.fromkeys(parts):  # two that are alike are asked about once
         part = await ctx.session.once(_key(model, each), partial(_asked_part, ctx, each))
@@ -175,12 +175,14 @@ async def _asked(ctx: Context[Settings, Extractions], text: str) -> Result:
         if part.told is None:
             return Quarantined(f"{part.refused}; {bill}")
         told += part.told
+        full = full or len(part.told) >= llm.NAMED_MAX
     return Extraction(
         tuple(told),
         extracted_by=model,
         calls=bill.calls,
         prompt_tokens=bill.prompt_tokens,
         completion_tokens=bill.completion_tokens,
+        full=full,
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 
 import attrs
 
 from syncd_front.extraction import (
+    Searched,
     form_of,
     likeness,
     numbers_in,
-    occurs_in,
     order_near,
     orders_in,
     plain,
@@ -19,8 +20,11 @@ from syncd_front.extraction import (
 from syncd_front.records import Mail, ScannedConversation, Shipment, Thread, moment_of, spoken
 
 PATTERNS = "patterns"
-SHIPMENTS_MAX = 20  # of one conversation; a list of more is no mail about shipments
+SHIPMENTS_MAX = 500  # of one conversation: a thread of lists, of which each is looked for in it
 NUMBER_CHARACTERS = (8, 40)
+
+# What a tracker is registered for, beside its length: docs.ship24.com, "Create a tracker".
+_TAKEN = re.compile(r"[a-zA-Z0-9\-_/.]*")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -60,6 +64,7 @@ class Extraction:
 
     told: tuple[Told, ...] = ()
     extracted_by: str | None = None  # none where nobody was asked
+    full: bool = False  # an answer named as many as it may, and there may be more
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -74,9 +79,13 @@ class Scanned:
     at: datetime
 
 
-def is_silent(thread: Thread) -> bool:
-    """Say whether a thread does not speak of a shipment at all."""
-    return not any(speaks_of_shipment(spoken(mail)) for mail in thread.messages)
+def is_silent(thread: Thread, *, prefilter: bool = True) -> bool:
+    """Say whether a thread does not speak of a shipment at all; without the filter, or of anything.
+
+    The filter may err: then nobody reads a thread that tells of a shipment in other words.
+    """
+    said = (spoken(mail) for mail in thread.messages)
+    return not any(map(speaks_of_shipment if prefilter else str.strip, said))
 
 
 def by_patterns(thread: Thread) -> Extraction:
@@ -96,24 +105,27 @@ def by_patterns(thread: Thread) -> Extraction:
 def found_in(thread: Thread, extraction: Extraction) -> list[Found]:
     """Return what a row is to be made of: each number once, the most certain first.
 
-    Left out is what a model invented: a number that stands in no message.
+    Left out is what a model invented, a number that stands in no message; and what is beyond
+    `SHIPMENTS_MAX`, of which `scanned_of` tells.
     """
+    return _all_in(thread, extraction)[:SHIPMENTS_MAX]
+
+
+def _all_in(thread: Thread, extraction: Extraction) -> list[Found]:
     chosen: dict[str, Found] = {}
+    mails = [(mail, Searched(spoken(mail))) for mail in reversed(thread.messages)]
     by = extraction.extracted_by or PATTERNS
     for told in sorted(extraction.told, key=lambda each: -each.confidence):
         number = plain(told.tracking_number)
-        mail = _newest_with(thread, number)
-        if mail is None or number in chosen:
+        if number in chosen:
+            continue
+        mail = next((mail for mail, said in mails if said.has(number)), None)
+        if mail is None:
             continue
         known = attrs.evolve(told, tracking_number=number)
         supplier = thread.names.get(mail.sender or "")
         chosen[number] = Found(known, thread.conversation_id, mail, supplier, by)
-    return list(chosen.values())[:SHIPMENTS_MAX]
-
-
-def _newest_with(thread: Thread, number: str) -> Mail | None:
-    mails = (mail for mail in reversed(thread.messages) if occurs_in(spoken(mail), number))
-    return next(mails, None)
+    return list(chosen.values())
 
 
 def shipment_of(found: Found) -> Shipment:
@@ -147,6 +159,8 @@ def problem_of(number: str) -> str | None:
     least, most = NUMBER_CHARACTERS
     if not least <= len(number) <= most or not any(c.isdigit() for c in number):
         return f"no tracking number: {least} to {most} characters, and a digit"
+    if not _TAKEN.fullmatch(number):
+        return "no tracking number: it has other characters than letters, digits and - _ / ."
     if (like := likeness(number)) is not None:
         return f"looks like {like.name}, and its check digit is wrong"
     return None
@@ -155,7 +169,8 @@ def problem_of(number: str) -> str | None:
 def scanned_of(scanned: Scanned, *, confidence_least: float) -> ScannedConversation:
     """Make the row of a thread that was read."""
     thread, extraction = scanned.thread, scanned.extraction
-    certain = (each for each in found_in(thread, extraction) if each.is_certain(confidence_least))
+    found = _all_in(thread, extraction)
+    certain = (each for each in found[:SHIPMENTS_MAX] if each.is_certain(confidence_least))
     shipments = sum(problem_of(each.told.tracking_number) is None for each in certain)
     last = thread.messages[-1] if thread.messages else None
     outcome = "extracted" if extraction.extracted_by else "silent"
@@ -168,12 +183,20 @@ def scanned_of(scanned: Scanned, *, confidence_least: float) -> ScannedConversat
         last_message_id=last.id if last else None,
         last_message_at=moment_of(last.sent_at) if last else None,
         merged_into=thread.merged_into,
+        problem=_problem_of_list(len(found), full=extraction.full),
         extracted_by=extraction.extracted_by,
         calls=extraction.calls,
         prompt_tokens=extraction.prompt_tokens,
         completion_tokens=extraction.completion_tokens,
         scanned_at=scanned.at,
     )
+
+
+def _problem_of_list(count: int, *, full: bool) -> str | None:
+    """Say that shipments of a thread may be missing."""
+    if count > SHIPMENTS_MAX:
+        return f"it names {count} shipments; those beyond {SHIPMENTS_MAX} are left out"
+    return "an answer named as many shipments as it may; there may be more" if full else None
 
 
 def _day(text: str | None) -> date | None:

@@ -34,6 +34,7 @@ from syncd import (
 )
 from syncd_front import api, llm
 from syncd_front.extracting import Extractions, scanned, shipments
+from syncd_front.extraction import FIRST_TEST_VERSION
 from syncd_front.found import Found, scanned_of, shipment_of
 from syncd_front.records import (
     Conversation,
@@ -223,9 +224,9 @@ def transform(
     # What is handed over is a thread: it is known by its own key, and not by those of its rows.
     asking = AsyncTransform(
         name,
-        1,
+        FIRST_TEST_VERSION,  # what was called silent is remembered as an answer is
         scanned if stream is SCANNED else shipments,
-        settings=("llm_part_characters",),
+        settings=("llm_part_characters", "prefilter"),
         key=SCANNED.key,
         volatile=("names",),
         deadline_seconds=max(_THREAD_SECONDS, 3 * settings.llm_timeout_seconds),
@@ -233,13 +234,13 @@ def transform(
     least = settings.confidence_least
     if stream is SCANNED:
         of = partial(scanned_of, confidence_least=least)
-        return [asking, Transform("scanned_of", 1, of, order=1)]
+        return [asking, Transform("scanned_of", 2, of, order=1)]
     # Where that setting alone changes, nothing is asked: it holds for what is asked from then on.
     certain = Transform("certain", 1, partial(certain_only, confidence_least=least), order=1)
-    making = Transform("shipment_of", 1, shipment_of, order=2)
+    making = Transform("shipment_of", 2, shipment_of, order=2)
     if settings.register_trackers:
         effects = (REGISTER_TRACKER,)
-        making = Transform("tracked_shipment_of", 1, tracked_shipment_of, order=2, effects=effects)
+        making = Transform("tracked_shipment_of", 2, tracked_shipment_of, order=2, effects=effects)
     return [asking, certain, making]
 
 

@@ -171,8 +171,8 @@ class ScannedConversation:
     """A row of `scanned_conversations`: up to which message a thread was read, and what it cost.
 
     `outcome`: ``"extracted"``; ``"silent"``, it does not speak of a shipment, so nobody was asked;
-    ``"merged"``, its messages are those of `merged_into`. Tokens and calls are those of a language
-    model; by patterns there are none.
+    ``"merged"``, its messages are those of `merged_into`. `problem`: why shipments that it names
+    may be missing. Tokens and calls are those of a language model; by patterns there are none.
     """
 
     conversation_id: str
@@ -183,6 +183,7 @@ class ScannedConversation:
     last_message_id: str | None
     last_message_at: datetime | None
     merged_into: str | None
+    problem: str | None
     extracted_by: str | None
     calls: int
     prompt_tokens: int

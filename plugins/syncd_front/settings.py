@@ -71,6 +71,13 @@ class Settings:
             "asks a model about all mail of the history again, and so tracks what was found before"
         },
     )
+    prefilter: bool = attrs.field(
+        default=True,
+        metadata={
+            "about": "ask a model only about threads with a word of shipping or what may be a "
+            "tracking number; false: about every thread; a change of it asks about all mail again"
+        },
+    )
     llm_base_url: str = attrs.field(
         default=llm.OPENAI,
         metadata={"about": "where a model is asked: any endpoint that speaks Chat Completions"},

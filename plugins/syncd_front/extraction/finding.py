@@ -36,14 +36,6 @@ _CUE = re.compile(
 )
 _CUE_CHARACTERS = 60  # before a number: "your tracking number for order 4711 is"
 
-_SPEAKS = re.compile(
-    r"\bship(?:s|ped|ping|ments?)?\b|\btrack(?:ing|ed)?\b|\bdispatch|\bdeliver|\bwaybill|\bAWB\b"
-    r"|\bparcel|\bpackages?\b|\bcourier|\bcarrier|\bconsignment|\bfreight|\bin transit\b"
-    r"|\bcustoms\b|\bETA\b|\bbill of lading|\bUPS\b|\bFed\s?Ex\b|\bUSPS\b|\bDHL\b"
-    r"|versand|versend|sendung|liefer|exp[ée]di|livr(?:é|aison)|env[ií](?:o|ado)|spedi(?:t|z)",
-    re.IGNORECASE,
-)
-
 _ORDER = re.compile(
     r"(?<![A-Za-z0-9])(?:P\.?\s?O\.?|purchase\s+order)(?!\s*box\b)"
     r"(?:\s*(?:numbers?|no\.?|nr\.?|num\.?))?\s*[:#.-]*\s*"
@@ -119,9 +111,33 @@ def order_near(orders: list[Order], at: int) -> str | None:
     return before[-1] if before else (orders[0].number if orders else None)
 
 
-def speaks_of_shipment(text: str) -> bool:
-    """Say, cheaply, whether a text may speak of a shipment; where it does not, nobody is asked."""
-    return _SPEAKS.search(text) is not None or bool(numbers_in(text))
+@attrs.define(eq=False)
+class Searched:
+    """A text in which many numbers are looked for."""
+
+    text: str
+    _carriers: list[tuple[str, int, int]] | None = attrs.field(default=None, init=False)
+
+    def has(self, number: str) -> bool:
+        """Say whether a number stands in the text by itself: see `occurs_in`."""
+        wanted = plain(number)
+        if not wanted:
+            return False
+        form = form_of(wanted) or likeness(wanted)
+        known = form is not None and form.strict
+        return any(
+            (known or _is_one(match["number"])) and not self._is_part(match, wanted)
+            for match in _written(wanted).finditer(self.text)
+        )
+
+    def _is_part(self, match: re.Match[str], wanted: str) -> bool:
+        """Say whether what was found is a part of another number, which has a carrier's form."""
+        if self._carriers is None:
+            self._carriers = [each for each in _candidates(self.text) if form_of(each[0])]
+        return any(
+            at <= match.start() and match.end() <= end and each != wanted
+            for each, at, end in self._carriers
+        )
 
 
 def occurs_in(text: str, number: str) -> bool:
@@ -131,22 +147,7 @@ def occurs_in(text: str, number: str) -> bool:
     What hardly any carrier writes so ("12345 67890 TODAY") stands in one line and has a digit in
     each of its groups, but for two or three letters before them.
     """
-    wanted = plain(number)
-    if not wanted:
-        return False
-    form = form_of(wanted) or likeness(wanted)
-    known = form is not None and form.strict
-    longer: list[tuple[int, int]] | None = None
-    for match in _written(wanted).finditer(text):
-        if not known and not _is_one(match["number"]):
-            continue
-        if longer is None:
-            longer = [
-                (at, end) for each, at, end in _candidates(text) if each != wanted and form_of(each)
-            ]
-        if not any(at <= match.start() and match.end() <= end for at, end in longer):
-            return True
-    return False
+    return Searched(text).has(number)
 
 
 def blanks_between(text: str, start: int, end: int) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -200,6 +201,36 @@ def test_a_number_belongs_to_the_order_before_it() -> None:
         ("Shall we have lunch?", False),
         ("a fine relationship", False),
         ("", False),
+        # in other languages
+        ("Seu pedido foi despachado, segue o código de rastreio", True),
+        ("Uw bestelling is verzonden", True),
+        ("Wysłano dziś, numer przesyłki w załączniku", True),
+        ("Mã vận đơn của quý khách", True),
+        (unicodedata.normalize("NFD", "Mã vận đơn của quý khách"), True),
+        ("ma van don cua quy khach", True),
+        ("您的货物已发货", True),
+        ("本日発送いたしました", True),
+        ("La merce è stata consegnata", True),
+        ("오늘 발송했습니다", True),
+        # by a number alone, whatever is said around it
+        ("Order 4711 left our warehouse today: 794612345678", True),
+        ("4711 -> TBA123456789012", True),
+        ("今天:YT2312345678901234。", True),
+        ("see https://x.example/t?n=794612345678&l=en", True),
+        ("7946 1234 5678", True),
+        ("it is 1234567891", True),
+        # what is obviously another number
+        ("Please call 5550100200.", False),
+        ("Tel.: 5125550100, Fax 5125550101", False),
+        ("+84 28 3812 3456 or +842838123456", False),
+        ("030 1234 5678, 03012345678", False),
+        ("IBAN: DE89370400440532013000", False),
+        ("USt-IdNr. DE123456789", False),
+        ("at 20251229104500, on 2025-12-29, 29.12.2025 10:45", False),
+        ("1234567890.50 EUR, 1,234,567,890.50", False),
+        ("invoice 4500012, PO 4711", False),
+        ("a8f3c9d2e4b1f6a7c8d9e0f1a2b3c4d5", False),
+        ("Shall we meet on Tuesday at 10, or on 12 December 2025?", False),
     ],
 )
 def test_the_cheap_test_says_whether_a_thread_may_speak_of_a_shipment(

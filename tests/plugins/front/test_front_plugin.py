@@ -12,6 +12,8 @@ import attrs
 import msgspec
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncd import (
     Account,
@@ -24,6 +26,7 @@ from syncd import (
     Page,
     Partition,
     Quarantined,
+    Queued,
     Request,
     Secret,
     Slice,
@@ -37,12 +40,15 @@ from syncd.http import Client, Limiters
 from syncd.testing import serve
 from syncd_front import plugin
 from syncd_front.extracting import Extractions, Part
+from syncd_front.extraction import FIRST_TEST_VERSION
+from syncd_front.found import SHIPMENTS_MAX, problem_of
 from syncd_front.plugin import CONNECTOR, CONVERSATIONS, FEED, SCANNED, SHIPMENTS
 from syncd_front.records import Conversation, ScannedConversation, Shipment
 from syncd_front.settings import Company as CompanySettings
 from syncd_front.settings import Settings
 from syncd_front.settings import upstream as upstream_of
 from syncd_front.simulator import Company, Front, Model, Simulator
+from syncd_ship24 import registering
 
 DEADLINE_SECONDS = 60.0
 UPS = "1Z999AA10123456784"
@@ -220,6 +226,44 @@ async def test_only_threads_that_speak_of_a_shipment_are_paid_for_and_each_once(
         told = sum(row.prompt_tokens + row.completion_tokens for row in paid)
         assert it.model.tokens == told > 0
         assert {row.calls + row.prompt_tokens for row in silent} == {0}
+
+
+async def test_without_the_first_test_every_thread_with_a_text_is_asked_about() -> None:
+    async with world(6, asks=True, prefilter=False) as it:
+        it.mail.discuss(at=now().timestamp())
+        it.mail.write(at=now().timestamp(), text="Shall we have lunch?")
+        await it.walk()
+
+        assert it.model.calls == 7
+        assert [row.outcome for row in it.scanned.values()].count("silent") == 1
+
+
+async def test_what_the_first_test_called_silent_is_looked_at_again_by_another_one() -> None:
+    async with world(0, asks=True) as it:
+        assert asking(it).version == FIRST_TEST_VERSION
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_of_a_long_list_of_shipments_none_is_lost_without_a_word(asks: bool) -> None:
+    async with world(0, asks=asks, llm_completion_tokens=8_000) as it:
+        it.mail.write(at=now().timestamp() - 9, parcels=50)
+        await it.walk()
+        assert it.truth() == it.mail.truth()
+        (row,) = it.scanned.values()
+        assert (row.shipments_found, row.problem) == (
+            50,
+            "an answer named as many shipments as it may; there may be more" if asks else None,
+        )
+
+
+async def test_what_is_cut_off_a_list_is_told() -> None:
+    async with world(0) as it:
+        it.mail.write(at=now().timestamp() - 9, parcels=SHIPMENTS_MAX + 9)
+        await it.walk()
+        assert len(it.shipments) == SHIPMENTS_MAX
+        (row,) = it.scanned.values()
+        assert row.shipments_found == SHIPMENTS_MAX
+        assert row.problem == "it names 509 shipments; those beyond 500 are left out"
 
 
 async def test_a_tag_makes_no_new_question_and_a_message_does() -> None:
@@ -543,7 +587,7 @@ async def test_how_sure_a_model_must_be_is_no_matter_of_what_it_is_asked() -> No
         for stream in (SCANNED, SHIPMENTS):
             asking, *_ = plugin.transform(it.instance, stream)  # type: ignore[misc]
             assert isinstance(asking, AsyncTransform)
-            assert asking.settings == ("llm_part_characters",)
+            assert asking.settings == ("llm_part_characters", "prefilter")
 
 
 async def test_discussions_and_conversations_without_times_are_taken_as_they_are() -> None:
@@ -632,6 +676,23 @@ async def test_neither_upstream_is_shown_the_other_s_credential() -> None:
             await it.walk()
         assert TOKEN not in str(caught.value)
         assert "sk-demo" not in str(caught.value)
+
+
+async def test_a_number_that_ship24_would_refuse_has_a_problem_and_no_tracker() -> None:
+    odd = "ABC#12345678"
+    async with world(0, asks=True, model={"also": [odd]}, register_trackers=True) as it:
+        it.mail.write(at=now().timestamp() - 9, text=f"shipped: {odd} and {UPS}")
+        await it.walk()
+
+        assert it.shipments.keys() == {odd, UPS}
+        assert "other characters" in (it.shipments[odd].problem or "")
+        assert [each.key for each in it.effects] == [UPS]
+
+
+@given(st.text("ABZ019#é１ -_/.", min_size=1, max_size=50))
+def test_whatever_has_no_problem_is_registered(number: str) -> None:
+    wanted, _ = registering.read([Queued(1, number, {"trackingNumber": number})])
+    assert wanted or problem_of(number) is not None
 
 
 # --- Effects --------------------------------------------------------------------------------------
