@@ -214,7 +214,8 @@ async def weighed(
     answers: list[syncd.Done | syncd.Quarantined | syncd.Later] = []
     for order in orders:
         try:
-            await ctx.http.post("/weigh", json={"id": order.id})
+            weigh = {"id": order.id}
+            await ctx.http.post("/weigh", json=weigh, idempotent=False, timeout_seconds=300.0)
         except syncd.Throttled as error:
             answers.append(syncd.Later(error.what, seconds=error.retry_after_seconds))
         except syncd.Unintelligible as error:

@@ -204,7 +204,7 @@ def test_a_number_belongs_to_the_order_before_it() -> None:
         # in other languages
         ("Seu pedido foi despachado, segue o código de rastreio", True),
         ("Uw bestelling is verzonden", True),
-        ("Wysłano dziś, numer przesyłki w załączniku", True),
+        ("Wysłano dziś, nr przesyłki w załączniku", True),
         ("Mã vận đơn của quý khách", True),
         (unicodedata.normalize("NFD", "Mã vận đơn của quý khách"), True),
         ("ma van don cua quy khach", True),
