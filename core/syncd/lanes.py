@@ -76,11 +76,9 @@ class Lane:
             return False
         now = trio.current_time()
         paces = {name: self._paces[name] for name in self.deliverers.tenants}
-        holders = self._slots.statistics().borrowers
-        held = {each[0] for each in holders if isinstance(each, tuple)}
-        asking = {
-            each[0] for each in holders if isinstance(each, tuple) and each[1] not in self._stuck
-        }
+        holders = [each for each in self._slots.statistics().borrowers if isinstance(each, tuple)]
+        held = {account for account, _ in holders}
+        asking = {account for account, token in holders if token not in self._stuck}
         turns = effects.turns(paces, held=held, asking=asking, now=now)
         if now < self._in_turn_until:
             turns = [*reversed(turns)]

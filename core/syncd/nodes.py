@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -19,6 +20,7 @@ OPENS_MAX = 100_000  # cursors one page may name
 DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
 PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
 SAID_CHARS = 200  # of a cursor, in messages
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # in JSON, where a backslash before it is one
 AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
 
 
@@ -131,7 +133,7 @@ def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:
     """Return the nodes of the cursors a page names.
 
     Raises: `PagingLoop` for a feed that never ends, `PluginError` for cursors that break the
-    contract (too large, too many).
+    contract (too large, too many, or what PostgreSQL cannot store).
     """
     if node.depth >= DEPTH_MAX and page.opens:
         raise PagingLoop(
@@ -146,8 +148,11 @@ def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:
         for index, cursor in enumerate(page.opens)
     )
     for child in nodes:
-        if len(canonical(child.cursor)) > CURSOR_MAX_BYTES:
+        said = canonical(child.cursor)
+        if len(said) > CURSOR_MAX_BYTES:
             raise PluginError(where, f"a cursor is larger than {CURSOR_MAX_BYTES} bytes")
+        if _NUL.search(said):
+            raise PluginError(where, f"a cursor holds NUL, which jsonb has not: {child}")
     return nodes
 
 

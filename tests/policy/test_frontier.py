@@ -184,10 +184,13 @@ def test_cursors_that_break_the_contract_are_the_plugins_fault() -> None:
     node = chain(0)
     large = Page({}, opens=(Cursor("x" * 9000),))
     many = Page({}, opens=(Cursor(1),) * (OPENS_MAX + 1))
+    unstorable = Page({}, opens=(Cursor({"after": ["a\\\0b"]}),))
 
-    for page in (large, many):
+    for page in (large, many, unstorable):
         with pytest.raises(PluginError):
             children(node, page, "here")
+    fine = Page({}, opens=(Cursor(r"a\u0000b"),))  # only looks like it
+    assert children(node, fine, "here")
 
 
 def test_a_feed_that_always_names_a_next_page_is_a_paging_loop() -> None:
