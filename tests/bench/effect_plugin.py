@@ -28,13 +28,19 @@ from syncd import (
 )
 
 NOTE = EffectKind("caused.note", "pages")
+LINE = EffectKind("caused.line", "pages", ordered=True)
+ORDERS = 1000  # ordering keys
 
 
 @attrs.frozen
 class Settings(plain_plugin.Settings):
-    """What `[connectors.caused]` may hold. `every`: of so many rows one has an effect; 0: none."""
+    """What `[connectors.caused]` may hold.
+
+    `every`: of so many rows one has an effect; 0: none. `ordered`: it has an ordering key.
+    """
 
     every: int = 0
+    ordered: bool = False
 
 
 STREAM = Stream("records", Plain, key=("id",), shortcut="raw")
@@ -45,7 +51,7 @@ CONNECTOR = Connector(
     feeds=(Feed(name="records", streams=(STREAM,), quota="pages", paging="numbered"),),
     upstream=plain_plugin.upstream,
     request_settings=("per_page",),
-    effects=(NOTE,),
+    effects=(NOTE, LINE),
 )
 
 
@@ -66,7 +72,8 @@ def fetch() -> Fetch:
 
 @hookimpl
 def transform(instance: Instance[Any]) -> Transform:
-    every = instance.settings.every
+    every, ordered = instance.settings.every, instance.settings.ordered
+    kind = LINE if ordered else NOTE
 
     def unchanged(record: Plain) -> Plain:
         return record
@@ -75,11 +82,12 @@ def transform(instance: Instance[Any]) -> Transform:
         if record.id // 7 % every:  # ids are 7 apart
             return record
         payload: Any = {"sku": record.sku, "price": str(record.price), "stock": record.stock}
-        return WithEffects(record, (Effect(NOTE.name, record.sku, payload),))
+        order = f"order {record.id // 7 % ORDERS}" if ordered else None
+        return WithEffects(record, (Effect(kind.name, record.sku, payload, order),))
 
     if every == 0:
         return Transform("unchanged", 1, unchanged)
-    return Transform("caused", 1, caused, effects=(NOTE.name,))
+    return Transform("caused", 1, caused, effects=(kind.name,))
 
 
 @hookimpl
@@ -89,4 +97,4 @@ def deliver(kind: EffectKind) -> Deliver | None:
     async def delivered(_: Context[Any, Any], effects: Sequence[Queued]) -> Mapping[int, Outcome]:
         return {each.id: Delivered() for each in effects}
 
-    return delivered if kind is NOTE else None
+    return delivered if kind in {NOTE, LINE} else None
