@@ -25,9 +25,10 @@ import trio
 from syncd import deliverers
 from syncd.daemon import Process
 from syncd.deliverers import LOOK_SECONDS, Deliverers
+from syncd.delivering import STUCK_SECONDS
 from syncd.errors import StoreError
 from syncd.events import DbUnavailable, EffectBacklog
-from syncd.lanes import Lane
+from syncd.lanes import DEAF, Lane
 from syncd.store import effects as store
 from syncd.store.effects import Backlog
 from syncd.waiting import first_of
@@ -118,6 +119,11 @@ class Background:
                 await lane.ended.wait()
         for lane in self.lanes:
             lane.cut()
+        with trio.move_on_after(STUCK_SECONDS) as waiting:
+            for lane in self.lanes:
+                await lane.ended.wait()
+        if waiting.cancelled_caught:  # a call does not heed that: nobody would come past it
+            self.process.drain(DEAF)
 
     async def _follow(self) -> None:
         while True:

@@ -124,7 +124,7 @@ class Root:
         self._observer = observer
         self._emit = observer.emit
         self._draining = trio.Event()
-        self.drain_reason: str | None = None  # a signal's name, "memory", "threads"; see `_drain`
+        self.drain_reason: str | None = None  # a signal's name, "memory" ..; see `_drain`
         self._clock = DatabaseClock()
         self._random = Random()  # noqa: S311  # jitter, no secrets
         self._supervisor = Supervisor(emit=self._emit, random=self._random)

@@ -76,8 +76,9 @@ class Delivery:
     tenant: Tenant
     token: UUID
     pace: Pace  # of the account
-    stuck: Callable[[], None]  # called where a call does not heed its cancellation
+    goes_on: Callable[[bool], None]  # whether a call does, though it was cancelled
     _open: dict[int, Claimed] = attrs.field(factory=dict, init=False)  # nothing is recorded of them
+    _given_up: bool = attrs.field(default=False, init=False)  # it went on, and was failed already
     _taken: bool = attrs.field(default=False, init=False)  # a call was answered
 
     async def run(self, claimed: Sequence[Claimed]) -> None:
@@ -133,6 +134,7 @@ class Delivery:
 
     async def _ask(self, part: Sequence[Claimed], reply: _Reply) -> None:
         """Ask the plugin; one that does not even end when it is cancelled is named meanwhile."""
+        self._given_up = False
         queued = [Queued(e.id, e.key, e.payload, e.attempts - 1) for e in part]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, part)
@@ -141,6 +143,8 @@ class Delivery:
             except SyncdError as error:
                 reply.error = error
             reply.came = True
+            if self._given_up:
+                self.goes_on(False)
             nursery.cancel_scope.cancel()
 
     async def _watch(self, part: Sequence[Claimed]) -> None:
@@ -150,8 +154,11 @@ class Delivery:
         where = f"{self.deliverers.instance.name}.{self.kind.name}"
         error = PluginError(where, what, "mend the plugin")
         self.rest(error, started=trio.current_time())
-        self.stuck()
-        fates = [(each, self._fate(each, error, blamed=True)) for each in part]
+        self._given_up = True
+        self.goes_on(True)
+        # Its provider may be silent, and the plugin wait for it in a thread.
+        blamed = len(part) == 1 and self.pace.suspects(part[0].id)
+        fates = [(each, self._fate(each, error, blamed)) for each in part]
         recorded = await self._record(fates)
         self._tell([(c, f) for c, f in fates if c.id in recorded], seconds=0.0)
 
@@ -173,6 +180,8 @@ class Delivery:
         if error is None:
             self._taken = True
             self.pace.well()
+        elif self._given_up:
+            pass  # that was said when it went on
         elif not isinstance(error, Unintelligible):
             self.rest(error, started=started)
         elif not self._taken:

@@ -191,28 +191,50 @@ class Pace:
 
 @attrs.frozen
 class Turn:
-    """Accounts that are looked at together; `probes`: for one effect, which asks how it goes."""
+    """An account whose effects may be claimed, which holds so many slots of its lane.
 
-    accounts: Sequence[str]
+    `probes`: with one effect, which asks how it goes.
+    """
+
+    account: str
+    slots: int = 0
     probes: bool = False
 
 
 def turns(
-    paces: Mapping[str, Pace], *, held: Collection[str], asking: Collection[str], now: float
+    paces: Mapping[str, Pace],
+    *,
+    slots: Mapping[str, int],
+    asking: Collection[str],
+    now: float,
+    probes_max: int,
 ) -> list[Turn]:
-    """Return in which order the accounts of a lane are looked at, those that rest left out.
+    """Return which accounts of a lane may have their turn: those that rest are left out.
 
-    After a failure of a whole call one effect asks whether it has passed, and no other: it goes
-    first, for a rest comes before it. Then those that hold no slot: however much one has to be
-    delivered, the others do not wait for it. `held`: by whom slots are held; `asking`: who has a
-    call under way that will end.
+    After a failure of a whole call one effect of its account asks whether it has passed, and no
+    other, and `probes_max` accounts at once: a provider that hangs takes its deadline each time.
+    `slots`: how many an account holds; `asking`: who has a call under way that will end.
     """
-    awake = [name for name, pace in paces.items() if pace.rest_until <= now]
-    well = [name for name in awake if not paces[name].failures]
-    ill = [name for name in awake if paces[name].failures and name not in asking]
-    idle = [name for name in well if name not in held]
-    found = [Turn(ill, probes=True), Turn(idle if len(idle) < len(well) else ()), Turn(well)]
-    return [turn for turn in found if turn.accounts]
+    probing = sum(1 for name in asking if name in paces and paces[name].failures)
+    found = []
+    for name, pace in paces.items():
+        if pace.rest_until > now:
+            continue
+        if not pace.failures:
+            found.append(Turn(name, slots.get(name, 0)))
+        elif name not in asking and probing < probes_max:
+            found.append(Turn(name, probes=True))
+    return found
+
+
+def in_turn(turns: Sequence[Turn], due: Mapping[str, Any]) -> list[Turn]:
+    """Return turns in their order; `due`: since when accounts have what is due, and who has any.
+
+    Who asks how it goes comes first, for its rest was before; then who holds the fewest slots:
+    however much one has to be delivered, the others do not wait for it.
+    """
+    having = [turn for turn in turns if turn.account in due]
+    return sorted(having, key=lambda turn: (not turn.probes, turn.slots, due[turn.account]))
 
 
 # --- Which effects there are ----------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,7 +17,7 @@ from syncd.building import Tenant
 from syncd.daemon import Process
 from syncd.deliverers import Deliverers
 from syncd.delivering import CLAIM_MARGIN_SECONDS, Delivery
-from syncd.effects import Pace
+from syncd.effects import Pace, Turn
 from syncd.errors import StoreError
 from syncd.events import DbUnavailable
 from syncd.model import Deliver, EffectKind, Instance
@@ -26,7 +26,8 @@ from syncd.store.effects import Claimed
 from syncd.waiting import first_of
 
 LOOK_SECONDS = 2.0  # between two looks for what others enqueued, or what is due by now
-TURNS_SECONDS = 0.25  # until accounts that had nothing are given precedence again: a look costs
+PROBES_SHARE = 4  # a slot of so many may be one that asks whether a failure has passed
+DEAF = "deliveries"  # why a process drains whose deliveries do not heed their cancellation
 
 
 @attrs.define(eq=False)
@@ -42,7 +43,6 @@ class Lane:
     _slots: trio.CapacityLimiter = attrs.field(init=False)
     _paces: defaultdict[str, Pace] = attrs.field(factory=lambda: defaultdict(Pace))  # by account
     _stuck: set[UUID] = attrs.field(factory=set)  # calls that do not heed their cancellation
-    _in_turn_until: float = 0.0  # without precedence for anybody
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
@@ -77,43 +77,45 @@ class Lane:
         now = trio.current_time()
         paces = {name: self._paces[name] for name in self.deliverers.tenants}
         holders = [each for each in self._slots.statistics().borrowers if isinstance(each, tuple)]
-        held = {account for account, _ in holders}
-        asking = {account for account, token in holders if token not in self._stuck}
-        turns = effects.turns(paces, held=held, asking=asking, now=now)
-        if now < self._in_turn_until:
-            turns = [*reversed(turns)]
+        turns = effects.turns(
+            paces,
+            slots=Counter(account for account, _ in holders),
+            asking={account for account, token in holders if token not in self._stuck},
+            now=now,
+            probes_max=max(1, self.kind.concurrency // PROBES_SHARE),
+        )
+        token = uuid4()
         try:
-            for turn in turns:
-                kind = attrs.evolve(self.kind, bulk_max=1) if turn.probes else self.kind
-                if await self._claimed(turn.accounts, kind, calls):
-                    if turn is turns[-1] and now >= self._in_turn_until:
-                        self._in_turn_until = now + TURNS_SECONDS
-                    return True
+            claimed = await self._claimed(turns, token) if turns else []
         except StoreError as error:
             self.process.emit(DbUnavailable(str(error)))
-        return False
-
-    async def _claimed(
-        self, accounts: Sequence[str], kind: EffectKind, calls: trio.Nursery
-    ) -> bool:
-        if not accounts:
             return False
-        token = uuid4()
-        claimed = await self.process.hops.run(
-            store.claim,
-            kind,
-            instance=self.instance.name,
-            accounts=accounts,
-            owner=self.process.identity.id,
-            token=token,
-            claim_seconds=self.kind.deadline_seconds + CLAIM_MARGIN_SECONDS,
-        )
         if not claimed:
             return False
         # A slot's holder says for which account it is held.
         self._slots.acquire_on_behalf_of_nowait((claimed[0].account, token))
         calls.start_soon(self._carry_out, claimed, token)
         return True
+
+    async def _claimed(self, turns: Sequence[Turn], token: UUID) -> list[Claimed]:
+        return await self.process.hops.run(
+            store.claim,
+            self.kind,
+            instance=self.instance.name,
+            turns=turns,
+            owner=self.process.identity.id,
+            token=token,
+            claim_seconds=self.kind.deadline_seconds + CLAIM_MARGIN_SECONDS,
+        )
+
+    def _goes_on(self, token: UUID, goes_on: bool) -> None:
+        """Take note of a call that does not heed its cancellation, or that did in the end."""
+        if not goes_on:
+            self._stuck.discard(token)
+            return
+        self._stuck.add(token)
+        if len(self._stuck) >= self.kind.concurrency:  # nothing of this lane is delivered any more
+            self.process.drain(DEAF)
 
     async def _carry_out(self, claimed: Sequence[Claimed], token: UUID) -> None:
         account = claimed[0].account
@@ -140,7 +142,7 @@ class Lane:
             tenant=tenant,
             token=token,
             pace=self._paces[tenant.account.name],
-            stuck=partial(self._stuck.add, token),
+            goes_on=partial(self._goes_on, token),
         )
 
     async def _hand_back(self, claimed: Sequence[Claimed], token: UUID) -> None:

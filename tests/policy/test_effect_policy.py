@@ -21,6 +21,7 @@ from syncd.effects import (
     account_of,
     after,
     halves,
+    in_turn,
     parts,
     turns,
     unwrapped,
@@ -316,18 +317,34 @@ def test_of_calls_that_were_under_way_together_one_failure_counts() -> None:
     assert pace.failures == 0
 
 
-def test_who_holds_nothing_goes_first_and_who_failed_asks_with_one() -> None:
-    paces = {name: Pace() for name in ("busy", "idle", "ill", "asks", "rests")}
+def test_who_asks_goes_first_and_then_who_holds_the_fewest_slots() -> None:
+    paces = {name: Pace() for name in ("busy", "idle", "later", "ill", "asks", "rests", "nothing")}
     paces["ill"].failures = paces["asks"].failures = paces["rests"].failures = 1
     paces["rests"].rest_until = 11.0
+    slots, due = {"busy": 2, "asks": 1}, {"busy": 1, "ill": 9, "later": 5, "idle": 3, "rests": 0}
 
-    found = turns(paces, held={"busy", "asks"}, asking={"busy", "asks"}, now=10.0)
+    found = turns(paces, slots=slots, asking={"busy", "asks"}, now=10.0, probes_max=2)
 
-    assert found == [Turn(["ill"], probes=True), Turn(["idle"]), Turn(["busy", "idle"])]
+    assert in_turn(found, due) == [
+        Turn("ill", probes=True),
+        Turn("idle"),
+        Turn("later"),
+        Turn("busy", 2),
+    ]
+
+
+def test_so_many_accounts_ask_at_once_whether_a_failure_has_passed() -> None:
+    paces = {name: Pace(failures=1) for name in "abc"}
+
+    def probing(asking: set[str], most: int) -> list[str]:
+        found = turns(paces, slots={}, asking=asking, now=0.0, probes_max=most)
+        assert all(turn.probes for turn in found)
+        return [turn.account for turn in found]
+
+    assert probing({"a"}, 1) == []
+    assert probing({"a"}, 2) == ["b", "c"]
     # A call that will not end is no question under way.
-    assert turns(paces, held={"asks"}, asking=set(), now=10.0)[0] == Turn(["ill", "asks"], True)
-    assert turns({"busy": Pace()}, held={"busy"}, asking={"busy"}, now=0.0) == [Turn(["busy"])]
-    assert turns({"only": Pace()}, held=set(), asking=set(), now=0.0) == [Turn(["only"])]
+    assert probing(set(), 1) == ["a", "b", "c"]
 
 
 def test_one_that_is_refused_alone_is_blamed_until_another_one_is() -> None:

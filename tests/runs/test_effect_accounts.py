@@ -15,7 +15,7 @@ import trio
 from post_office import LETTER, PARCEL, SPOILT, Office, Settings, configuration, open_office
 from processes import seen
 
-from syncd import Connector, Quota, Upstream, background, config, deliverers, hookimpl, lanes
+from syncd import Connector, Quota, Upstream, background, config, deliverers, hookimpl
 from syncd.accounts import Books, Effective, take
 from syncd.cli import accounts as accounts_of
 from syncd.cli import effects as drawn
@@ -362,9 +362,8 @@ async def test_an_account_that_is_told_to_wait_keeps_no_other_one_waiting(
 
 
 async def test_however_much_an_account_has_others_do_not_wait_for_it(
-    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dsn: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lanes, "TURNS_SECONDS", 0.0)  # its bulks take milliseconds
     async with open_office() as office:
         office.gate = gate = trio.Event()
 

@@ -14,7 +14,7 @@ from control_room import Room, Said, room
 from database import connect
 from processes import DEADLINE_SECONDS
 
-from syncd.effects import Fate
+from syncd.effects import Fate, Turn
 from syncd.model import EffectKind
 from syncd.store import effects as store
 from syncd.store.effects import Posting
@@ -46,7 +46,7 @@ def desk(dsn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Room:
                 connection,
                 kind,
                 instance=instance,
-                accounts=[account],
+                turns=[Turn(account)],
                 owner=uuid4(),
                 token=token,
                 claim_seconds=3600.0,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from syncd.cli import status
 from syncd.daemon import Process
 from syncd.errors import ConfigError
 from syncd.events import (
+    DrainStarted,
     EffectBacklog,
     EffectConflict,
     EffectDead,
@@ -271,30 +273,46 @@ async def test_one_that_is_refused_alone_costs_its_own_attempts_and_others_a_mom
     assert set(office.sent.values()) == {1}
 
 
+@pytest.fixture
+def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up soon what does not heed its cancellation."""
+    monkeypatch.setattr(delivering, "STUCK_SECONDS", 0.3)
+    monkeypatch.setattr(background, "STUCK_SECONDS", 0.3)
+    post_office.RELEASED.clear()
+
+
+@asynccontextmanager
+async def released() -> AsyncIterator[None]:
+    """Release what is deaf at the end of the block: nothing else ends it."""
+    try:
+        yield
+    finally:
+        post_office.RELEASED.append(True)
+
+
+@pytest.mark.usefixtures("deaf")
 @pytest.mark.parametrize("does", ["raises", "hangs", "swallows", *post_office.GARBAGE])
 async def test_a_lane_whose_hook_misbehaves_is_named_and_no_other_notices(
-    does: str, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    does: str, dsn: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(delivering, "STUCK_SECONDS", 0.5)
-    post_office.RELEASED.clear()
     things = [thing(n, kinds=["parcel", "spoilt"]) for n in range(3)]
     async with open_office(*things) as office:
         file = configuration(tmp_path, dsn, office, office_table=f'spoils = "{does}"')
 
         async def main(world: World) -> None:
-            await world.sync()
-            damped = await seen("a rest", lambda: world.said(EffectLaneDamped))
-            assert {each.kind for each in damped} == {SPOILT.name}
-            assert "office.spoilt: deliver" in damped[0].reason
-            office.things = [thing(n, kinds=["parcel"]) for n in range(3, 20)]
-            await world.sync()
-            await seen("parcels", lambda: len(office.taken) == 20)
-            states = world.states()
-            assert {states[f"spoilt-{n}"] for n in range(3)} <= {"pending", "delivering"}
-            assert world.said(TaskFailed) == [], "the lane itself goes on"
-            if does == "hangs":  # as a provider does that is away
-                assert {r["attempts"] for r in rows(dsn) if r["state"] == "pending"} == {0}
-            post_office.RELEASED.append(True)
+            async with released():
+                await world.sync()
+                damped = await seen("a rest", lambda: world.said(EffectLaneDamped))
+                assert {each.kind for each in damped} == {SPOILT.name}
+                assert "office.spoilt: deliver" in damped[0].reason
+                office.things = [thing(n, kinds=["parcel"]) for n in range(3, 20)]
+                await world.sync()
+                await seen("parcels", lambda: len(office.taken) == 20)
+                states = world.states()
+                assert {states[f"spoilt-{n}"] for n in range(3)} <= {"pending", "delivering"}
+                assert world.said(TaskFailed) == [], "the lane itself goes on"
+                if does == "hangs":  # as a provider does that is away
+                    assert {r["attempts"] for r in rows(dsn) if r["state"] == "pending"} == {0}
 
         await living(file, dsn, main)
 
@@ -324,26 +342,70 @@ async def test_a_lane_that_breaks_is_begun_again_and_no_other_notices(
         await living(configuration(tmp_path, dsn, office), dsn, main)
 
 
+@pytest.mark.usefixtures("deaf")
 async def test_a_call_that_never_ends_keeps_its_slot_and_not_its_effect(
-    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dsn: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(delivering, "STUCK_SECONDS", 0.3)
-    post_office.RELEASED.clear()
     async with open_office(*(thing(n, kinds=["spoilt"]) for n in range(3))) as office:
         file = configuration(tmp_path, dsn, office, office_table='spoils = "swallows the first"')
 
         async def main(world: World) -> None:
-            await world.sync()
-            told = lambda: [r for r in rows(dsn) if "and goes on" in (r["last_error"] or "")]  # noqa: E731
-            (stuck,) = await seen("its failure", told)
-            assert (stuck["state"], stuck["attempts"]) == ("pending", 1)
-            facts.execute(
-                dsn, "UPDATE syncd.effect SET due_at = syncd.clock() WHERE state = 'pending'"
-            )
-            await world.all_are("delivered", 3)
-            post_office.RELEASED.append(True)
+            async with released():
+                await world.sync()
+                (damped,) = await seen("a rest", lambda: world.said(EffectLaneDamped))
+                assert "was cancelled 0 s ago and goes on: it keeps its slot" in damped.reason
+                facts.execute(
+                    dsn, "UPDATE syncd.effect SET due_at = syncd.clock() WHERE state = 'pending'"
+                )
+                await world.all_are("delivered", 3)
 
         await living(file, dsn, main)
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_a_lane_that_lost_all_its_slots_has_its_process_started_anew(
+    dsn: str, tmp_path: Path
+) -> None:
+    things = [thing(n, kinds=["spoilt"]) for n in range(SPOILT.concurrency)]
+    async with open_office(*things) as office:
+        file = configuration(tmp_path, dsn, office, office_table='spoils = "swallows"')
+
+        async def main(world: World) -> None:
+            async with released():
+                await world.sync()
+                (drains,) = await seen("a drain", lambda: world.said(DrainStarted))
+                assert drains.reason == "deliveries"
+
+        await living(file, dsn, main)
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_a_call_that_never_ends_keeps_no_command_waiting(dsn: str, tmp_path: Path) -> None:
+    """Its lane is to end, for the work is done: the process drains, which has a deadline."""
+    async with open_office(thing(1, kinds=["spoilt"])) as office:
+        file = configuration(
+            tmp_path, dsn, office, office_table='spoils = "swallows"', daemon='drain_timeout = "3s"'
+        )
+        events: list[Event] = []
+
+        async def main(process: Process) -> None:
+            async with released(), background.beside(process) as lanes:
+                job = process.config.jobs["office"]
+                await run_job(process, job, mode="full", wait_seconds=0.0)
+                heard = partial(_deaf, events)
+                await seen("a call that goes on", heard)
+                lanes.retire()
+                await process.draining.wait()
+                post_office.RELEASED.append(True)
+
+        await in_a_process(file, main, events)
+
+    (drains,) = [event for event in events if isinstance(event, DrainStarted)]
+    assert drains.reason == "deliveries"
+
+
+def _deaf(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if isinstance(event, EffectLaneDamped)]
 
 
 # --- Whose they are -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import attrs
 import pytest
 from database import connect
 
-from syncd.effects import Fate
+from syncd.effects import Fate, Turn
 from syncd.model import EffectKind
 from syncd.store import effects
 from syncd.store.effects import Claimed, Enqueued, Posting
@@ -50,12 +50,14 @@ class Outbox:
         ordered = any(each.ordering_key for each in postings)
         return effects.enqueue(self.connection, postings, ordered=ordered, now=at)
 
-    def claim(self, kind: EffectKind = KIND, *, at: datetime = NOW) -> list[Claimed]:
+    def claim(
+        self, kind: EffectKind = KIND, *, at: datetime = NOW, accounts: Sequence[str] = ("default",)
+    ) -> list[Claimed]:
         return effects.claim(
             self.connection,
             kind,
             instance="office",
-            accounts=["default"],
+            turns=[Turn(account) for account in accounts],
             owner=uuid4(),
             token=self.token,
             claim_seconds=CLAIM_SECONDS,
@@ -258,6 +260,9 @@ def test_nothing_is_claimed_for_an_account_that_is_parked(outbox: Outbox) -> Non
         " VALUES ('office', 'default', 'parked', 'refused', syncd.clock())"
     )
     assert outbox.claim() == []
+    outbox.enqueue(posting("b", account="other"), at=later(5))
+    both = ("default", "other")
+    assert [each.key for each in outbox.claim(at=later(6), accounts=both)] == ["b"]
 
     outbox.connection.execute(
         "UPDATE syncd.account SET state = 'ready', parked_reason = NULL, parked_at = NULL"

@@ -12,6 +12,7 @@ import pytest
 from database import connect
 from test_passes import NOW, begun, held, item, known
 
+from syncd.effects import Turn
 from syncd.model import EffectKind, Partition, Slice
 from syncd.nodes import Node, roots
 from syncd.store import cursors, effects, leases, passes, registry
@@ -140,6 +141,39 @@ def test_a_claim_reads_what_it_takes_and_not_what_others_have_taken(
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
+def test_a_claim_of_effects_reads_nothing_of_other_accounts(
+    connection: Connection, *, analyzed: bool
+) -> None:
+    """However much another one has: a look for what the others have costs next to nothing."""
+    connection.execute(
+        "INSERT INTO syncd.effect (instance, account, kind, key, payload, source, sequence, due_at,"
+        " enqueued_at) SELECT 'i', CASE WHEN n < 5000 THEN 'busy' ELSE 'single' END, 'i.letter', n,"
+        " '1', 'i.s', n, %(now)s, %(now)s FROM generate_series(1, 5000) AS n",
+        {"now": NOW},
+    )
+    if analyzed:
+        connection.execute("ANALYZE syncd.effect")
+    turns = [Turn("busy", slots=1), *(Turn(name) for name in ("single", "none", "nor this"))]
+    found, touched = [], []
+    for _ in range(2):
+        counting = Counted(connection)
+        found += effects.claim(
+            counting,  # type: ignore[arg-type]
+            EffectKind("i.letter", "all", bulk_max=5),
+            instance="i",
+            turns=turns,
+            owner=uuid4(),
+            token=uuid4(),
+            claim_seconds=90.0,
+            now=NOW,
+        )
+        touched.append(counting.touched)
+
+    assert [each.account for each in found] == ["single", *["busy"] * 5]
+    assert max(touched) <= 100, touched
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
 def test_a_claim_of_effects_reads_what_it_takes_and_not_all_that_wait_for_their_turn(
     connection: Connection, *, analyzed: bool
 ) -> None:
@@ -151,7 +185,7 @@ def test_a_claim_of_effects_reads_what_it_takes_and_not_all_that_wait_for_their_
             counting,  # type: ignore[arg-type]
             EffectKind("i.letter", "all", bulk_max=5, ordered=True),
             instance="i",
-            accounts=["default"],
+            turns=[Turn("default")],
             owner=uuid4(),
             token=uuid4(),
             claim_seconds=90.0,

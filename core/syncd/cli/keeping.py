@@ -16,6 +16,7 @@ from syncd.cli.screen import attend
 from syncd.config import Config
 from syncd.daemon import Process, Root, Stopped
 from syncd.events import Event
+from syncd.lanes import DEAF
 from syncd.plugins import Plugins
 from syncd.serving import serve
 from syncd.store import rounds
@@ -43,7 +44,7 @@ def keep(invocation: Invocation, loaded: Loaded) -> int:
     root = Root(loaded.config, loaded.plugins, attendance.observer)
     with attendance.screen.showing(), suppress(Stopped):
         trio.run(root.run, main)
-    return ending.TRY_AGAIN if root.drain_reason in {"memory", "threads"} else ending.FINE
+    return ending.TRY_AGAIN if root.drain_reason in {"memory", "threads", DEAF} else ending.FINE
 
 
 def ask(

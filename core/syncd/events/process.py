@@ -36,7 +36,8 @@ class ConfigRejected(Event):
 class DrainStarted(Event):
     """We stop: nothing new is fetched, what is fetched is committed.
 
-    `reason`: the name of a signal, `memory` or `threads` (a new process would do better).
+    `reason`: the name of a signal; or `memory`, `threads`, `deliveries`: a new process would do
+    better.
     """
 
     name = "drain.started"

@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from syncd import faults
-from syncd.effects import Fate
+from syncd.effects import Fate, Turn, in_turn
 from syncd.model import JSON, EffectKind, Instance
 from syncd.sqlstates import repeatable
 from syncd.store.hops import Connection
@@ -111,26 +111,36 @@ def claim(
     kind: EffectKind,
     *,
     instance: str,
-    accounts: Sequence[str],
+    turns: Sequence[Turn],
     owner: UUID,
     token: UUID,
     claim_seconds: float,
     now: datetime | None = None,
 ) -> list[Claimed]:
-    """Claim a bulk of effects of one kind, all of one account."""
+    """Claim a bulk of effects of one kind, all of one account: of the first whose turn it is."""
     asked = {
         "kind": kind.name,
         "instance": instance,
-        "accounts": list(accounts),
+        "accounts": [turn.account for turn in turns],
         "ordered": kind.ordered,
         "skip_dead": kind.skip_dead,
-        "most": kind.bulk_max,
         "owner": owner,
         "token": token,
         "claim_seconds": claim_seconds,
         "now": now,
     }
     connection.execute(_SQL["read_in_order"])
+    if len(turns) > 1:
+        rows = connection.execute(_SQL["heads"], asked)
+        turns = in_turn(turns, {row["account"]: row["due_at"] for row in rows})
+    for turn in turns:
+        one = {"account": turn.account, "most": 1 if turn.probes else kind.bulk_max}
+        if found := _claim_of_one(connection, kind, asked | one):
+            return found
+    return []
+
+
+def _claim_of_one(connection: Connection, kind: EffectKind, asked: dict[str, Any]) -> list[Claimed]:
     rows = [] if kind.ordered else connection.execute(_SQL["claim"], asked).fetchall()
     if not rows:  # also of a kind that once was ordered
         rows = connection.execute(_SQL["claim_in_order"], asked).fetchall()

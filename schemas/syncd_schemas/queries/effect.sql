@@ -61,27 +61,43 @@ SELECT kind, 0, key FROM seen WHERE differs AND state IN ('delivered', 'deliveri
 SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true),
        set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true);
 
--- name: claim
--- Claim effects of one kind and one account, of those that have no order: the most overdue first. One whose claim
--- has run out is claimed again: what became of it is unknown.
+-- name: heads
+-- Since when each of these accounts has effects of a kind that are due, but for those that are parked. What has an
+-- order may have to wait for another one even so.
 WITH moment AS MATERIALIZED (
     SELECT syncd.clock(%(now)s) AS now
-), first AS MATERIALIZED (
-    SELECT e.account
-    FROM syncd.effect e
-    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.state IN ('pending', 'delivering')
+)
+SELECT a.account, least(f.due_at, b.due_at) AS due_at
+FROM unnest(%(accounts)s::text[]) AS a (account)
+LEFT JOIN LATERAL (
+    SELECT e.due_at FROM syncd.effect e
+    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.account = a.account
+      AND e.state IN ('pending', 'delivering')
       AND (e.ordering_key IS NOT NULL)::int = 0 AND e.due_at <= (SELECT now FROM moment)
-      AND e.account = ANY (%(accounts)s::text[])
-      AND e.account <> ALL (ARRAY(SELECT a.name FROM syncd.account a
-                                  WHERE a.instance = %(instance)s AND a.state <> 'ready'))
-    ORDER BY e.due_at, e.id
-    LIMIT 1
+    ORDER BY e.due_at, e.id LIMIT 1) AS f ON true
+LEFT JOIN LATERAL (
+    SELECT e.due_at FROM syncd.effect e
+    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.account = a.account
+      AND e.state IN ('pending', 'delivering')
+      AND (e.ordering_key IS NOT NULL)::int = 1 AND e.due_at <= (SELECT now FROM moment)
+    ORDER BY e.due_at, e.id LIMIT 1) AS b ON true
+WHERE least(f.due_at, b.due_at) IS NOT NULL
+  AND NOT EXISTS (SELECT FROM syncd.account p
+                  WHERE p.instance = %(instance)s AND p.name = a.account AND p.state <> 'ready');
+
+-- name: claim
+-- Claim effects of one kind and one account, of those that have no order: the most overdue first. One whose claim
+-- has run out is claimed again: what became of it is unknown. Nothing of an account that is parked.
+WITH moment AS MATERIALIZED (
+    SELECT syncd.clock(%(now)s) AS now
 ), due AS (
     SELECT e.id, e.state = 'delivering' AS unknown
     FROM syncd.effect e
-    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.state IN ('pending', 'delivering')
+    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.account = %(account)s
+      AND e.state IN ('pending', 'delivering')
       AND (e.ordering_key IS NOT NULL)::int = 0 AND e.due_at <= (SELECT now FROM moment)
-      AND e.account = (SELECT account FROM first)
+      AND NOT EXISTS (SELECT FROM syncd.account a
+                      WHERE a.instance = %(instance)s AND a.name = %(account)s AND a.state <> 'ready')
     ORDER BY e.due_at, e.id
     LIMIT %(most)s
     FOR UPDATE OF e SKIP LOCKED
@@ -104,85 +120,63 @@ SELECT * FROM claimed ORDER BY sequence;
 -- looked at, and where each of them has another before it, the first of each ordering key.
 WITH RECURSIVE moment AS MATERIALIZED (
     SELECT syncd.clock(%(now)s) AS now
-), parked AS MATERIALIZED (
-    SELECT ARRAY(SELECT a.name FROM syncd.account a
-                 WHERE a.instance = %(instance)s AND a.state <> 'ready') AS names
 ), near AS MATERIALIZED (
-    SELECT e.id, e.account, e.due_at, e.ordering_key, e.sequence
+    SELECT e.id, e.due_at, e.ordering_key, e.sequence
     FROM syncd.effect e
-    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.state IN ('pending', 'delivering')
+    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.account = %(account)s
+      AND e.state IN ('pending', 'delivering')
       AND (e.ordering_key IS NOT NULL)::int = 1 AND e.due_at <= (SELECT now FROM moment)
-      AND e.account = ANY (%(accounts)s::text[]) AND e.account <> ALL ((SELECT names FROM parked)::text[])
     ORDER BY e.due_at, e.id
     LIMIT 100
 ), heads AS MATERIALIZED (
-    SELECT n.id, n.account, n.due_at
+    SELECT n.id
     FROM near n
     WHERE NOT %(ordered)s OR NOT EXISTS (
           SELECT FROM syncd.effect b
-          WHERE b.instance = %(instance)s AND b.account = n.account AND b.kind = %(kind)s
+          WHERE b.instance = %(instance)s AND b.account = %(account)s AND b.kind = %(kind)s
             AND b.ordering_key = n.ordering_key AND b.sequence < n.sequence
             AND b.state IN ('pending', 'delivering', 'dead') AND NOT (%(skip_dead)s AND b.state = 'dead'))
 ), far AS (
-    SELECT a.account, h.*
-    FROM unnest(%(accounts)s::text[]) AS a (account)
-    CROSS JOIN LATERAL (
-        SELECT e.id, e.ordering_key, e.state, e.due_at
-        FROM syncd.effect e
-        WHERE e.instance = %(instance)s AND e.account = a.account AND e.kind = %(kind)s
-          AND e.ordering_key IS NOT NULL
-          AND e.state IN ('pending', 'delivering', 'dead') AND NOT (%(skip_dead)s AND e.state = 'dead')
-        ORDER BY e.ordering_key, e.sequence
-        LIMIT 1) AS h
-    WHERE a.account <> ALL ((SELECT names FROM parked)::text[])
-      AND (SELECT count(*) FROM near) = 100 AND NOT EXISTS (SELECT FROM heads)
+    (SELECT e.id, e.ordering_key, e.state
+     FROM syncd.effect e
+     WHERE e.instance = %(instance)s AND e.account = %(account)s AND e.kind = %(kind)s
+       AND e.ordering_key IS NOT NULL
+       AND e.state IN ('pending', 'delivering', 'dead') AND NOT (%(skip_dead)s AND e.state = 'dead')
+       AND (SELECT count(*) FROM near) = 100 AND NOT EXISTS (SELECT FROM heads)
+     ORDER BY e.ordering_key, e.sequence
+     LIMIT 1)
     UNION ALL
-    SELECT f.account, h.*
+    SELECT h.*
     FROM far f
     CROSS JOIN LATERAL (
-        SELECT e.id, e.ordering_key, e.state, e.due_at
+        SELECT e.id, e.ordering_key, e.state
         FROM syncd.effect e
-        WHERE e.instance = %(instance)s AND e.account = f.account AND e.kind = %(kind)s
+        WHERE e.instance = %(instance)s AND e.account = %(account)s AND e.kind = %(kind)s
           AND e.ordering_key > f.ordering_key
           AND e.state IN ('pending', 'delivering', 'dead') AND NOT (%(skip_dead)s AND e.state = 'dead')
         ORDER BY e.ordering_key, e.sequence
         LIMIT 1) AS h
-), ordered AS MATERIALIZED (
-    SELECT id, account, due_at FROM heads
-    UNION ALL
-    SELECT id, account, due_at FROM far WHERE state <> 'dead' AND due_at <= (SELECT now FROM moment)
-), first AS MATERIALIZED (
-    SELECT c.account
-    FROM ((SELECT e.account, e.due_at, e.id
-           FROM syncd.effect e
-           WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.state IN ('pending', 'delivering')
-             AND (e.ordering_key IS NOT NULL)::int = 0 AND e.due_at <= (SELECT now FROM moment)
-             AND e.account = ANY (%(accounts)s::text[]) AND e.account <> ALL ((SELECT names FROM parked)::text[])
-           ORDER BY e.due_at, e.id
-           LIMIT 1)
-          UNION ALL
-          SELECT account, due_at, id FROM ordered) AS c
-    ORDER BY c.due_at, c.id
-    LIMIT 1
 ), free AS (
     SELECT e.id, e.due_at, e.state = 'delivering' AS unknown
     FROM syncd.effect e
-    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.state IN ('pending', 'delivering')
+    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.account = %(account)s
+      AND e.state IN ('pending', 'delivering')
       AND (e.ordering_key IS NOT NULL)::int = 0 AND e.due_at <= (SELECT now FROM moment)
-      AND e.account = (SELECT account FROM first)
     ORDER BY e.due_at, e.id
     LIMIT %(most)s
     FOR UPDATE OF e SKIP LOCKED
 ), bound AS (
     SELECT e.id, e.due_at, e.state = 'delivering' AS unknown
     FROM syncd.effect e
-    WHERE e.id = ANY (ARRAY(SELECT o.id FROM ordered o WHERE o.account = (SELECT account FROM first)))
+    WHERE e.id = ANY (ARRAY(SELECT id FROM heads UNION ALL SELECT id FROM far))
       AND e.state IN ('pending', 'delivering') AND e.due_at <= (SELECT now FROM moment)
     ORDER BY e.due_at, e.id
     LIMIT %(most)s
     FOR UPDATE OF e SKIP LOCKED
 ), due AS (
     SELECT c.id, c.unknown FROM (SELECT * FROM free UNION ALL SELECT * FROM bound) AS c
+    WHERE NOT EXISTS (SELECT FROM syncd.account a
+                      WHERE a.instance = %(instance)s AND a.name = %(account)s AND a.state <> 'ready')
     ORDER BY c.due_at, c.id
     LIMIT %(most)s
 ), claimed AS (
