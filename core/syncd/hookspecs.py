@@ -129,9 +129,8 @@ def deliver(instance: Instance[Any], kind: EffectKind) -> Deliver | None:
         Send the key along where the provider honours one: an effect whose outcome is unknown is
         delivered again with the same key. Where it honours none, look up what it has before you
         create: what it does not tell of at once may be made twice even so. One that is missing in
-        the answer is unknown. Where only
-        time helps, as at the end of a plan's quota, say `Retry(reason, seconds, counts=False)`: it
-        costs none of the kind's `attempts_max`.
+        the answer is unknown. Where only time helps, as at the end of a plan's quota, say
+        `Retry(reason, seconds, counts=False)`: it costs none of the kind's `attempts_max`.
 
     Raises (from the returned function): as `fetch`. All of the call's effects are then tried again;
         `Unintelligible` with a bulk halves it, to find those that the provider cannot take.
