@@ -3,8 +3,9 @@
 Facts (dev.frontapp.com: "Search", "Pagination", "Rate limiting", the description of the Core API):
 a page of a search holds 100 conversations at most, those that were last active first; the query
 stands in the path. `_pagination.next` is an address at the company's own host, or null at the end;
-new mail shifts rows while pages are read. Messages come newest first. A conversation that was
-merged into another answers 301. Times are seconds with up to three decimals.
+new mail shifts rows down while pages are read, and what is merged or deleted shifts them up.
+Messages come newest first. A conversation that was merged into another answers 301. Times are
+seconds with up to three decimals.
 
 Why not `/events`, for what changed: it hands out 15 events a page, several for each conversation,
 where a search hands out 100 conversations, each once; forty searches a minute name 4,000 of them.
@@ -38,6 +39,9 @@ ME = "/me"
 
 # Of one conversation: 10,000 messages. What has more is no thread of mail.
 MESSAGE_PAGES_MAX = 100
+
+# Of one search in one pass. What is missed by each of them would have to be passed over five times.
+WALKS_MAX = 5
 
 _CONVERSATION = re.compile(r"/conversations/(?P<id>[A-Za-z0-9_]+)(?:/messages)?/?$")
 
@@ -95,6 +99,18 @@ def query_of(filters: Iterable[str], *, after: datetime | None) -> str:
 def first_cursor(query: str) -> Cursor:
     """Return where a walk of a search begins."""
     return Cursor({"query": query})
+
+
+def another_walk(value: Any) -> Cursor | None:
+    """Return where a search is walked once more; `None` where that was done often enough.
+
+    It fails alone, and is no part of the chain that led to it: that its pages hold what those of
+    the walk before held is no circle.
+    """
+    walk = value.get("walk", 1) + 1
+    return (
+        Cursor({"query": value["query"], "walk": walk}, kind="item") if walk <= WALKS_MAX else None
+    )
 
 
 def item(conversation_id: str, version: int) -> Cursor:
@@ -158,15 +174,24 @@ def following(value: Any, link: str, *, where: str, origins: Collection[str]) ->
 def search_page(response: Response, value: Any, *, origins: Collection[str]) -> Page:
     """Read a page of a search: its conversations, a cursor for each, and the page after it.
 
-    A result that cannot be read is a record as any other, and is set aside as one.
+    A result that cannot be read is a record as any other, and is set aside as one. Where fewer are
+    found than by the page before it, some were merged or deleted meanwhile: as many others may have
+    moved up, to pages that were read already, and the search is walked once more.
 
     Raises: `Unintelligible` where the body is no such page.
     """
     where = "GET /conversations/search"
     answer = syncd.decode(response, _Results, where=where)
     opens = [each for raw in answer.results if (each := _item_of(raw)) is not None]
+    before = value.get("total")
+    if before is not None and answer.total is not None and answer.total < before:
+        again = another_walk(value)
+        opens += [again] if again is not None else []
     if (link := answer.next) is not None:
-        opens.append(Cursor(following(value, link, where=where, origins=origins)))
+        place = {name: each for name, each in value.items() if name != "total"}
+        after = following(place, link, where=where, origins=origins)
+        total = {} if answer.total is None else {"total": answer.total}
+        opens.append(Cursor({**after, **total}))
     return Page(
         {"conversations": [Record(raw) for raw in answer.results]},
         tuple(opens),

@@ -170,6 +170,10 @@ class Company:
         kept.touched_at = at
         gone.messages, gone.parcels, gone.merged_into = [], [], target
 
+    def delete(self, conversation_id: str) -> None:
+        """Let a conversation be gone for good: it is answered for by 404."""
+        del self.conversations[conversation_id]
+
     # --- What is true -----------------------------------------------------------------------------
 
     def active(self, *, after: float = 0.0, inbox: str | None = None) -> list[Conversation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 import attrs
 import psycopg
+import pytest
 import trio
 from psycopg.rows import dict_row
 
@@ -346,6 +348,35 @@ async def test_a_merge_while_a_pass_is_under_way_loses_none_of_the_mail(dsn: str
             "extracted",
             2,
         )
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_what_moves_up_when_others_are_merged_or_deleted_is_in_the_pass(
+    dsn: str, *, is_deleted: bool
+) -> None:
+    async with world(dsn, 30, upstream={"page_max": 1}) as it:
+        names = [each.id for each in it.mail.active()]
+        pages = 0
+
+        def lose() -> None:
+            nonlocal pages
+            pages += 1
+            if pages != 15:
+                return
+            if is_deleted:
+                it.mail.delete(names[3])
+            else:
+                it.mail.merge(names[3], names[5], at=now())
+
+        it.front.after_page = lose
+        assert (await it.run(asks=False)).verdict == "complete"
+
+        standing = {each.id for each in it.mail.active()}
+        assert standing <= it.scanned().keys()
+        assert it.shipments() >= it.mail.truth()
+        assert len(it.front.searches) == 29 + 29
+        read = Counter(e.path for e in it.front.asked if e.path.endswith("/messages"))
+        assert read.most_common()[1][1] == 1  # but for the one that has other mail by now
 
 
 async def test_conversations_that_were_merged_into_each_other_end_their_pass(dsn: str) -> None:
