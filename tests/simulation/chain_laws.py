@@ -7,9 +7,10 @@ among what is true of the tables.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from inline import BEGAN_AT
 from stand_ins.tracked import refuses
 
@@ -17,8 +18,10 @@ from syncd.events import RouteReceived, RunFinished, RunStarted
 
 if TYPE_CHECKING:
     from seeds import Life
+    from stand_ins.mail import Paid
+    from stand_ins.office import State
 
-SHIPMENTS = "SELECT tracking_number FROM front.shipments"
+SHIPMENTS = "SELECT DISTINCT tracking_number FROM front.shipments"
 OUTDATED = """
     SELECT content->>'tracker_id' AS tracker, content->>'status_code' AS code, before, revision
     FROM (SELECT *, lag(revision) OVER (PARTITION BY content->>'tracker_id' ORDER BY id) AS before
@@ -28,7 +31,7 @@ OUTDATED = """
 """
 OF_NOBODY = """
     SELECT name, content FROM simulated.written w
-    WHERE NOT EXISTS (SELECT FROM simulated.closed c WHERE c.transaction = w.transaction)
+    WHERE NOT EXISTS (SELECT FROM simulated.committed c WHERE c.transaction = w.transaction)
       AND NOT EXISTS (SELECT FROM simulated.heard h WHERE h.transaction = w.transaction)
 """
 HEARD = "SELECT event_id, count(*) AS times, min(at) AS at FROM simulated.heard GROUP BY 1"
@@ -37,17 +40,21 @@ FIRST_WRITTEN = """
     WHERE name = 'ship24.tracking_events' GROUP BY 1
 """
 SCANNED = """
-    SELECT content->>'conversation_id' AS conversation, (content->>'messages')::int AS messages,
-           min(at) AS at
-    FROM simulated.written WHERE name = 'front.scanned_conversations' GROUP BY 1, 2
+    SELECT content->>'account_id' AS company, content->>'conversation_id' AS conversation,
+           (content->>'messages')::int AS messages, min(at) AS at
+    FROM simulated.written WHERE name = 'front.scanned_conversations' GROUP BY 1, 2, 3
 """
+NOTED_ASIDE = "SELECT account, raw, at FROM simulated.aside ORDER BY at DESC"
+ASIDE = "SELECT account, stream, raw FROM syncd.quarantine WHERE instance = 'front'"
+PARKED = "SELECT account, state, at FROM simulated.parked ORDER BY at, state"
+OF_MAIL = ("scanned_conversations", "shipments")
 
 
 def every_shipment_has_one_tracker(life: Life) -> Iterator[str]:
     if life.postman is None:
         return
     made = Counter(parcel.number for parcel in life.postman.tracked.ship24.parcels.values())
-    for row in life.world.rows(SHIPMENTS):
+    for row in life.world.rows(SHIPMENTS):  # one for both of two companies, too
         number = row["tracking_number"]
         if made[number] != (0 if refuses(number) else 1):
             yield f"{number} has {made[number]}"
@@ -104,39 +111,106 @@ def nothing_is_paid_for_again_once_it_is_committed(life: Life) -> Iterator[str]:
     """But by a run that had begun before, and lost its lease: it knew nothing of the commit."""
     if life.postman is None:
         return
-    threads = life.postman.mail.threads()
-    rows = life.world.rows(SCANNED)
-    scanned = {(row["conversation"], row["messages"]): _seconds(row) for row in rows}
+    texts, known = life.postman.mail.texts(), _known(life)
     for paid in life.postman.mail.paid:
-        if paid.text not in threads:
+        states = texts.get(paid.text)
+        if states is None:
             yield f"a text that nobody wrote: {paid.text[:60]!r}"
             continue
-        known = [scanned.get(state) for state in threads[paid.text]]
-        late = [at for at in known if at is not None and at < paid.left_at]
-        if len(late) < len(known) or _was_away(life, paid.sender, paid.left_at, max(late)):
+        at = [known.get((each.company, each.name, each.messages)) for each in states]
+        late = [each for each in at if each is not None and each < paid.left_at]
+        if len(late) < len(at) or _was_away(life, paid, states, max(late)):
             continue
-        yield f"{threads[paid.text]} at {paid.left_at:.3f}, committed at {max(late):.3f}"
+        yield f"{states} at {paid.left_at:.3f}, committed at {max(late):.3f}"
 
 
-def _was_away(life: Life, sender: int, at: float, since: float) -> bool:
+def _known(life: Life) -> dict[tuple[str, str, int], float]:
+    """Return when each state of a thread was committed: as a row, or set aside."""
+    known = {
+        (company, thread["conversation_id"], len(thread["messages"])): _seconds(row)
+        for row in life.world.rows(NOTED_ASIDE)
+        for company, thread in [(row["account"], msgspec.json.decode(row["raw"]))]
+    }
+    rows = life.world.rows(SCANNED)
+    return known | {(r["company"], r["conversation"], r["messages"]): _seconds(r) for r in rows}
+
+
+def _was_away(life: Life, paid: Paid, states: Sequence[State], since: float) -> bool:
     """Say whether what a daemon ran at a moment had begun before another one, and was lost."""
-    began = (
-        (when, event)
-        for when, number, event in life.world.told(RunStarted)
-        if number == sender and event.partition.startswith("front.") and when <= at
+    companies = {each.company for each in states}
+    began = [
+        (at, event)
+        for at, number, event in life.world.told(RunStarted)
+        if number == paid.sender and at <= paid.left_at and _company(event.partition) in companies
+    ]
+    last = {_company(event.partition): (at, event) for at, event in began}
+    return any(
+        at < since and _status(life, event.run_id) != "complete" for at, event in last.values()
     )
-    began_at, run = max(began, key=lambda each: each[0])
-    ended = (event for _, _, event in life.world.told(RunFinished) if event.run_id == run.run_id)
+
+
+def _company(partition: str) -> str:
+    """Return whose mail a partition is; empty where it is none."""
+    name, _, account = partition.partition("[")
+    return account.rstrip("]").split(",")[0] if name.startswith("front.") else ""
+
+
+def _status(life: Life, run_id: object) -> str | None:
+    ended = (event for _, _, event in life.world.told(RunFinished) if event.run_id == run_id)
     last = next(ended, None)
-    return began_at < since and (last is None or last.status != "complete")
+    return None if last is None else last.status
 
 
 def a_calm_world_pays_once(life: Life) -> Iterator[str]:
     if life.postman is None or not life.plan.calm:
         return
     for text, times in Counter(paid.text for paid in life.postman.mail.paid).items():
-        if times > len(life.postman.mail.threads().get(text, ())):
+        if times > len(life.postman.mail.texts().get(text, ())):
             yield f"{times} times for {text[:60]!r}"
+
+
+def what_the_model_refuses_is_set_aside_and_nowhere_else(life: Life) -> Iterator[str]:
+    """Its rows are among those that are not true."""
+    if life.postman is None or "front" not in life.last:
+        return
+    found: dict[tuple[str, str, str], int] = {}  # the most messages: each state is one more
+    for row in life.world.rows(ASIDE):
+        thread = msgspec.json.decode(row["raw"])
+        name = (row["account"], row["stream"], thread["conversation_id"])
+        found[name] = max(found.get(name, 0), len(thread["messages"]))
+    ever = set()
+    for office in life.postman.mail.offices.values():
+        for state in office.states.values():
+            if state.refused:
+                ever |= {(state.company, stream, state.name) for stream in OF_MAIL}
+        for conversation in office.standing:
+            state = office.state(conversation)
+            for name in [(state.company, stream, state.name) for stream in OF_MAIL]:
+                if state.refused and found.get(name) != state.messages:
+                    yield f"{name} is at {found.get(name)} messages of {state.messages}"
+    for name in found.keys() - ever:
+        yield f"{name} was never refused"
+
+
+def what_is_parked_is_let_alone_until_it_is_resumed(life: Life) -> Iterator[str]:
+    """And goes on then."""
+    if life.postman is None:
+        return
+    parked_at: dict[str, float] = {}
+    began = [(at, _company(e.partition), e) for at, _, e in life.world.told(RunStarted)]
+    for row in life.world.rows(PARKED):
+        company, at = row["account"], _seconds(row)
+        if row["state"] == "parked":
+            parked_at[company] = at
+        elif company in parked_at:
+            since = parked_at.pop(company)
+            runs = [(when, event) for when, whose, event in began if whose == company]
+            for when, event in runs:
+                if since < when < at:
+                    yield f"{event.partition} began at {when:.3f}, parked from {since:.3f}"
+            after = (event for when, event in runs if when >= at)
+            if not any(_status(life, event.run_id) == "complete" for event in after):
+                yield f"{company} was resumed at {at:.3f}, and no run of it came to its end"
 
 
 def _seconds(row: dict[str, object]) -> float:
@@ -151,4 +225,6 @@ LAWS: tuple[Callable[[Life], Iterator[str]], ...] = (
     every_webhook_is_heard_in_the_end,
     nothing_is_paid_for_again_once_it_is_committed,
     a_calm_world_pays_once,
+    what_the_model_refuses_is_set_aside_and_nowhere_else,
+    what_is_parked_is_let_alone_until_it_is_resumed,
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STRAY = """
     SELECT kind, key FROM simulated.enqueued q
-    WHERE NOT EXISTS (SELECT FROM simulated.closed c WHERE c.transaction = q.transaction)
+    WHERE NOT EXISTS (SELECT FROM simulated.committed c WHERE c.transaction = q.transaction)
 """
 ENDED = "SELECT kind, key, state, last_error, ended_at FROM syncd.effect ORDER BY id"
 SETTLED = "SELECT kind, key, count(*) AS times, min(at) AS at FROM simulated.settled GROUP BY 1, 2"

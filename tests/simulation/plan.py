@@ -26,6 +26,14 @@ TROUBLED_SECONDS = 8.0  # in which troubles begin
 CHAIN_TROUBLES_MAX = 5
 CHAIN_TROUBLED_SECONDS = 16.0  # by then trackers are registered, and told of
 CHAIN_PAGES_MAX = 300  # a cursor for each conversation and tracker, in each round
+COMPANIES_SHARE = 0.4  # of the chains have two companies
+MERGES_SHARE = 0.5  # have conversations that are merged, or deleted
+MERGE_CHANCES = (0.2, 0.5)  # of what is told of to be gone by the time it is asked for
+REFUSALS_SHARE = 0.4  # have threads that the model refuses
+AWAY_SHARE = 0.3  # have a model that is away for a while
+SPENT_SHARE = 0.3  # use up what was paid for, and are parked
+QUOTA_SHARE = 0.3  # come to the end of Ship24's quota
+QUOTA_STATUSES = (402, 403, 405, 429)  # pages of the documentation differ
 CALM_SHARE = 0.1  # of the worlds: nothing befalls them, so the schedule's law is strict
 
 
@@ -36,6 +44,21 @@ class Trouble:
     kind: Kind
     at: float
     slot: int
+
+
+@attrs.frozen
+class Course:
+    """What goes on in a chain beside its daemons. Times are virtual seconds, `None`: never."""
+
+    companies: int = 1
+    merge_chance: float = 0.0
+    refusals: bool = False
+    away: tuple[float, float] | None = None  # from when and until when the model is
+    spent_at: float | None = None  # what was paid for the model is used up, until somebody pays
+    quota: int | None = None  # trackers that Ship24 may yet make
+    quota_by_item: bool = False
+    quota_status: int = 403
+    period_at: float = 0.0  # when a new period of the quota begins
 
 
 @attrs.frozen
@@ -64,6 +87,7 @@ class Plan:
     trackers_before: int = 0  # that it has nothing to do with
     model_chance: float = 0.0  # of a question to a model to go wrong
     incremental: bool = False  # the rounds of a chain
+    course: Course = attrs.field(factory=Course)
     pages_max: int = PAGES_MAX
 
     @property
@@ -104,10 +128,29 @@ def draw_chain(seed: int) -> Plan:
         post_chance=random.choice(POST_CHANCES),
         mails=random.randint(6, 12),
         trackers_before=random.randint(0, 3),
-        model_chance=0.0 if calm else random.choice((0.0, 0.1, 0.3)),
+        model_chance=0.0 if calm else random.choice((0.0, 0.2, 0.4)),
         incremental=random.random() < 0.5,
         pages_max=CHAIN_PAGES_MAX,
+        course=_course(Random(f"course {seed}"), calm=calm),
     )
+
+
+def _course(random: Random, *, calm: bool) -> Course:
+    """Draw what happens in a chain; in a calm one only what fails no run."""
+    away_at = random.uniform(0.0, CHAIN_TROUBLED_SECONDS)
+    away = (away_at, away_at + random.uniform(3.0, 12.0))
+    drawn = Course(
+        companies=2 if random.random() < COMPANIES_SHARE else 1,
+        merge_chance=random.choice(MERGE_CHANCES) if random.random() < MERGES_SHARE else 0.0,
+        refusals=random.random() < REFUSALS_SHARE,
+        away=away if random.random() < AWAY_SHARE else None,
+        spent_at=random.uniform(0.0, 12.0) if random.random() < SPENT_SHARE else None,
+        quota=random.randint(0, 4) if random.random() < QUOTA_SHARE else None,
+        quota_by_item=random.random() < 0.5,
+        quota_status=random.choice(QUOTA_STATUSES),
+        period_at=random.uniform(15.0, 60.0),
+    )
+    return attrs.evolve(drawn, away=None, spent_at=None, quota=None) if calm else drawn
 
 
 Family = Literal["any", "chain"]  # of worlds

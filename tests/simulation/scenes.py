@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from typing import Any
 
 import attrs
 import tiktok_upstream as tiktok
@@ -46,6 +47,7 @@ class Scene:
     announced: bool = True  # else the limit is found by being refused
     mode: str = "full"  # of its job's rounds
     provider: Provider | None = None  # of what follows from rows
+    remains: Callable[[], set[tuple[Any, ...]]] = set  # what the tables need not hold, and may
     without: str = ""  # the query of rows from which nothing follows, and something should
 
 
@@ -194,15 +196,21 @@ def _chain(plan: Plan) -> Sequence[Scene]:
         plan.mails,
         allowed=Allowed("sliding", calls, WINDOW_SECONDS),
         chance=plan.model_chance,
+        course=plan.course,
         random=Random(f"mail {plan.seed}"),
     )
     parcels = tracked.Tracked(
         daemons=plan.daemons,
         chance=plan.post_chance,
+        course=plan.course,
         random=Random(f"tracked {plan.seed}"),
     )
     quotas = front.limits(calls=plan.calls, per_seconds=WINDOW_SECONDS)
-    tables = f"{front.configuration(calls=plan.calls, asks=True, tracks=True)}{quotas}"
+
+    def tables(companies: Sequence[str]) -> str:
+        asked = front.configuration(calls=plan.calls, asks=True, tracks=True, companies=companies)
+        return f"{asked}{quotas}"
+
     return [
         Scene(
             name="front",
@@ -210,11 +218,12 @@ def _chain(plan: Plan) -> Sequence[Scene]:
             host=front.HOST,
             hosts=(front.MODEL_HOST,),
             upstream=letters,
-            accounts={"acme": 1},
-            tables=lambda _: tables,
+            accounts=dict.fromkeys(letters.offices, 1),
+            tables=tables,
             stream="scanned_conversations",
             also=("shipments",),
             truth=mail.TRUTH,
+            remains=letters.remains,
             judge_of=letters.judge_of,
             per_second=plan.calls / WINDOW_SECONDS,
             mode="incremental" if plan.incremental else "full",

@@ -9,6 +9,7 @@ from random import Random
 
 import attrs
 import trio
+from bookkeeper import Bookkeeper
 from daemons import LATENCY_SECONDS, Daemon, Means
 from laws import broken
 from plan import DRAWN, Family, Plan, Trouble
@@ -23,7 +24,16 @@ from world import World, reset, simulated
 
 from syncd.batching import LINGER_SECONDS
 from syncd.delivering import CLAIM_MARGIN_SECONDS
-from syncd.events import EffectDead, EffectRetried, Event, LeaseLost, RoundFinished, RouteReceived
+from syncd.events import (
+    EffectDead,
+    EffectRetried,
+    Event,
+    LeaseLost,
+    RoundFinished,
+    RouteReceived,
+    RunFinished,
+    RunStarted,
+)
 from syncd.plugins import Plugins
 
 Hear = Callable[[float, int, Event], None]  # when, which daemon, what
@@ -99,6 +109,7 @@ class Life:
         self.scenes = scenes_of(plan)
         self.scene = self.scenes[0]
         self.postman = _postman_of(self.scenes, plan)
+        self.bookkeeper = Bookkeeper(self.postman.mail, plan) if self.postman else None
         self._random = Random(f"life {plan.seed}")
         self._met: Counter[str] = Counter()
         self.accounts = dict(self.scene.accounts)
@@ -172,14 +183,20 @@ class Life:
                 slots.start_soon(self._befall, trouble)
             if self.postman is not None:
                 slots.start_soon(self.postman.carry, world)
+            if self.bookkeeper is not None:
+                slots.start_soon(self.bookkeeper.keep, world)
             await trio.sleep_until(plan.heal_at)
             self.cleared_at = trio.current_time()
             world.clear()
             if self.postman is not None:
                 self.postman.calm()
+            if self.bookkeeper is not None:
+                self.bookkeeper.calm()
             for scene in self.scenes:
                 scene.upstream.change(self._random)
             await world.until_ready(plan.daemons)
+            if self.bookkeeper is not None:
+                await self.bookkeeper.all_resumed(world)
             async with trio.open_nursery() as jobs:
                 for scene in self.scenes:
                     jobs.start_soon(self._complete, scene.name)
@@ -215,9 +232,23 @@ class Life:
             if ended is None:
                 return
             began_at = trio.current_time() - ended.duration_seconds
-            if ended.status == "complete" and began_at > self.cleared_at:
+            if ended.status == "complete" and began_at > self.cleared_at and self._is_new(ended):
                 self.last[job] = ended
                 return
+
+    def _is_new(self, ended: RoundFinished) -> bool:
+        """Say whether a round went on with no pass of before: mail came while that stood still.
+
+        A run's end is its partition's word in a round that began meanwhile, too.
+        """
+        if self.postman is None:
+            return True
+        since = trio.current_time() - ended.duration_seconds
+        finished = self.world.told(RunFinished)
+        runs = {event.run_id for at, _, event in finished if at >= since}
+        started = [each for each in self.world.told(RunStarted) if each[2].job == ended.job]
+        mine = [(at, event) for at, _, event in started if event.run_id in runs]
+        return all(at >= self.cleared_at and not event.resumed for at, event in mine)
 
     @property
     def shop(self) -> Shop | None:
@@ -233,9 +264,11 @@ class Life:
     def _lived(self) -> Lived:
         world = self.world
         if self.postman is not None:
-            self._met += self.postman.met
+            self._met += self.postman.met + self.postman.mail.met
             repeated = [event for _, _, event in world.told(RouteReceived) if event.repeated]
             self._met["webhook again"] += len(repeated)
+        if self.bookkeeper is not None:
+            self._met += self.bookkeeper.met
         self._met["effect retried"] += len(world.told(EffectRetried))
         self._met["effect dead"] += len(world.told(EffectDead))
         if self.provider is not None:

@@ -11,7 +11,9 @@ from test_laws import names, tampered
 
 from syncd.events import EffectDelivered, RouteReceived
 
-CALM = 9  # a seed whose world nothing befalls but at the provider
+CALM = 14  # a seed whose world nothing befalls but at the provider: two companies, refusals, merges
+
+QUIET = "SET session_replication_role = replica"  # nobody notes what follows
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,9 @@ def test_a_calm_chain_keeps_every_law(world: tuple[Life, Lived], postman: Postma
     assert life.plan.calm
     assert told.broken == ()
     assert len(postman.mail.paid) >= 5
+    assert len(postman.mail.offices) == 2
+    assert told.met["model refusal"] > 0
+    assert told.met["conversation merged"] > 0
     assert life.world.told(EffectDelivered)
     assert told.met["webhook again"] > 0
     assert any(event.stale for _, _, event in life.world.told(RouteReceived))
@@ -98,6 +103,57 @@ def test_what_is_paid_for_twice_is_found(world: tuple[Life, Lived], postman: Pos
     postman.mail.paid = paid
 
 
+def test_a_refusal_that_is_nowhere_and_one_that_never_was_are_found(
+    world: tuple[Life, Lived], postman: Postman
+) -> None:
+    life, _ = world
+    law = {"what the model refuses is set aside and nowhere else"}
+    with tampered(life, QUIET, "UPDATE syncd.quarantine SET instance = 'another'"):
+        assert names(life) == law
+    with tampered(life, QUIET, "UPDATE syncd.quarantine SET instance = 'front'"):
+        assert names(life) == set()
+    office = next(
+        each
+        for each in postman.mail.offices.values()
+        if any(state.refused for state in each.states.values())
+    )
+    known = dict(office.states)
+    office.states = {key: attrs.evolve(each, text="Hello") for key, each in known.items()}
+    assert law < names(life)  # and what is true lacks rows
+    office.states = known
+
+
+def test_an_account_that_is_asked_for_while_it_is_parked_is_found(
+    world: tuple[Life, Lived],
+) -> None:
+    life, _ = world
+    law = {"what is parked is let alone until it is resumed"}
+    rows = "INSERT INTO simulated.parked SELECT 'acme', state, '2026-01-05Z'::timestamptz + after"
+    states = "('parked', interval '{} s'), ('ready', interval '{} s')"
+    values = f"FROM (VALUES {states}) AS of (state, after)"
+    for since, until, found in ((-2, -1, set()), (-1, 20, law), (3000, 3001, law)):
+        with tampered(life, f"{rows} {values.format(since, until)}"):
+            assert names(life) == found
+        with tampered(life, "DELETE FROM simulated.parked"):
+            assert names(life) == set()
+
+
+def test_a_row_of_another_company_is_found(world: tuple[Life, Lived]) -> None:
+    life, _ = world
+    (row,) = life.world.rows(
+        "SELECT max(tracking_number) AS number FROM front.shipments s WHERE account_id = 'acme'"
+        " AND NOT EXISTS (SELECT FROM front.shipments t WHERE t.tracking_number ="
+        " s.tracking_number AND t.account_id <> 'acme')"
+    )
+    moved = (
+        f"UPDATE front.shipments SET account_id = '{{}}' WHERE tracking_number = '{row['number']}'"
+    )
+    with tampered(life, QUIET, moved.format("zenith")):
+        assert names(life) == {"the tables hold what is true"}
+    with tampered(life, QUIET, moved.format("acme")):
+        assert names(life) == set()
+
+
 def test_what_the_tables_must_not_hold_is_found(world: tuple[Life, Lived]) -> None:
     """The last test of this world: what is done to it stays."""
     life, _ = world
@@ -127,7 +183,7 @@ def test_what_the_tables_must_not_hold_is_found(world: tuple[Life, Lived]) -> No
     with tampered(
         life,
         "DELETE FROM simulated.written WHERE content->>'revision' = '1'",
-        "SET session_replication_role = replica",  # nobody notes it
+        QUIET,
         "UPDATE ship24.trackers SET status_milestone = 'pending' WHERE tracker_id ="
         " (SELECT max(tracker_id) FROM ship24.trackers WHERE status_milestone <> 'pending')",
     ):

@@ -31,8 +31,10 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 # Each closing of a cursor leaves a row, and so does each effect, with the transaction it was in; so
-# does each end of an effect. Of the chain from mail to trackers each row is noted as it is written,
-# and each webhook that is heard.
+# does each end of an effect. A cursor whose item was named in a newer state meanwhile is left open
+# by the commit of its page: that is a closing, too. Of the chain from mail to trackers each row is
+# noted as it is written, what is set aside, each webhook that is heard, and when an account is
+# parked and resumed.
 NOTED = """
     CREATE SCHEMA simulated;
     CREATE TABLE simulated.closed (
@@ -46,6 +48,19 @@ NOTED = """
     END $$;
     CREATE TRIGGER noted AFTER UPDATE ON syncd.frontier FOR EACH ROW
         WHEN (NEW.state = 'closed') EXECUTE FUNCTION simulated.note();
+    CREATE TABLE simulated.left_open (transaction xid8 DEFAULT pg_current_xact_id());
+    CREATE FUNCTION simulated.note_left_open() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO simulated.left_open DEFAULT VALUES;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER left_open AFTER UPDATE ON syncd.frontier FOR EACH ROW
+        WHEN (OLD.state = 'open' AND NEW.state = 'open' AND NEW.last_error IS NULL
+              AND OLD.version IS NOT DISTINCT FROM NEW.version)
+        EXECUTE FUNCTION simulated.note_left_open();
+    CREATE VIEW simulated.committed AS
+        SELECT transaction FROM simulated.closed
+        UNION ALL SELECT transaction FROM simulated.left_open;
     CREATE TABLE simulated.enqueued (
         kind text, key text, transaction xid8 DEFAULT pg_current_xact_id()
     );
@@ -85,6 +100,22 @@ NOTED = """
             VALUES (TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, to_jsonb(NEW), syncd.clock());
         RETURN NULL;
     END $$;
+    CREATE TABLE simulated.aside (account text, raw bytea, at timestamptz);
+    CREATE FUNCTION simulated.note_aside() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO simulated.aside VALUES (NEW.account, NEW.raw, syncd.clock());
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER noted AFTER INSERT OR UPDATE ON syncd.quarantine FOR EACH ROW
+        WHEN (NEW.stream = 'scanned_conversations') EXECUTE FUNCTION simulated.note_aside();
+    CREATE TABLE simulated.parked (account text, state text, at timestamptz);
+    CREATE FUNCTION simulated.note_parked() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO simulated.parked VALUES (NEW.name, NEW.state, syncd.clock());
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER noted AFTER UPDATE ON syncd.account FOR EACH ROW
+        WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION simulated.note_parked();
     CREATE FUNCTION simulated.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
     DECLARE made record;
     BEGIN

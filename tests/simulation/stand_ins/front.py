@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 from inline import BEGAN_AT, now
@@ -49,7 +49,9 @@ def limits(*, calls: int, per_seconds: float) -> str:
     )
 
 
-def configuration(*, calls: int, asks: bool, tracks: bool = False) -> str:
+def configuration(
+    *, calls: int, asks: bool, tracks: bool = False, companies: Sequence[str] = ("acme",)
+) -> str:
     """Write the connector's tables; `calls` a minute, 0: there is no limit."""
     model = f'llm_base_url = "https://{MODEL_HOST}/v1"\nllm_api_key = "sk-demo"\n' if asks else ""
     unlimited = "".join(
@@ -60,6 +62,16 @@ def configuration(*, calls: int, asks: bool, tracks: bool = False) -> str:
         f'[connectors.front]\nbase_url = "https://{HOST}"\n{model}'
         f"{'register_trackers = true' if tracks else ''}\n"
         f"{'' if calls else unlimited}"
-        '[[connectors.front.accounts]]\nname = "acme"\ntoken = "front-token"\n'
+        f"{''.join(map(_account, companies))}"
+    )
+
+
+def token_of(company: str) -> str:
+    return "front-token" if company == "acme" else f"front-token-of-{company}"
+
+
+def _account(company: str) -> str:
+    return (
+        f'[[connectors.front.accounts]]\nname = "{company}"\ntoken = "{token_of(company)}"\n'
         'plan = "professional"\n'
     )

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
 import attrs
 import msgspec
-from inline import now
-from judge import Allowed
-from stand_ins.front import MODEL_HOST, Upstream
+from judge import Allowed, Judge
+from plan import Course
+from stand_ins.front import MODEL_HOST, token_of
+from stand_ins.office import REFUSED, Office, State, refused
 from transport import Answer, Asked
 
-from syncd_front.simulator import Front
+from syncd_front.simulator import Call, Model
+from syncd_front.simulator_llm import COMPLETIONS, Fault
 
-PAGE = 8  # conversations of a search
-FAULTS = ("busy", "slow down", "overloaded", "broken", "cut", "garbled", "tells no usage")
+COMPANIES = ("acme", "zenith")
+FAULTS: tuple[Fault, ...] = (
+    "busy",
+    "busy, says not how long",
+    "slow down",
+    "overloaded",
+    "broken",
+    "cut",
+    "garbled",
+    "garbled",
+    "tells no usage",
+)
+SPENT: tuple[Fault, ...] = ("used up", "without credit")
+ANSWERED = {"cut", "garbled", "tells no usage"}  # the answer comes, and is paid for
 
 TRUTH = """
-    SELECT 'conversation' AS what, conversation_id AS name, messages::text AS carrier, '' AS po,
-           '' AS conversation
+    SELECT 'conversation' AS what, account_id, conversation_id AS name, messages::text AS carrier,
+           coalesce(merged_into, '') AS po, '' AS conversation
     FROM front.scanned_conversations
     UNION ALL
-    SELECT 'shipment', tracking_number, carrier, po_number, conversation_id FROM front.shipments
+    SELECT 'shipment', account_id, tracking_number, carrier, po_number, conversation_id
+    FROM front.shipments
 """
 
 
@@ -36,67 +52,132 @@ class Paid:
     left_at: float
 
 
-class Mail(Upstream):
-    """Conversations that are begun, gone on with and tagged. `chance`: of a model's call to fail.
+class Mail:
+    """Conversations that are begun, gone on with, tagged, merged and deleted.
 
-    What is asked of Front and of the model is limited alike.
+    `chance`: of a model's call to fail. Each company's Front and the model are limited alike.
     """
 
     def __init__(
-        self, conversations: int, *, allowed: Allowed, chance: float, random: Random
+        self, conversations: int, *, allowed: Allowed, chance: float, course: Course, random: Random
     ) -> None:
-        super().__init__(conversations, allowed=allowed)
-        self.front = Front(self.company, now=now, page_max=PAGE)
-        self.judges["llm"].allowed = allowed
+        self.offices = {
+            name: Office(
+                name,
+                conversations // course.companies,
+                chance=course.merge_chance,
+                random=Random(f"office {name} {random.random()}"),
+            )
+            for name in COMPANIES[: course.companies]
+        }
+        self.model = Model()
+        self.model.faulty.update(REFUSED)
+        keys = ("llm", *self.offices)
+        self.judges: Mapping[str, Judge] = {key: Judge(key, allowed) for key in keys}
         self.chance = chance
+        self.spent = False  # what was paid for is used up
         self.paid: list[Paid] = []
+        self.met: Counter[str] = Counter()
+        self._course = course
         self._random = random
 
+    # --- Answers ----------------------------------------------------------------------------------
+
+    def judge_of(self, asked: Asked) -> Judge:
+        return self.judges["llm" if asked.host == MODEL_HOST else self._office(asked).name]
+
+    def _office(self, asked: Asked) -> Office:
+        token = asked.headers["authorization"].removeprefix("Bearer ")
+        return next(each for each in self.offices.values() if token_of(each.name) == token)
+
     def answer(self, asked: Asked) -> Answer:
-        if asked.host != MODEL_HOST:
-            return super().answer(asked)
-        if self.chance and self._random.random() < self.chance:
-            self.model.faults.append(self._random.choice(FAULTS))  # type: ignore[arg-type]
+        query = tuple(asked.query.items())
+        call = Call(asked.method, asked.path, query, asked.headers, asked.body)
+        judge, at_model = self.judge_of(asked), asked.host == MODEL_HOST
+        if not judge.arrives(asked.at, sender=asked.sender, left_at=asked.left_at):
+            reply = next(iter(self.offices.values())).front.refuse(call)
+        elif at_model:
+            return self._asked(asked, attrs.evolve(call, path=call.path.removeprefix("/v1")))
+        else:
+            reply = self._office(asked).front.answer(call)
+            if reply.status in {301, 404}:
+                self.met[f"conversation {'merged' if reply.status == 301 else 'deleted'}"] += 1
+        return Answer(reply.status, reply.body, reply.headers, reply.seconds)
+
+    def _asked(self, asked: Asked, call: Call) -> Answer:
+        away = self._course.away
+        if away is not None and away[0] <= asked.at < away[1]:
+            self.met["model away"] += 1
+            return Answer(503, b"no healthy upstream", {"content-type": "text/plain"})
+        is_question = call.path == COMPLETIONS
+        text = msgspec.json.decode(call.body)["messages"][-1]["content"] if is_question else ""
+        if is_question and (fault := self._fault(text)):
+            self.model.faults.append(fault)
+            self.met["model spent" if fault in SPENT else f"model {fault}"] += 1
         before = self.model.calls
-        answer = super().answer(asked)
+        reply = self.model.answer(call)
         self.model.faults.clear()  # of a call that did not come so far
         if self.model.calls > before:
-            text = msgspec.json.decode(asked.body)["messages"][-1]["content"]
             self.paid.append(Paid(text, asked.sender, asked.left_at))
-        return answer
+        return Answer(reply.status, reply.body, reply.headers, reply.seconds)
+
+    def _fault(self, text: str) -> Fault | None:
+        if self.spent:
+            return self._random.choice(SPENT)
+        fault = None
+        if self.chance and self._random.random() < self.chance:
+            fault = self._random.choice(FAULTS)
+        if refused(text):  # which it never answers for
+            self.met["model refusal"] += fault is None or fault in ANSWERED
+            return None if fault in ANSWERED else fault
+        return fault
+
+    # --- What happens -----------------------------------------------------------------------------
 
     def happen(self, random: Random) -> None:
-        """Let a mail come, or a conversation be tagged."""
-        at, names = now().timestamp(), sorted(self.company.conversations)
-        match random.choice(("new", "reply", "reply", "tag")):
+        """Let a mail come, or a conversation be tagged, merged or deleted."""
+        offices = [*self.offices.values()]
+        office = random.choice(offices)
+        whats = ["new", "reply", "reply", "tag"]
+        whats += ["merge"] * bool(self._course.merge_chance)
+        whats += ["odd", "odd"] * self._course.refusals
+        whats += ["same"] * (len(offices) > 1)
+        match random.choice(whats):
             case "new":
-                self.company.write(at=at, parcels=random.randrange(3))
+                office.write(random.randrange(3))
             case "reply":
-                self.company.reply(random.choice(names), at=at, parcels=random.randrange(2))
-            case _:
-                self.company.touch(random.choice(names), at=at)
+                office.reply(random.randrange(2))
+            case "tag":
+                office.touch()
+            case "merge":
+                office.lose()
+            case "odd":
+                office.write_oddly()
+            case "same":
+                other = next(each for each in offices if each is not office)
+                self.met["number of two companies"] += office.hear(other)
 
     def change(self, random: Random) -> None:
         """Let mail come once more; and the model be well from now on."""
         for _ in range(3):
             self.happen(random)
         self.chance = 0.0
+        for office in self.offices.values():
+            office.chance = 0.0
+
+    # --- What is true -----------------------------------------------------------------------------
 
     def truth(self) -> set[tuple[Any, ...]]:
-        shipments = {("shipment", *each) for each in self.company.truth()}
-        conversations = self.company.conversations.values()
-        scanned = {("conversation", each.id, str(len(each.sent)), "", "") for each in conversations}
-        return shipments | scanned
+        return {row for office in self.offices.values() for row in office.truth()}
 
-    def threads(self) -> dict[str, list[tuple[str, int]]]:
-        """Return by its text each state that a thread was in: whose, and of how many messages."""
-        found: dict[str, list[tuple[str, int]]] = {}
-        for each in self.company.conversations.values():
-            for count in range(1, len(each.sent) + 1):
-                text = _text(each.sent[:count])
-                found.setdefault(text, []).append((each.id, count))
+    def remains(self) -> set[tuple[Any, ...]]:
+        """Return what rows need not tell, and may."""
+        return {row for office in self.offices.values() for row in office.remains()}
+
+    def texts(self) -> dict[str, list[State]]:
+        """Return by its text each state that a thread was in."""
+        found: dict[str, list[State]] = {}
+        for office in self.offices.values():
+            for state in office.states.values():
+                found.setdefault(state.text, []).append(state)
         return found
-
-
-def _text(messages: Sequence[Any]) -> str:
-    return "\n\n".join(f"{each.subject}\n{each.text}" for each in messages)

@@ -14,6 +14,7 @@ from zlib import crc32
 import msgspec
 from inline import now
 from judge import Allowed, Judge
+from plan import Course
 from stand_ins.provider import Name, Provider, Sent
 from transport import Answer, Asked
 
@@ -38,8 +39,9 @@ PULLS_PER_SECOND = RESULTS_PER_SECOND
 PER_SECOND = {LIST: LISTS_PER_SECOND, RESULTS: RESULTS_PER_SECOND, BULK: BULKS_PER_SECOND}
 
 # lost: it is carried out, and the answer says otherwise. late: carried out, and never answered.
-# one later: an item's error that passes. bare: items say no more than they must.
-Mischief = Literal["503", "429", "lost", "late", "page", "one later", "bare"]
+# one later: an item's error that passes. bare: items say no more than they must. existing: somebody
+# has just made the tracker by hand. 409: and that is not over.
+Mischief = Literal["503", "429", "409", "lost", "late", "page", "one later", "bare", "existing"]
 MISCHIEF: tuple[Mischief, ...] = Mischief.__args__  # type: ignore[attr-defined]
 
 TRUTH = """
@@ -58,20 +60,29 @@ WITHOUT = f"""
 class Tracked(Provider):
     """Ship24, and what it was asked to register."""
 
-    def __init__(self, *, daemons: int, chance: float, random: Random) -> None:
+    def __init__(self, *, daemons: int, chance: float, course: Course, random: Random) -> None:
         super().__init__(chance=chance, random=random)
         # Daemons that do not know of each other keep a pace each. Our judges are strict.
         self.judges: Mapping[str, Judge] = {
             key: Judge(key, Allowed("sliding", daemons * calls, 1.0))
             for key, calls in PER_SECOND.items()
         }
-        self.ship24 = Ship24(now=now, seed=random.randrange(2**32), limits=False, seconds=SECONDS)
+        self.ship24 = Ship24(
+            now=now,
+            seed=random.randrange(2**32),
+            quota_status=course.quota_status,
+            limits=False,
+            seconds=SECONDS,
+        )
+        self.ship24.odd.quota_by_item = course.quota_by_item
+        self._course = course
 
     def begin(self, trackers: int) -> None:
-        """Have trackers that nobody here asked for."""
+        """Have trackers that nobody here asked for; what follows counts against the quota."""
         for number in range(trackers):
             parcel, _ = self.ship24.register({"trackingNumber": f"OLD{number:09}"})
             self.ship24.happen(parcel, self._random.randrange(3))
+        self.ship24.quota = self._course.quota
 
     def judge_of(self, asked: Asked) -> Judge:
         return self.judges[_endpoint(asked)]
@@ -101,11 +112,19 @@ class Tracked(Provider):
             odd.pages.append(503 if mischief == "503" else 200)
         self.ship24.lost = int(mischief == "lost")
         known = len(self.ship24.parcels)
+        if mischief in {"409", "existing"}:
+            self._make_by_hand(names)
+        if mischief == "409":
+            self.ship24.refusals.append((409, "request_conflict"))
+        if asked.at >= self._course.period_at:
+            self.ship24.quota = None
         path = asked.path.removeprefix(PREFIX)
         reply = self.ship24.answer(Call(asked.method, path, asked.query, asked.headers, asked.body))
         made = list(self.ship24.parcels.values())[known:]
         self.accepted += [(REGISTER.name, parcel.number) for parcel in made]
-        if mischief in {"503", "page", "lost", "late"}:
+        if b"quota_limit_reached" in reply.body:
+            self.met["quota for items" if reply.status == 207 else "quota for a bulk"] += 1
+        if mischief in {"503", "page", "lost", "late", "409"}:
             self.excuse(names)
         elif later is not None:
             self.excuse([later])
@@ -113,6 +132,12 @@ class Tracked(Provider):
             self.excuse(name for name in names if refuses(name[1]))
         seconds = math.inf if mischief == "late" else reply.seconds
         return Answer(reply.status, reply.body, reply.headers, seconds)
+
+    def _make_by_hand(self, names: Sequence[Name]) -> None:
+        """Let somebody make one of the trackers with the same body, as far as the quota goes."""
+        one = self._one(names)
+        if one is not None and self.ship24.quota != 0:
+            self.ship24.register({"trackingNumber": one[1]})
 
     def _noted(self, asked: Asked) -> list[Name]:
         items: list[dict[str, Any]] = msgspec.json.decode(asked.body)
