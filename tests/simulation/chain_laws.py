@@ -192,6 +192,20 @@ def what_the_model_refuses_is_set_aside_and_nowhere_else(life: Life) -> Iterator
         yield f"{name} was never refused"
 
 
+def what_nobody_has_paid_for_parks(life: Life) -> Iterator[str]:
+    """One try costs one question; another may come where the answer or the parking was lost."""
+    if life.postman is None:
+        return
+    parked = [_seconds(row) for row in life.world.rows(PARKED) if row["state"] == "parked"]
+    asked: dict[tuple[int, str], list[float]] = {}
+    for each in life.postman.mail.unpaid:
+        asked.setdefault((each.sender, each.text), []).append(each.left_at)
+    for (_, text), at in asked.items():
+        for first, third in zip(at, at[2:], strict=False):
+            if not any(first < when < third for when in parked):
+                yield f"three times from {first:.3f} to {third:.3f} for {text[:60]!r}"
+
+
 def what_is_parked_is_let_alone_until_it_is_resumed(life: Life) -> Iterator[str]:
     """And goes on then."""
     if life.postman is None:
@@ -226,5 +240,6 @@ LAWS: tuple[Callable[[Life], Iterator[str]], ...] = (
     nothing_is_paid_for_again_once_it_is_committed,
     a_calm_world_pays_once,
     what_the_model_refuses_is_set_aside_and_nowhere_else,
+    what_nobody_has_paid_for_parks,
     what_is_parked_is_let_alone_until_it_is_resumed,
 )

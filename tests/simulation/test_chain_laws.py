@@ -123,6 +123,18 @@ def test_a_refusal_that_is_nowhere_and_one_that_never_was_are_found(
     office.states = known
 
 
+def test_what_nobody_pays_for_and_is_asked_again_is_found(
+    world: tuple[Life, Lived], postman: Postman
+) -> None:
+    life, _ = world
+    paid = postman.mail.paid[0]
+    again = [attrs.evolve(paid, left_at=at) for at in (1.0, 2.0, 3.0)]
+    for times, found in ((2, set()), (3, {"what nobody has paid for parks"})):
+        postman.mail.unpaid = again[:times]
+        assert names(life) == found
+    postman.mail.unpaid = []
+
+
 def test_an_account_that_is_asked_for_while_it_is_parked_is_found(
     world: tuple[Life, Lived],
 ) -> None:

@@ -77,6 +77,7 @@ class Mail:
         self.chance = chance
         self.spent = False  # what was paid for is used up
         self.paid: list[Paid] = []
+        self.unpaid: list[Paid] = []  # whose answer was that nothing is left to pay it
         self.met: Counter[str] = Counter()
         self._course = course
         self._random = random
@@ -114,6 +115,8 @@ class Mail:
         if is_question and (fault := self._fault(text)):
             self.model.faults.append(fault)
             self.met["model spent" if fault in SPENT else f"model {fault}"] += 1
+            if fault in SPENT:
+                self.unpaid.append(Paid(text, asked.sender, asked.left_at))
         before = self.model.calls
         reply = self.model.answer(call)
         self.model.faults.clear()  # of a call that did not come so far
