@@ -192,6 +192,36 @@ def what_the_model_refuses_is_set_aside_and_nowhere_else(life: Life) -> Iterator
         yield f"{name} was never refused"
 
 
+def what_was_merged_is_read_where_it_went(life: Life) -> Iterator[str]:
+    """In the same run: nobody knows that a merge is a change of the conversation that stays."""
+    if life.postman is None or life.plan.store_chance:
+        return  # what is committed, and not known to be, is read in another run
+    reads = life.postman.mail.reads
+    for each in reads:
+        if each.moved_to is None:
+            continue
+        until = _complete_at(life, each.company, each.sender, each.at)
+        name = (each.company, each.moved_to)
+        after = (read for read in reads if (read.company, read.name) == name)
+        if until and not any(each.at < read.at <= until for read in after):
+            yield f"{each.company} {each.name} at {each.at:.3f}, merged into {each.moved_to}"
+
+
+def _complete_at(life: Life, company: str, sender: int, at: float) -> float | None:
+    """Return when the run ended that was under way then, where it came to its end."""
+    began = [
+        event.run_id
+        for when, number, event in life.world.told(RunStarted)
+        if when <= at and number == sender and _company(event.partition) == company
+    ]
+    ended = (
+        when
+        for when, _, event in life.world.told(RunFinished)
+        if began and event.run_id == began[-1] and event.status == "complete" and when >= at
+    )
+    return next(ended, None)
+
+
 def what_nobody_has_paid_for_parks(life: Life) -> Iterator[str]:
     """One try costs one question; another may come where the answer or the parking was lost."""
     if life.postman is None:
@@ -240,6 +270,7 @@ LAWS: tuple[Callable[[Life], Iterator[str]], ...] = (
     nothing_is_paid_for_again_once_it_is_committed,
     a_calm_world_pays_once,
     what_the_model_refuses_is_set_aside_and_nowhere_else,
+    what_was_merged_is_read_where_it_went,
     what_nobody_has_paid_for_parks,
     what_is_parked_is_let_alone_until_it_is_resumed,
 )

@@ -123,6 +123,18 @@ def test_a_refusal_that_is_nowhere_and_one_that_never_was_are_found(
     office.states = known
 
 
+def test_a_merge_that_leads_to_nothing_is_found(
+    world: tuple[Life, Lived], postman: Postman
+) -> None:
+    life, _ = world
+    reads = postman.mail.reads
+    moved = next(each for each in reads if each.moved_to is not None)
+    there = (moved.company, moved.moved_to)
+    postman.mail.reads = [each for each in reads if (each.company, each.name) != there]
+    assert names(life) == {"what was merged is read where it went"}
+    postman.mail.reads = reads
+
+
 def test_what_nobody_pays_for_and_is_asked_again_is_found(
     world: tuple[Life, Lived], postman: Postman
 ) -> None:

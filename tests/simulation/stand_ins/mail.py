@@ -15,6 +15,7 @@ from stand_ins.front import MODEL_HOST, token_of
 from stand_ins.office import REFUSED, Office, State, refused
 from transport import Answer, Asked
 
+from syncd.testing import Reply
 from syncd_front.simulator import Call, Model
 from syncd_front.simulator_llm import COMPLETIONS, Fault
 
@@ -52,6 +53,17 @@ class Paid:
     left_at: float
 
 
+@attrs.frozen
+class Read:
+    """A conversation whose messages were asked for; `moved_to`: by now it is that one."""
+
+    company: str
+    name: str
+    moved_to: str | None
+    sender: int
+    at: float
+
+
 class Mail:
     """Conversations that are begun, gone on with, tagged, merged and deleted.
 
@@ -78,6 +90,7 @@ class Mail:
         self.spent = False  # what was paid for is used up
         self.paid: list[Paid] = []
         self.unpaid: list[Paid] = []  # whose answer was that nothing is left to pay it
+        self.reads: list[Read] = []
         self.met: Counter[str] = Counter()
         self._course = course
         self._random = random
@@ -100,10 +113,19 @@ class Mail:
         elif at_model:
             return self._asked(asked, attrs.evolve(call, path=call.path.removeprefix("/v1")))
         else:
-            reply = self._office(asked).front.answer(call)
-            if reply.status in {301, 404}:
-                self.met[f"conversation {'merged' if reply.status == 301 else 'deleted'}"] += 1
+            reply = self._read(asked, call)
         return Answer(reply.status, reply.body, reply.headers, reply.seconds)
+
+    def _read(self, asked: Asked, call: Call) -> Reply:
+        office = self._office(asked)
+        reply = office.front.answer(call)
+        moved = reply.headers["location"] if reply.status == 301 else None
+        if asked.path.endswith("/messages"):
+            name, to = _conversation(asked.path), moved and _conversation(moved)
+            self.reads.append(Read(office.name, name, to, asked.sender, asked.at))
+        if reply.status in {301, 404}:
+            self.met[f"conversation {'merged' if moved else 'deleted'}"] += 1
+        return reply
 
     def _asked(self, asked: Asked, call: Call) -> Answer:
         away = self._course.away
@@ -184,3 +206,7 @@ class Mail:
             for state in office.states.values():
                 found.setdefault(state.text, []).append(state)
         return found
+
+
+def _conversation(path: str) -> str:
+    return path.removesuffix("/messages").rpartition("/")[2]
