@@ -46,7 +46,9 @@ SCANNED = """
 """
 NOTED_ASIDE = "SELECT account, raw, at FROM simulated.aside ORDER BY at DESC"
 ASIDE = "SELECT account, stream, raw FROM syncd.quarantine WHERE instance = 'front'"
+TRIED = "SELECT kind, key, attempts FROM syncd.effect ORDER BY id"
 PARKED = "SELECT account, state, at FROM simulated.parked ORDER BY at, state"
+LOSING = {"crash", "outage", "lease"}
 OF_MAIL = ("scanned_conversations", "shipments")
 
 
@@ -192,14 +194,30 @@ def what_the_model_refuses_is_set_aside_and_nowhere_else(life: Life) -> Iterator
         yield f"{name} was never refused"
 
 
+def the_end_of_a_quota_costs_no_attempt(life: Life) -> Iterator[str]:
+    """Where a daemon ends or stands still, what it had claimed and never recorded costs one."""
+    if life.postman is None:
+        return
+    tracked = life.postman.tracked
+    lost = sum(trouble.kind in LOSING for trouble in life.plan.troubles)
+    lost += life.plan.dies_at is not None
+    for row in life.world.rows(TRIED):
+        key, sent = row["key"], len(tracked.sent.get((row["kind"], row["key"]), ()))
+        over = tracked.over_quota[key]
+        if over and row["attempts"] > sent - over + lost:
+            yield f"{key}: {row['attempts']} attempts, sent {sent} times, {over} of them too many"
+
+
 def what_was_merged_is_read_where_it_went(life: Life) -> Iterator[str]:
     """In the same run: nobody knows that a merge is a change of the conversation that stays."""
     if life.postman is None or life.plan.store_chance:
         return  # what is committed, and not known to be, is read in another run
     reads = life.postman.mail.reads
+    met = set()
     for each in reads:
-        if each.moved_to is None:
-            continue
+        if each.moved_to is None or (each.company, each.name, each.moved_to) in met:
+            continue  # one that a pass meets again, in a newer state, has led there before
+        met.add((each.company, each.name, each.moved_to))
         until = _complete_at(life, each.company, each.sender, each.at)
         name = (each.company, each.moved_to)
         after = (read for read in reads if (read.company, read.name) == name)
@@ -270,6 +288,7 @@ LAWS: tuple[Callable[[Life], Iterator[str]], ...] = (
     nothing_is_paid_for_again_once_it_is_committed,
     a_calm_world_pays_once,
     what_the_model_refuses_is_set_aside_and_nowhere_else,
+    the_end_of_a_quota_costs_no_attempt,
     what_was_merged_is_read_where_it_went,
     what_nobody_has_paid_for_parks,
     what_is_parked_is_let_alone_until_it_is_resumed,

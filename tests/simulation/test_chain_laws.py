@@ -7,6 +7,7 @@ import pytest
 from plan import draw_chain
 from postman import Postman
 from seeds import Life, Lived, lived
+from stand_ins.tracked import refuses
 from test_laws import names, tampered
 
 from syncd.events import EffectDelivered, RouteReceived
@@ -121,6 +122,17 @@ def test_a_refusal_that_is_nowhere_and_one_that_never_was_are_found(
     office.states = {key: attrs.evolve(each, text="Hello") for key, each in known.items()}
     assert law < names(life)  # and what is true lacks rows
     office.states = known
+
+
+def test_a_quota_that_costs_an_attempt_is_found(
+    world: tuple[Life, Lived], postman: Postman
+) -> None:
+    life, _ = world
+    sent = postman.tracked.sent
+    key = next(key for (_, key), each in sent.items() if len(each) == 1 and not refuses(key))
+    postman.tracked.over_quota[key] = 1  # it was not, and counted
+    assert names(life) == {"the end of a quota costs no attempt"}
+    postman.tracked.over_quota.clear()
 
 
 def test_a_merge_that_leads_to_nothing_is_found(

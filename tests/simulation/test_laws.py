@@ -60,7 +60,7 @@ def test_a_calm_world_keeps_every_law(world: tuple[Life, Lived]) -> None:
     life, told = world
 
     assert told.broken == ()
-    assert len(LAWS) == 28
+    assert len(LAWS) == 29
     assert len(life.world.told(RoundStarted)) >= 3
 
 

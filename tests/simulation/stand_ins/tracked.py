@@ -6,6 +6,7 @@ What befalls a bulk is drawn from a seed; some numbers it never takes.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, Literal
@@ -75,6 +76,7 @@ class Tracked(Provider):
             seconds=SECONDS,
         )
         self.ship24.odd.quota_by_item = course.quota_by_item
+        self.over_quota: Counter[str] = Counter()  # sendings of numbers that it left to the next
         self._course = course
 
     def begin(self, trackers: int) -> None:
@@ -124,6 +126,8 @@ class Tracked(Provider):
         self.accepted += [(REGISTER.name, parcel.number) for parcel in made]
         if b"quota_limit_reached" in reply.body:
             self.met["quota for items" if reply.status == 207 else "quota for a bulk"] += 1
+            there = {parcel.number for parcel in self.ship24.parcels.values()}
+            self.over_quota.update(key for _, key in names if key not in there)
         if mischief in {"503", "page", "lost", "late", "409"}:
             self.excuse(names)
         elif later is not None:
