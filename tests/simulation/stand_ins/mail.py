@@ -163,11 +163,11 @@ class Mail:
         """Let a mail come, or a conversation be tagged, merged or deleted."""
         offices = [*self.offices.values()]
         office = random.choice(offices)
-        whats = ["new", "reply", "reply", "tag"]
-        whats += ["merge"] * bool(self._course.merge_chance)
-        whats += ["odd", "odd"] * self._course.refusals
-        whats += ["same"] * (len(offices) > 1)
-        match random.choice(whats):
+        events = ["new", "reply", "reply", "tag"]
+        events += ["merge"] * bool(self._course.merge_chance)
+        events += ["odd", "odd"] * self._course.refusals
+        events += ["same"] * (len(offices) > 1)
+        match random.choice(events):
             case "new":
                 office.write(random.randrange(3))
             case "reply":
