@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from datetime import UTC, date, datetime
+from itertools import accumulate, islice
 
 import attrs
 
@@ -20,7 +22,12 @@ from syncd_front.extraction import (
 from syncd_front.records import Mail, ScannedConversation, Shipment, Thread, moment_of, spoken
 
 PATTERNS = "patterns"
-SHIPMENTS_MAX = 500  # of one conversation: a thread of lists, of which each is looked for in it
+
+# Of one conversation, a thread of lists. Each is looked for in its messages: no further ones are
+# once so many are found, nor beyond so many that a model has named, right or invented.
+SHIPMENTS_MAX = 500
+NAMES_MAX = 2_000
+_BETWEEN = "\n\0\n"  # two messages: what no number goes on beyond
 NUMBER_CHARACTERS = (8, 40)
 
 # What a tracker is registered for, beside its length: docs.ship24.com, "Create a tracker".
@@ -80,7 +87,7 @@ class Scanned:
 
 
 def is_silent(thread: Thread, *, prefilter: bool = True) -> bool:
-    """Say whether a thread does not speak of a shipment at all; without the filter, or of anything.
+    """Say whether a thread does not speak of a shipment; without the filter: whether it is empty.
 
     The filter may err: then nobody reads a thread that tells of a shipment in other words.
     """
@@ -89,13 +96,15 @@ def is_silent(thread: Thread, *, prefilter: bool = True) -> bool:
 
 
 def by_patterns(thread: Thread) -> Extraction:
-    """Extract what carriers' check digits tell by themselves."""
+    """Extract what carriers' check digits tell by themselves, one more than are kept at most."""
     told: dict[str, Told] = {}
     for mail in reversed(thread.messages):  # the newest first: what it says of an order counts
         text = spoken(mail)
         orders = orders_in(text)
         for sighting in numbers_in(text):
             before = told.get(sighting.number)
+            if before is None and len(told) > SHIPMENTS_MAX:
+                continue
             order = order_near(orders, sighting.at)
             if before is None or (before.po_number is None and order is not None):
                 told[sighting.number] = Told(sighting.number, sighting.form.carrier, order)
@@ -108,24 +117,31 @@ def found_in(thread: Thread, extraction: Extraction) -> list[Found]:
     Left out is what a model invented, a number that stands in no message; and what is beyond
     `SHIPMENTS_MAX`, of which `scanned_of` tells.
     """
-    return _all_in(thread, extraction)[:SHIPMENTS_MAX]
+    return _looked_for(thread, extraction)[0][:SHIPMENTS_MAX]
 
 
-def _all_in(thread: Thread, extraction: Extraction) -> list[Found]:
-    chosen: dict[str, Found] = {}
-    mails = [(mail, Searched(spoken(mail))) for mail in reversed(thread.messages)]
-    by = extraction.extracted_by or PATTERNS
+def _looked_for(thread: Thread, extraction: Extraction) -> tuple[list[Found], bool]:
+    """Return one more than is kept at most; and whether more were named than are looked for."""
+    named: dict[str, Told] = {}
     for told in sorted(extraction.told, key=lambda each: -each.confidence):
-        number = plain(told.tracking_number)
-        if number in chosen:
+        named.setdefault(plain(told.tracking_number), told)
+    found: list[Found] = []
+    mails = thread.messages[::-1]  # the newest that names it counts
+    said = [spoken(mail) for mail in mails]
+    begins = list(accumulate((len(each) + len(_BETWEEN) for each in said), initial=0))
+    searched = Searched(_BETWEEN.join(said))
+    by = extraction.extracted_by or PATTERNS
+    for number, told in islice(named.items(), NAMES_MAX):
+        at = searched.place_of(number)
+        if at is None:
             continue
-        mail = next((mail for mail, said in mails if said.has(number)), None)
-        if mail is None:
-            continue
+        mail = mails[bisect_right(begins, at) - 1]
         known = attrs.evolve(told, tracking_number=number)
         supplier = thread.names.get(mail.sender or "")
-        chosen[number] = Found(known, thread.conversation_id, mail, supplier, by)
-    return list(chosen.values())
+        found.append(Found(known, thread.conversation_id, mail, supplier, by))
+        if len(found) > SHIPMENTS_MAX:
+            break
+    return found, len(named) > NAMES_MAX
 
 
 def shipment_of(found: Found) -> Shipment:
@@ -169,7 +185,7 @@ def problem_of(number: str) -> str | None:
 def scanned_of(scanned: Scanned, *, confidence_least: float) -> ScannedConversation:
     """Make the row of a thread that was read."""
     thread, extraction = scanned.thread, scanned.extraction
-    found = _all_in(thread, extraction)
+    found, more = _looked_for(thread, extraction)
     certain = (each for each in found[:SHIPMENTS_MAX] if each.is_certain(confidence_least))
     shipments = sum(problem_of(each.told.tracking_number) is None for each in certain)
     last = thread.messages[-1] if thread.messages else None
@@ -183,7 +199,7 @@ def scanned_of(scanned: Scanned, *, confidence_least: float) -> ScannedConversat
         last_message_id=last.id if last else None,
         last_message_at=moment_of(last.sent_at) if last else None,
         merged_into=thread.merged_into,
-        problem=_problem_of_list(len(found), full=extraction.full),
+        problem=_problem_of_list(len(found), more=more, full=extraction.full),
         extracted_by=extraction.extracted_by,
         calls=extraction.calls,
         prompt_tokens=extraction.prompt_tokens,
@@ -192,10 +208,12 @@ def scanned_of(scanned: Scanned, *, confidence_least: float) -> ScannedConversat
     )
 
 
-def _problem_of_list(count: int, *, full: bool) -> str | None:
+def _problem_of_list(count: int, *, more: bool, full: bool) -> str | None:
     """Say that shipments of a thread may be missing."""
     if count > SHIPMENTS_MAX:
-        return f"it names {count} shipments; those beyond {SHIPMENTS_MAX} are left out"
+        return f"it names more than {SHIPMENTS_MAX} shipments; those beyond are left out"
+    if more:
+        return f"more than {NAMES_MAX} numbers were named; those beyond were not looked for"
     return "an answer named as many shipments as it may; there may be more" if full else None
 
 

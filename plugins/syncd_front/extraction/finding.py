@@ -1,9 +1,16 @@
-"""Find numbers of carriers and of purchase orders in a text. Pure."""
+"""Find numbers of carriers and of purchase orders in a text. Pure.
+
+Mail is what anybody sends: everything here takes time in proportion to a text, whatever it holds.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
 
 import attrs
 
@@ -20,8 +27,15 @@ _NUMBER = re.compile(
 )
 _CHUNK = re.compile(r"[0-9]+", re.ASCII)
 _CHUNK_DIGITS_MIN = 10  # the shortest number of a carrier
-_LONGEST = 128  # characters of a number, its groups included
+_LONGEST = 128  # characters of a number, its groups included, or of what stands between them
 _SEPARATED = re.compile(r"[\s\u00a0-]+")
+_RUN = re.compile(r"[^\s\u00a0-]+", re.ASCII)
+_ALONE = re.compile(r"(?<![0-9A-Za-z])420(?:\d{5}|\d{9})\Z", re.ASCII)  # see `plain`
+_ALONE_CHARACTERS = 13  # of that, and what stands before it
+_CAPITALS = {ord(small): ord(small.upper()) for small in "abcdefghijklmnopqrstuvwxyz"}
+
+# Of one number: what stands so often within others is not looked for among any more of them.
+_PLACES_MAX = 1_000
 _PREFIX_LETTERS_MAX = 3  # "SF 1234567890123"; a word before a number is longer, mostly
 
 _NAMES: dict[Carrier, re.Pattern[str]] = {
@@ -37,9 +51,9 @@ _CUE = re.compile(
 _CUE_CHARACTERS = 60  # before a number: "your tracking number for order 4711 is"
 
 _ORDER = re.compile(
-    r"(?<![A-Za-z0-9])(?:P\.?\s?O\.?|purchase\s+order)(?!\s*box\b)"
-    r"(?:\s*(?:numbers?|no\.?|nr\.?|num\.?))?\s*[:#.-]*\s*"
-    r"(?P<order>(?=[A-Z/-]*\d)[A-Z0-9][A-Z0-9/-]{2,23})(?![A-Za-z0-9])",
+    r"(?<![A-Za-z0-9])(?:P\.?\s?O\.?|purchase\s+order)(?!\s*box\b)\s*+"
+    r"(?:(?:numbers?|no\.?|nr\.?|num\.?)\s*+)?(?:[:#.-]++\s*+)?"
+    r"(?P<order>(?=[A-Z/-]{0,23}\d)[A-Z0-9][A-Z0-9/-]{2,23})(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
 
@@ -102,42 +116,93 @@ def orders_in(text: str) -> list[Order]:
     return list(found.values())
 
 
-def order_near(orders: list[Order], at: int) -> str | None:
+def order_near(orders: Sequence[Order], at: int) -> str | None:
     """Return the order that a number at a place belongs to: the last before it, or else the first.
 
-    "PO 4711: 1Z.., PO 4712: 1Z.." is how suppliers list them.
+    "PO 4711: 1Z.., PO 4712: 1Z.." is how suppliers list them. `orders` are in their order.
     """
-    before = [order.number for order in orders if order.at <= at]
-    return before[-1] if before else (orders[0].number if orders else None)
+    before = bisect_right(orders, at, key=lambda order: order.at)
+    return orders[max(before - 1, 0)].number if orders else None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Searched:
     """A text in which many numbers are looked for."""
 
     text: str
-    _carriers: list[tuple[str, int, int]] | None = attrs.field(default=None, init=False)
 
     def has(self, number: str) -> bool:
         """Say whether a number stands in the text by itself: see `occurs_in`."""
+        return self.place_of(number) is not None
+
+    def place_of(self, number: str) -> int | None:
+        """Return where a number stands in the text by itself for the first time."""
         wanted = plain(number)
         if not wanted:
-            return False
+            return None
         form = form_of(wanted) or likeness(wanted)
         known = form is not None and form.strict
-        return any(
-            (known or _is_one(match["number"])) and not self._is_part(match, wanted)
-            for match in _written(wanted).finditer(self.text)
-        )
+        for start, end in islice(self._places(wanted), _PLACES_MAX):
+            if (
+                self._stands(start, end)
+                and (known or _is_one(self.text[start:end]))
+                and not self._is_part(start, end, wanted)
+            ):
+                return start
+        return None
 
-    def _is_part(self, match: re.Match[str], wanted: str) -> bool:
-        """Say whether what was found is a part of another number, which has a carrier's form."""
-        if self._carriers is None:
-            self._carriers = [each for each in _candidates(self.text) if form_of(each[0])]
-        return any(
-            at <= match.start() and match.end() <= end and each != wanted
-            for each, at, end in self._carriers
-        )
+    @cached_property
+    def _squeezed(self) -> str:
+        """The text in capitals, without what may be written between groups."""
+        return "".join(match[0] for match in _RUN.finditer(self.text)).translate(_CAPITALS)
+
+    @cached_property
+    def _runs(self) -> tuple[array[int], array[int]]:
+        """Where each run of the squeezed text begins, there and in the text."""
+        there, here, at = array("Q"), array("Q"), 0
+        for match in _RUN.finditer(self.text):
+            there.append(at)
+            here.append(match.start())
+            at += match.end() - match.start()
+        return there, here
+
+    @cached_property
+    def _carriers(self) -> list[tuple[str, int, int]]:
+        return [each for each in _candidates(self.text) if form_of(each[0])]
+
+    def _places(self, wanted: str) -> Iterator[tuple[int, int]]:
+        """Yield where a number's characters begin and end, whatever stands around them."""
+        found = self._squeezed.find(wanted)
+        while found >= 0:
+            start, end = self._place(found), self._place(found + len(wanted) - 1) + 1
+            if end - start <= len(wanted) + _LONGEST:
+                yield start, end
+            found = self._squeezed.find(wanted, found + 1)
+
+    def _place(self, squeezed: int) -> int:
+        there, here = self._runs
+        run = bisect_right(there, squeezed) - 1
+        return here[run] + squeezed - there[run]
+
+    def _stands(self, start: int, end: int) -> bool:
+        """Say whether a stretch is no part of a word; a ZIP code may have been scanned before."""
+        text = self.text
+        if _is_of_word(text[end : end + 1]):
+            return False
+        before = text[max(start - _ALONE_CHARACTERS, 0) : start]
+        return not _is_of_word(before[-1:]) or _ALONE.search(before) is not None
+
+    def _is_part(self, start: int, end: int, wanted: str) -> bool:
+        """Say whether a stretch is a part of another number, which has a carrier's form."""
+        place = bisect_right(self._carriers, start, key=lambda each: each[1]) - 1
+        if place < 0:
+            return False
+        number, _, until = self._carriers[place]
+        return end <= until and number != wanted
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isascii() and character.isalnum()
 
 
 def occurs_in(text: str, number: str) -> bool:
@@ -158,15 +223,6 @@ def blanks_between(text: str, start: int, end: int) -> Iterator[int]:
     for place in range(start, end):
         if text[place].isspace() and not any(at < place < until for at, until in held):
             yield place
-
-
-def _written(number: str) -> re.Pattern[str]:
-    characters = r"[\s\u00a0-]*".join(map(re.escape, number))
-    routed = r"(?:420(?:\d{5}|\d{9})[\s\u00a0-]*)?"  # a ZIP code that was scanned before it
-    around = "[0-9A-Za-z]"
-    return re.compile(
-        rf"(?<!{around}){routed}(?P<number>{characters})(?!{around})", re.ASCII | re.IGNORECASE
-    )
 
 
 def _is_one(written: str) -> bool:

@@ -13,7 +13,11 @@ from collections.abc import Iterator
 
 from syncd_front.extraction.finding import numbers_in
 
-FIRST_TEST_VERSION = 2
+FIRST_TEST_VERSION = 3
+
+# Marks on one letter (UAX 15, 13, "Stream-Safe Text Format"): composing them takes the square of
+# their count, and no letter of any language has so many.
+_MARKS_MAX = 30
 
 # Where a word begins; and parts of words, which say the same in the middle of one. Small letters.
 _WORDS = re.compile(
@@ -68,13 +72,31 @@ _LABEL_CHARACTERS = 24
 
 def speaks_of_shipment(text: str) -> bool:
     """Say, cheaply, whether a text may speak of a shipment; where it does not, nobody is asked."""
-    lowered = (text if text.isascii() else unicodedata.normalize("NFC", text)).lower()
+    lowered = _composed(text).lower()
     return (
         any(stem in lowered for stem in _STEMS)
         or _WORDS.search(lowered) is not None
         or any(_may_be_number(text, *each) for each in _candidates(text))
         or bool(numbers_in(text))
     )
+
+
+def _composed(text: str) -> str:
+    """Return a text with its letters and their marks in one, where there is a character for both.
+
+    Of marks without end on one letter, those beyond `_MARKS_MAX` are left out.
+    """
+    if text.isascii():
+        return text
+    marks = "".join(filter(_is_mark, sorted(set(text))))
+    if marks:
+        text = re.sub(f"([{marks}]{{{_MARKS_MAX}}})[{marks}]+", r"\1", text)
+    return unicodedata.normalize("NFC", text)
+
+
+def _is_mark(character: str) -> bool:
+    """Say whether a character is put on the letter before it, or is taken apart into such ones."""
+    return unicodedata.combining(unicodedata.normalize("NFD", character)[0]) != 0
 
 
 def _candidates(text: str) -> Iterator[tuple[str, int]]:

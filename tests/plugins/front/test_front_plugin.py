@@ -263,7 +263,7 @@ async def test_what_is_cut_off_a_list_is_told() -> None:
         assert len(it.shipments) == SHIPMENTS_MAX
         (row,) = it.scanned.values()
         assert row.shipments_found == SHIPMENTS_MAX
-        assert row.problem == "it names 509 shipments; those beyond 500 are left out"
+        assert row.problem == "it names more than 500 shipments; those beyond are left out"
 
 
 async def test_a_tag_makes_no_new_question_and_a_message_does() -> None:
