@@ -24,6 +24,7 @@ import msgspec
 import syncd
 from syncd import Cursor, Page, Record, Response, Unintelligible
 from syncd_front.records import (
+    ID,
     Mail,
     MessageRecord,
     Thread,
@@ -43,7 +44,7 @@ MESSAGE_PAGES_MAX = 100
 # Of one search in one pass. What is missed by each of them would have to be passed over five times.
 WALKS_MAX = 5
 
-_CONVERSATION = re.compile(r"/conversations/(?P<id>[A-Za-z0-9_]+)(?:/messages)?/?$")
+_CONVERSATION = re.compile(rf"/conversations/(?P<id>{ID})(?:/messages)?/?\Z")
 
 
 class _Pagination(msgspec.Struct, gc=False):

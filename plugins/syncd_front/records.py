@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import msgspec
 
-_ID_CHARACTERS_MAX = 256
+ID = r"[A-Za-z0-9_]{1,256}"  # "cnv_" and some letters, as far as anybody has seen
 _SECONDS_MAX = 253_402_300_799  # the end of the year 9999, as far as dates go
 
 # --- As Front sends it ----------------------------------------------------------------------------
@@ -225,8 +225,8 @@ class Shipment:
 
 
 def is_id(text: str) -> bool:
-    """Say whether a text may be an id: "cnv_" and some letters, as far as anybody has seen."""
-    return 0 < len(text) <= _ID_CHARACTERS_MAX
+    """Say whether a text may be an id: what stands in a path, and in a database."""
+    return re.fullmatch(ID, text) is not None
 
 
 def conversation_of(record: ConversationRecord) -> Conversation:
@@ -235,7 +235,7 @@ def conversation_of(record: ConversationRecord) -> Conversation:
     Raises: `ValueError`, `OverflowError` for an id or a time that is none.
     """
     if not is_id(record.conversation_id):
-        raise ValueError(f"an id of {len(record.conversation_id)} characters is none")
+        raise ValueError(f"this is no id: {record.conversation_id[:40]!r}")
     assignee, recipient = record.assignee or Assignee(), record.recipient or Recipient()
     return Conversation(
         conversation_id=record.conversation_id,

@@ -306,24 +306,27 @@ async def test_a_number_that_is_none_is_kept_as_such_and_harms_no_other_of_its_c
 async def test_an_odd_conversation_of_a_search_costs_one_record_and_no_mail_that_can_be_had(
     dsn: str,
 ) -> None:
-    async with world(dsn, 7) as it:
+    async with world(dsn, 12) as it:
         odd: dict[str, Any] = {
             "cnv_000001": {"id": None},
             "cnv_000003": {"id": "c" * 9_000},
             "cnv_000005": {"id": ""},
             "cnv_000007": {"updated_at": "yesterday"},
             "cnv_000009": {"updated_at": 1e306},
+            "cnv_000011": {"id": "cnv_\0"},  # which no database keeps
+            "cnv_000013": {"id": ".."},  # which leads elsewhere
+            "cnv_000015": {"id": "cnv_1\n"},
         }
         assert set(odd) < it.mail.conversations.keys()
         it.front.told = lambda told: {**told, **odd.get(told["id"], {})}
         assert (await it.run(asks=False)).verdict == "complete"
 
-        unnamed = {"cnv_000001", "cnv_000003", "cnv_000005"}
+        unnamed = {key for key, told in odd.items() if "id" in told}
         assert it.scanned().keys() == it.mail.conversations.keys() - unnamed
         rows = it.query("SELECT conversation_id FROM front.conversations")
         assert {row["conversation_id"] for row in rows} == it.mail.conversations.keys() - set(odd)
         aside = it.query("SELECT stream, reason FROM syncd.quarantine")
-        assert [row["stream"] for row in aside] == ["conversations"] * 5
+        assert [row["stream"] for row in aside] == ["conversations"] * 8
 
 
 async def test_a_merge_while_a_pass_is_under_way_loses_none_of_the_mail(dsn: str) -> None:
