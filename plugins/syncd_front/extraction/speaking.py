@@ -60,11 +60,14 @@ _DIGITS_MIN = 8
 _LETTERS_MAX = 6  # beyond that it is a word, or a hash in an address; 1Z is known by its form
 _GROUPED_DIGITS_MIN = 12
 
-# What it obviously is instead. A number is called so shortly before it.
+# What it obviously is instead. A number is called so right before it, by a whole word: of a
+# telephone, a bank or a tax office. An account may be the shipper's with a carrier.
 _MOMENT = re.compile(r"20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}|\d{6})?")
 _LABEL = re.compile(
-    r"(?:\+|\b0|\btel\w*|phone|mobile?|handy|\bfax|\bcall\b|whatsapp|zalo|hotline|电话|電話|手机"
-    r"|\bIBAN|\bVAT|\bUSt|\btax|account|konto)\D{0,12}$",
+    r"(?:(?<![\w+])\+|\(0\)\W?|\bcall(?:\s(?:us|me))?(?:\s(?:at|on))?\W{1,3}"
+    r"|(?:\b(?:tel|telephone|telefon|telefono|phone|mobile?|fax|telefax|whatsapp|zalo|hotline"
+    r"|IBAN|VAT|USt|tax)|电话|電話|手机)"
+    r"(?:\W{0,2}(?:id|idnr|numbers?|nummer|no|nr|num)\b)*(?:\sis)?\W{1,6})$",
     re.IGNORECASE,
 )
 _LABEL_CHARACTERS = 24
@@ -112,5 +115,5 @@ def _candidates(text: str) -> Iterator[tuple[str, int]]:
 def _may_be_number(text: str, number: str, at: int) -> bool:
     """Say whether a candidate is not obviously a telephone's number, an account's, or a moment."""
     dialled = number.startswith("0") and len(number) <= 11
-    before = text[max(at - _LABEL_CHARACTERS, 0) : at]
-    return not (dialled or _MOMENT.fullmatch(number) or _LABEL.search(before))
+    label = _LABEL.search(text, max(at - _LABEL_CHARACTERS, 0), at)  # which sees what is before
+    return not (dialled or _MOMENT.fullmatch(number) or label)
