@@ -97,7 +97,7 @@ FEED = Feed(
 
 CONNECTOR = Connector(
     name="front",
-    version="1.0.0",
+    version="1.1.0",
     settings=Settings,
     account_settings=Company,
     feeds=(FEED,),
