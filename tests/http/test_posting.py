@@ -226,6 +226,18 @@ async def test_a_request_may_have_a_timeout_of_its_own(upstream: Scripted, bench
     assert len(upstream.received) <= 2  # one, where it was late before it was read
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+async def test_a_timeout_that_is_no_time_is_refused_before_anything_is_sent(
+    upstream: Scripted, bench: Bench, seconds: float
+) -> None:
+    client = await bench.client(upstream.url)
+
+    with pytest.raises(ValueError, match="timeout_seconds"):
+        await client.for_fetch().post("ask", json={}, timeout_seconds=seconds)
+
+    assert not upstream.received
+
+
 async def test_a_request_has_one_body(upstream: Scripted, bench: Bench) -> None:
     client = await bench.client(upstream.url)
 

@@ -36,6 +36,10 @@ class Asked:
         """Return what the request takes of its quota, by unit."""
         return ONE_REQUEST if self.cost is None else {REQUESTS: 1, **self.cost}
 
+    def waits(self, default_seconds: float) -> float:
+        """Return the seconds that its answer may take."""
+        return default_seconds if self.timeout_seconds is None else self.timeout_seconds
+
 
 def json_body(value: JSON) -> tuple[bytes, tuple[str, ...]]:
     """Return a body, and the texts in it that are secrets by their name."""

@@ -249,7 +249,7 @@ class Client:
             method=asked.method,
             body=asked.body,
             once=asked.once,
-            timeout_seconds=asked.timeout_seconds or self._upstream.timeout_seconds,
+            timeout_seconds=asked.waits(self._upstream.timeout_seconds),
         )
 
     async def _send(self, call: Call, fetch: FetchHttp) -> Outcome:

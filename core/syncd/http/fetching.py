@@ -120,6 +120,8 @@ class FetchHttp(Tally):
         """Read by POST: see `model.Http.post`."""
         if form is not None and json is not None:  # a bug of the plugin, and treated as one
             raise ValueError("json and form are two bodies, and a request has one")
+        if timeout_seconds is not None and not timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds={timeout_seconds:g} is no time to wait")
         body, secrets = json_body(json) if form is None else form_body(form)
         asked = Asked(url, params, quota, cost, accept, also, "POST", body, secrets)
         once = form is not None or not idempotent

@@ -77,13 +77,15 @@ class Http(Protocol):
         is sent again only where it surely was not carried out: no connection was made, or the
         answer asks to wait (429, or 503 with Retry-After: what names a time for it has not taken it
         up; any other 5xx may come from something before it that lost the answer). Where it may have
-        been, and no answer was read, `run.paid` counts it, in the unit ``lost``.
+        been, and no answer was read, `run.paid` counts it, in the unit ``lost``; in runs only: no
+        event tells what deliveries and replays have cost.
 
         Values of a form that are a `Secret`, or have a secret's name, are masked in messages. A
         redirect is followed where it keeps the method (307, 308). `timeout_seconds` holds for this
         request in place of `Upstream.timeout_seconds`.
 
-        Raises: as `get`; `Unavailable` for one that is not idempotent and whose answer was lost.
+        Raises: as `get`, `ValueError` for two bodies or a timeout that is not above zero, too;
+        `Unavailable` for one that is not idempotent and whose answer was lost.
         """
         ...
 

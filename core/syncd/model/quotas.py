@@ -102,8 +102,9 @@ class Quota:
     at once. `adaptive` lets refusals move concurrency, and the rate where no window is declared.
     `gives_back`: whether an answer that cost less than its request had named (`Upstream.spent`)
     leaves the rest to others; some upstreams count what was asked for.
-    `lock_max_seconds`: how long an answer may lock it at most, where an upstream may mean another
-    unit than it says (default: an hour by a header field, any time by `Upstream.judge`).
+    `lock_max_seconds`: how long Retry-After or `Upstream.judge` may lock it at most, where an
+    upstream may mean another unit than it says (default: an hour, and any time). Resets that
+    answers announce are no locks, and lie within an hour.
     `per` says whether all accounts of an instance share it (an app's quota) or each has its own.
     """
 
