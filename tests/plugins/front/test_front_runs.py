@@ -25,6 +25,7 @@ from syncd.plugins import Plugins
 from syncd.testing import Reply, serve
 from syncd.verdicts import Result
 from syncd_front import found, plugin
+from syncd_front.extraction import FIRST_TEST_VERSION
 from syncd_front.simulator import Call, Company, Front, Model, Simulator
 from syncd_ship24 import plugin as ship24_plugin
 
@@ -208,7 +209,7 @@ async def test_what_the_first_test_called_silent_is_looked_at_again_by_another_o
         await it.run("full")
         assert (it.scanned()[silent]["outcome"], it.model.calls) == ("silent", 1)
 
-        monkeypatch.setattr(plugin, "FIRST_TEST_VERSION", plugin.FIRST_TEST_VERSION + 1)
+        monkeypatch.setattr(plugin, "FIRST_TEST_VERSION", FIRST_TEST_VERSION + 1)
         await it.run("full")
         assert (it.scanned()[silent]["outcome"], it.model.calls) == ("extracted", 3)
 
