@@ -30,8 +30,8 @@ _CHUNK_DIGITS_MIN = 10  # the shortest number of a carrier
 _LONGEST = 128  # characters of a number, its groups included, or of what stands between them
 _SEPARATED = re.compile(r"[\s\u00a0-]+")
 _RUN = re.compile(r"[^\s\u00a0-]+", re.ASCII)
-_ALONE = re.compile(r"(?<![0-9A-Za-z])420(?:\d{5}|\d{9})\Z", re.ASCII)  # see `plain`
-_ALONE_CHARACTERS = 13  # of that, and what stands before it
+_ROUTED = re.compile(r"(?<![0-9A-Za-z])420(?:\d{5}|\d{9})\Z", re.ASCII)  # see `plain`
+_ROUTED_CHARACTERS = 13  # of that, and what stands before it
 _CAPITALS = {ord(small): ord(small.upper()) for small in "abcdefghijklmnopqrstuvwxyz"}
 
 # Of one number: what stands so often within others is not looked for among any more of them.
@@ -189,8 +189,8 @@ class Searched:
         text = self.text
         if _is_of_word(text[end : end + 1]):
             return False
-        before = text[max(start - _ALONE_CHARACTERS, 0) : start]
-        return not _is_of_word(before[-1:]) or _ALONE.search(before) is not None
+        before = text[max(start - _ROUTED_CHARACTERS, 0) : start]
+        return not _is_of_word(before[-1:]) or _ROUTED.search(before) is not None
 
     def _is_part(self, start: int, end: int, wanted: str) -> bool:
         """Say whether a stretch is a part of another number, which has a carrier's form."""
