@@ -155,7 +155,7 @@ def upstream(settings: Settings, _: None) -> Upstream:
 
 CONNECTOR = Connector(
     name="ship24",
-    version="1.0.0",
+    version="1.1.0",
     settings=Settings,
     feeds=(FEED,),
     upstream=upstream,

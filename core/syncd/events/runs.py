@@ -74,6 +74,7 @@ class RunPaid(Event):
     Told of upstreams whose connector reads it off answers (`Upstream.spent`), whatever became of
     an answer: one that could not be used is paid for, too. The unit ``lost`` counts requests that
     are not idempotent, were sent, and of which no answer was read: nobody knows what they cost.
+    Told of runs alone: of what effects and replays asked, nobody tells.
     """
 
     name = "run.paid"

@@ -28,7 +28,7 @@ from syncd_front.found import (
 from syncd_front.llm import parts_of
 from syncd_front.records import Mail, MessageRecord, Thread, mail_of, plain_text
 
-CHARACTERS = 1_000_000
+CHARACTERS = 400_000
 CPU_SECONDS = 20.0
 
 
