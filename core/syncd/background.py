@@ -25,13 +25,13 @@ import trio
 from syncd import deliverers
 from syncd.daemon import Process
 from syncd.deliverers import LOOK_SECONDS, Deliverers
-from syncd.delivering import STUCK_SECONDS
 from syncd.errors import StoreError
 from syncd.events import DbUnavailable, EffectBacklog
 from syncd.lanes import DEAF, Lane
 from syncd.store import effects as store
 from syncd.store.effects import Backlog
 from syncd.waiting import first_of
+from syncd.watchdog import HEED_SECONDS
 
 DRAIN_SHARE = 0.5  # of the drain's time for calls under way; the rest stays for the next process
 FORGET_SECONDS = 3600.0
@@ -119,7 +119,7 @@ class Background:
                 await lane.ended.wait()
         for lane in self.lanes:
             lane.cut()
-        with trio.move_on_after(STUCK_SECONDS) as waiting:
+        with trio.move_on_after(HEED_SECONDS) as waiting:
             for lane in self.lanes:
                 await lane.ended.wait()
         if waiting.cancelled_caught:  # a call does not heed that: nobody would come past it

@@ -24,6 +24,7 @@ from syncd.model import Deliver, EffectKind, Instance
 from syncd.store import effects as store
 from syncd.store.effects import Claimed
 from syncd.waiting import first_of
+from syncd.watchdog import HEED_SECONDS
 
 LOOK_SECONDS = 2.0  # between two looks for what others enqueued, or what is due by now
 PROBES_SHARE = 4  # a slot of so many may be one that asks whether a failure has passed
@@ -42,7 +43,7 @@ class Lane:
     ended: trio.Event = attrs.field(factory=trio.Event)
     _slots: trio.CapacityLimiter = attrs.field(init=False)
     _paces: defaultdict[str, Pace] = attrs.field(factory=lambda: defaultdict(Pace))  # by account
-    _stuck: set[UUID] = attrs.field(factory=set)  # calls that do not heed their cancellation
+    _stuck: dict[UUID, float] = attrs.field(factory=dict)  # deaf calls, and since when they are
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
@@ -72,9 +73,10 @@ class Lane:
 
     async def _start_one(self, calls: trio.Nursery) -> bool:
         """Claim a bulk where a slot is free, and begin to deliver it."""
-        if self._slots.available_tokens < 1:
-            return False
         now = trio.current_time()
+        if self._slots.available_tokens < 1:
+            self._look_at_the_deaf(now)
+            return False
         paces = {name: self._paces[name] for name in self.deliverers.tenants}
         holders = [each for each in self._slots.statistics().borrowers if isinstance(each, tuple)]
         turns = effects.turns(
@@ -110,11 +112,18 @@ class Lane:
 
     def _goes_on(self, token: UUID, goes_on: bool) -> None:
         """Take note of a call that does not heed its cancellation, or that did in the end."""
-        if not goes_on:
-            self._stuck.discard(token)
-            return
-        self._stuck.add(token)
-        if len(self._stuck) >= self.kind.concurrency:  # nothing of this lane is delivered any more
+        if goes_on:
+            self._stuck[token] = trio.current_time()
+        else:
+            self._stuck.pop(token, None)
+
+    def _look_at_the_deaf(self, now: float) -> None:
+        """Have the process started anew where nothing is delivered any more, and that lasts.
+
+        A plugin may wait for a silent provider in a thread: that ends by itself, if late.
+        """
+        all_are = len(self._stuck) >= self.kind.concurrency
+        if all_are and now - max(self._stuck.values()) >= HEED_SECONDS:
             self.process.drain(DEAF)
 
     async def _carry_out(self, claimed: Sequence[Claimed], token: UUID) -> None:
@@ -129,7 +138,7 @@ class Lane:
         except* Exception as group:  # noqa: BLE001  # a bug of ours: it costs its claim alone
             self.process.supervisor.note(f"delivery of {self.name} for {account}", group)
         finally:
-            self._stuck.discard(token)
+            self._stuck.pop(token, None)
             self._slots.release_on_behalf_of((account, token))
             self.process.bells.ring([self.kind.name])  # a slot is free, a successor due
 

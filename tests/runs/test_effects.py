@@ -16,7 +16,7 @@ from effect_world import World, in_a_process, living, rows, thing
 from post_office import LETTER, PARCEL, SPOILT, configuration, open_office
 from processes import seen
 
-from syncd import background, delivering, flooding, serving
+from syncd import background, delivering, flooding, lanes, serving
 from syncd.cli import status
 from syncd.daemon import Process
 from syncd.errors import ConfigError
@@ -277,7 +277,8 @@ async def test_one_that_is_refused_alone_costs_its_own_attempts_and_others_a_mom
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon what does not heed its cancellation."""
     monkeypatch.setattr(delivering, "STUCK_SECONDS", 0.3)
-    monkeypatch.setattr(background, "STUCK_SECONDS", 0.3)
+    for module in (background, lanes):
+        monkeypatch.setattr(module, "HEED_SECONDS", 0.3)
     post_office.RELEASED.clear()
 
 
