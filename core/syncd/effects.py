@@ -34,6 +34,7 @@ ERROR_CHARACTERS_MAX = 1000
 SUSPECT_ATTEMPTS = 3  # of which the last ended with its process
 REST_BASE_SECONDS = 1.0
 REST_CAP_SECONDS = 300.0
+PROBES_SHARE = 4  # a slot of so many may be one that asks whether a failure has passed
 UNKNOWN = Retry("the function that delivers said nothing of it: what became of it is unknown")
 
 
@@ -207,14 +208,16 @@ def turns(
     slots: Mapping[str, int],
     asking: Collection[str],
     now: float,
-    probes_max: int,
+    concurrency: int,
 ) -> list[Turn]:
     """Return which accounts of a lane may have their turn: those that rest are left out.
 
     After a failure of a whole call one effect of its account asks whether it has passed, and no
-    other, and `probes_max` accounts at once: a provider that hangs takes its deadline each time.
-    `slots`: how many an account holds; `asking`: who has a call under way that will end.
+    other, in a quarter of the lane's slots at most: a provider that hangs takes its deadline each
+    time. `concurrency`: how many slots there are; `slots`: how many an account holds; `asking`: who
+    has a call under way that will end.
     """
+    probes_max = max(1, concurrency // PROBES_SHARE)
     probing = sum(1 for name in asking if name in paces and paces[name].failures)
     found = []
     for name, pace in paces.items():

@@ -27,7 +27,6 @@ from syncd.waiting import first_of
 from syncd.watchdog import HEED_SECONDS
 
 LOOK_SECONDS = 2.0  # between two looks for what others enqueued, or what is due by now
-PROBES_SHARE = 4  # a slot of so many may be one that asks whether a failure has passed
 DEAF = "deliveries"  # why a process drains whose deliveries do not heed their cancellation
 
 
@@ -84,7 +83,7 @@ class Lane:
             slots=Counter(account for account, _ in holders),
             asking={account for account, token in holders if token not in self._stuck},
             now=now,
-            probes_max=max(1, self.kind.concurrency // PROBES_SHARE),
+            concurrency=self.kind.concurrency,
         )
         token = uuid4()
         try:

@@ -323,7 +323,7 @@ def test_who_asks_goes_first_and_then_who_holds_the_fewest_slots() -> None:
     paces["rests"].rest_until = 11.0
     slots, due = {"busy": 2, "asks": 1}, {"busy": 1, "ill": 9, "later": 5, "idle": 3, "rests": 0}
 
-    found = turns(paces, slots=slots, asking={"busy", "asks"}, now=10.0, probes_max=2)
+    found = turns(paces, slots=slots, asking={"busy", "asks"}, now=10.0, concurrency=8)
 
     assert in_turn(found, due) == [
         Turn("ill", probes=True),
@@ -336,13 +336,13 @@ def test_who_asks_goes_first_and_then_who_holds_the_fewest_slots() -> None:
 def test_so_many_accounts_ask_at_once_whether_a_failure_has_passed() -> None:
     paces = {name: Pace(failures=1) for name in "abc"}
 
-    def probing(asking: set[str], most: int) -> list[str]:
-        found = turns(paces, slots={}, asking=asking, now=0.0, probes_max=most)
+    def probing(asking: set[str], concurrency: int) -> list[str]:
+        found = turns(paces, slots={}, asking=asking, now=0.0, concurrency=concurrency)
         assert all(turn.probes for turn in found)
         return [turn.account for turn in found]
 
-    assert probing({"a"}, 1) == []
-    assert probing({"a"}, 2) == ["b", "c"]
+    assert [probing({"a"}, concurrency) for concurrency in (1, 4, 7)] == [[], [], []]
+    assert probing({"a"}, 8) == ["b", "c"]
     # A call that will not end is no question under way.
     assert probing(set(), 1) == ["a", "b", "c"]
 

@@ -381,6 +381,27 @@ async def test_a_lane_that_lost_all_its_slots_has_its_process_started_anew(
 
 
 @pytest.mark.usefixtures("deaf")
+async def test_calls_that_end_late_cost_their_lane_nothing_but_time(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin may wait for a silent provider in a thread."""
+    monkeypatch.setattr(lanes, "HEED_SECONDS", 3600.0)
+    things = [thing(n, kinds=["spoilt"]) for n in range(SPOILT.concurrency)]
+    async with open_office(*things) as office:
+        file = configuration(tmp_path, dsn, office, office_table='spoils = "swallows"')
+
+        async def main(world: World) -> None:
+            async with released():
+                await world.sync()
+                all_of_them = lambda: len(world.said(EffectLaneDamped)) >= SPOILT.concurrency  # noqa: E731
+                await seen("each of them given up", all_of_them)
+            await world.all_are("delivered", SPOILT.concurrency)
+            assert world.said(DrainStarted) == []
+
+        await living(file, dsn, main)
+
+
+@pytest.mark.usefixtures("deaf")
 async def test_a_call_that_never_ends_keeps_no_command_waiting(dsn: str, tmp_path: Path) -> None:
     """Its lane is to end, for the work is done: the process drains, which has a deadline."""
     async with open_office(thing(1, kinds=["spoilt"])) as office:

@@ -141,9 +141,13 @@ def claim(
 
 
 def _claim_of_one(connection: Connection, kind: EffectKind, asked: dict[str, Any]) -> list[Claimed]:
-    rows = [] if kind.ordered else connection.execute(_SQL["claim"], asked).fetchall()
-    if not rows:  # also of a kind that once was ordered
-        rows = connection.execute(_SQL["claim_in_order"], asked).fetchall()
+    due = [] if kind.ordered else connection.execute(_SQL["due"], asked).fetchall()
+    if not due:  # also of a kind that once was ordered
+        due = connection.execute(_SQL["due_in_order"], asked).fetchall()
+    if not due:
+        return []
+    those = {"ids": [row["id"] for row in due], "unknown": [row["unknown"] for row in due]}
+    rows = connection.execute(_SQL["claim"], asked | those)
     names = [field.name for field in attrs.fields(Claimed)]
     return [Claimed(**{name: row[name] for name in names}) for row in rows]
 

@@ -85,36 +85,24 @@ WHERE least(f.due_at, b.due_at) IS NOT NULL
   AND NOT EXISTS (SELECT FROM syncd.account p
                   WHERE p.instance = %(instance)s AND p.name = a.account AND p.state <> 'ready');
 
--- name: claim
--- Claim effects of one kind and one account, of those that have no order: the most overdue first. One whose claim
--- has run out is claimed again: what became of it is unknown. Nothing of an account that is parked.
+-- name: due
+-- Lock effects of one kind and one account that may be claimed, of those that have no order: the most overdue first.
+-- One whose claim has run out is among them: what became of it is unknown. Nothing of an account that is parked.
 WITH moment AS MATERIALIZED (
     SELECT syncd.clock(%(now)s) AS now
-), due AS (
-    SELECT e.id, e.state = 'delivering' AS unknown
-    FROM syncd.effect e
-    WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.account = %(account)s
-      AND e.state IN ('pending', 'delivering')
-      AND (e.ordering_key IS NOT NULL)::int = 0 AND e.due_at <= (SELECT now FROM moment)
-      AND NOT EXISTS (SELECT FROM syncd.account a
-                      WHERE a.instance = %(instance)s AND a.name = %(account)s AND a.state <> 'ready')
-    ORDER BY e.due_at, e.id
-    LIMIT %(most)s
-    FOR UPDATE OF e SKIP LOCKED
-), claimed AS (
-    UPDATE syncd.effect e
-    SET state = 'delivering', attempts = e.attempts + 1, claim_epoch = e.claim_epoch + 1,
-        claim_token = %(token)s, claim_owner = %(owner)s,
-        due_at = moment.now + make_interval(secs => %(claim_seconds)s)
-    FROM due, moment
-    WHERE e.id = due.id
-    RETURNING e.id, e.account, e.key, e.payload, e.attempts, e.claim_epoch AS epoch, e.sequence, e.last_error,
-              due.unknown, e.payload::text AS sent,
-              extract(epoch FROM moment.now - e.enqueued_at)::float8 AS age_seconds
 )
-SELECT * FROM claimed ORDER BY sequence;
+SELECT e.id, e.state = 'delivering' AS unknown
+FROM syncd.effect e
+WHERE e.kind = %(kind)s AND e.instance = %(instance)s AND e.account = %(account)s
+  AND e.state IN ('pending', 'delivering')
+  AND (e.ordering_key IS NOT NULL)::int = 0 AND e.due_at <= (SELECT now FROM moment)
+  AND NOT EXISTS (SELECT FROM syncd.account a
+                  WHERE a.instance = %(instance)s AND a.name = %(account)s AND a.state <> 'ready')
+ORDER BY e.due_at, e.id
+LIMIT %(most)s
+FOR UPDATE OF e SKIP LOCKED;
 
--- name: claim_in_order
+-- name: due_in_order
 -- The same where some may have an order: of an ordering key only the first that is not done. However many wait
 -- behind one that is dead or under way, they are not all read: of what has an order the first 100 that are due are
 -- looked at, and where each of them has another before it, the first of each ordering key.
@@ -173,18 +161,23 @@ WITH RECURSIVE moment AS MATERIALIZED (
     ORDER BY e.due_at, e.id
     LIMIT %(most)s
     FOR UPDATE OF e SKIP LOCKED
-), due AS (
-    SELECT c.id, c.unknown FROM (SELECT * FROM free UNION ALL SELECT * FROM bound) AS c
-    WHERE NOT EXISTS (SELECT FROM syncd.account a
-                      WHERE a.instance = %(instance)s AND a.name = %(account)s AND a.state <> 'ready')
-    ORDER BY c.due_at, c.id
-    LIMIT %(most)s
+)
+SELECT c.id, c.unknown FROM (SELECT * FROM free UNION ALL SELECT * FROM bound) AS c
+WHERE NOT EXISTS (SELECT FROM syncd.account a
+                  WHERE a.instance = %(instance)s AND a.name = %(account)s AND a.state <> 'ready')
+ORDER BY c.due_at, c.id
+LIMIT %(most)s;
+
+-- name: claim
+-- Claim effects that were locked for it.
+WITH moment AS MATERIALIZED (
+    SELECT syncd.clock(%(now)s) AS now
 ), claimed AS (
     UPDATE syncd.effect e
     SET state = 'delivering', attempts = e.attempts + 1, claim_epoch = e.claim_epoch + 1,
         claim_token = %(token)s, claim_owner = %(owner)s,
         due_at = moment.now + make_interval(secs => %(claim_seconds)s)
-    FROM due, moment
+    FROM moment, unnest(%(ids)s::bigint[], %(unknown)s::boolean[]) AS due (id, unknown)
     WHERE e.id = due.id
     RETURNING e.id, e.account, e.key, e.payload, e.attempts, e.claim_epoch AS epoch, e.sequence, e.last_error,
               due.unknown, e.payload::text AS sent,
