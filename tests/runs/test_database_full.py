@@ -31,6 +31,9 @@ from syncd.store.hops import Connection
 SHAPE = Shape(cars=1500, per_page=25, requests_per_second=8)
 SPACE = "12m"  # for the data of one database; 7 MB of them are a fresh one's
 WAL = "16m"  # with segments of 1 MB instead of 16
+# WAL writer and checkpointer may meet the full disk first, and then a statement is told nothing.
+# They are kept asleep: the longest delay there is, and no checkpoint for the sake of WAL's size.
+WRITTEN_BY_THE_STATEMENT = {"wal_writer_delay": "10s", "max_wal_size": "1GB"}
 FILLER = "filler"
 
 pytestmark = [pytest.mark.slow, pytest.mark.own_server]
@@ -130,7 +133,7 @@ async def test_a_transaction_whose_server_panics_is_tried_again_whatever_the_sta
         if len(attempts) == 1:
             write_wal(connection)
 
-    with server_with_little_wal() as (server, disk):
+    with server_with_little_wal(**WRITTEN_BY_THE_STATEMENT) as (server, disk):
         async with hops_on(server.database(), events) as hops, trio.open_nursery() as nursery:
             await trio.to_thread.run_sync(fill, disk)
             nursery.start_soon(hops.run, work)
@@ -148,8 +151,8 @@ async def test_a_panic_in_the_commit_leaves_its_outcome_unknown() -> None:
     def work(connection: Connection) -> None:
         connection.execute("SELECT pg_logical_emit_message(true, 'w', repeat('w', 10000000))")
 
-    kept = {"wal_buffers": "16MB", "wal_writer_delay": "10s"}  # the COMMIT is the first to write
-    with server_with_little_wal(**kept) as (server, disk):
+    kept = {"wal_buffers": "16MB"}  # the COMMIT is the first to write
+    with server_with_little_wal(**WRITTEN_BY_THE_STATEMENT | kept) as (server, disk):
         async with hops_on(server.database()) as hops:
             await trio.to_thread.run_sync(fill, disk)
             with pytest.raises(CommitUnknown):
