@@ -23,16 +23,8 @@ import msgspec
 
 import syncd
 from syncd import Cursor, Page, Record, Response, Unintelligible
-from syncd_front.records import (
-    ID,
-    Mail,
-    MessageRecord,
-    Thread,
-    encoded,
-    is_id,
-    mail_of,
-    milliseconds_of,
-)
+from syncd_front.records import ID, NOT_READ, id_of, milliseconds_of
+from syncd_front.threads import Reading, Thread, encoded
 
 PAGE_MAX = 100  # dev.frontapp.com, "Pagination"
 RESOURCE_CALLS = 5  # a second, of one conversation: dev.frontapp.com, "Rate limiting"
@@ -61,19 +53,6 @@ class _Results(msgspec.Struct, gc=False):
         return (self.pagination.next or None) if self.pagination is not None else None
 
 
-class _Messages(msgspec.Struct):
-    results: list[MessageRecord] = msgspec.field(name="_results")
-    pagination: _Pagination | None = msgspec.field(name="_pagination", default=None)
-
-    @property
-    def next(self) -> str | None:
-        return (self.pagination.next or None) if self.pagination is not None else None
-
-
-class _Named(msgspec.Struct, gc=False):
-    id: str
-
-
 class _Updated(msgspec.Struct, gc=False):
     updated_at: float | None = None
 
@@ -83,8 +62,6 @@ class _Me(msgspec.Struct, gc=False):
     name: str = ""
 
 
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_named = msgspec.json.Decoder(_Named)
 _updated = msgspec.json.Decoder(_Updated)
 
 
@@ -207,40 +184,28 @@ def _item_of(raw: msgspec.Raw) -> Cursor | None:
 
     What is odd about a result sets its record aside (`conversation_of`), and stops no other.
     """
-    try:
-        named = _named.decode(raw)
-    except _NOT_READ:
-        return None
-    if not is_id(named.id):
+    name = id_of(raw)
+    if name is None:
         return None
     try:
         updated_at = _updated.decode(raw).updated_at
-    except _NOT_READ:
+    except NOT_READ:
         updated_at = None
-    return item(named.id, milliseconds_of(updated_at) or 0)
+    return item(name, milliseconds_of(updated_at) or 0)
 
 
 def messages_of(
-    response: Response, value: Any, *, origins: Collection[str]
-) -> tuple[list[tuple[Mail, str | None]], dict[str, Any] | None]:
-    """Read a page of messages with their senders' names; and what its next page is asked with.
+    response: Response, value: Any, reading: Reading, *, origins: Collection[str]
+) -> dict[str, Any] | None:
+    """Take a page of messages; return what the next page is asked with, `None` at the end.
 
     Raises: `Unintelligible` where the body is no such page.
     """
     where = "GET /conversations/{id}/messages"
-    answer = syncd.decode(response, _Messages, where=where)
-    mails = [mail for each in answer.results if (mail := mail_of(each)) is not None]
-    link = answer.next
-    after = None if link is None else following(value, link, where=where, origins=origins)
-    return mails, after
-
-
-def thread_of(conversation_id: str, mails: Iterable[tuple[Mail, str | None]]) -> Thread:
-    """Put a thread together, each message once, the oldest first; a sender's newest name counts."""
-    by_id = {mail.id: (mail, name) for mail, name in mails}
-    ordered = sorted(by_id.values(), key=lambda each: (each[0].sent_at or 0.0, each[0].id))
-    names = {mail.sender: name for mail, name in ordered if mail.sender and name}
-    return Thread(conversation_id, [mail for mail, _ in ordered], names=names)
+    answer = syncd.decode(response, _Results, where=where)
+    reading.take(answer.results, where=where)
+    link = None if reading.is_full else answer.next
+    return None if link is None else following(value, link, where=where, origins=origins)
 
 
 def thread_page(thread: Thread, opens: Sequence[Cursor] = (), date: datetime | None = None) -> Page:

@@ -30,8 +30,8 @@ from syncd_front.found import (
     found_in,
     is_silent,
 )
-from syncd_front.records import Thread
 from syncd_front.settings import LLM_QUOTA, Settings
+from syncd_front.threads import Thread
 
 Result: TypeAlias = Extraction | Quarantined | Later
 

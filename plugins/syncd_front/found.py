@@ -19,7 +19,8 @@ from syncd_front.extraction import (
     plain,
     speaks_of_shipment,
 )
-from syncd_front.records import Mail, ScannedConversation, Shipment, Thread, moment_of, spoken
+from syncd_front.records import ScannedConversation, Shipment, moment_of
+from syncd_front.threads import Mail, Thread, spoken
 
 PATTERNS = "patterns"
 
@@ -199,7 +200,7 @@ def scanned_of(scanned: Scanned, *, confidence_least: float) -> ScannedConversat
         last_message_id=last.id if last else None,
         last_message_at=moment_of(last.sent_at) if last else None,
         merged_into=thread.merged_into,
-        problem=_problem_of_list(len(found), more=more, full=extraction.full),
+        problem=thread.problem or _problem_of_list(len(found), more=more, full=extraction.full),
         extracted_by=extraction.extracted_by,
         calls=extraction.calls,
         prompt_tokens=extraction.prompt_tokens,

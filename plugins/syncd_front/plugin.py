@@ -39,10 +39,8 @@ from syncd_front.found import Found, scanned_of, shipment_of
 from syncd_front.records import (
     Conversation,
     ConversationRecord,
-    Mail,
     ScannedConversation,
     Shipment,
-    Thread,
     conversation_of,
 )
 from syncd_front.settings import (
@@ -54,6 +52,7 @@ from syncd_front.settings import (
     Settings,
     upstream,
 )
+from syncd_front.threads import Reading, Thread
 
 REGISTER_TRACKER = "ship24.register_tracker"
 
@@ -175,13 +174,13 @@ async def conversations(ctx: Context[Settings, Extractions], cursor: Cursor) -> 
 
 
 async def _thread(ctx: Context[Settings, Extractions], conversation_id: str) -> Page:
-    """Fetch all messages of a conversation.
+    """Fetch the messages of a conversation, all that `Reading` has room for.
 
     It may have been merged into another, which is then opened, or be gone since it was named.
 
     Raises: `Unintelligible` where it has more pages than any thread of mail.
     """
-    mails: list[tuple[Mail, str | None]] = []
+    reading = Reading(conversation_id)
     value: Any = {}
     answered: deque[float] = deque(maxlen=api.RESOURCE_CALLS)
     for _ in range(api.MESSAGE_PAGES_MAX):
@@ -202,11 +201,10 @@ async def _thread(ctx: Context[Settings, Extractions], conversation_id: str) -> 
             return api.merged_page(response, conversation_id)
         if response.status == 404:
             return Page({}, end=True, date=response.date)
-        found, value = api.messages_of(response, value, origins=ctx.settings.next_origins)
-        mails += found
+        origins = ctx.settings.next_origins
+        value = api.messages_of(response, value, reading, origins=origins)
         if value is None:
-            thread = api.thread_of(conversation_id, mails)
-            return api.thread_page(thread, date=response.date)
+            return api.thread_page(reading.thread(), date=response.date)
     pages = api.MESSAGE_PAGES_MAX
     raise Unintelligible(f"conversation {conversation_id}", f"has more than {pages} pages of mail")
 

@@ -6,10 +6,8 @@ may be missing or null all the same.
 
 from __future__ import annotations
 
-import html
 import re
 from datetime import UTC, date, datetime
-from typing import Any
 
 import attrs
 import msgspec
@@ -73,80 +71,12 @@ class MessageRecord(msgspec.Struct):
     recipients: list[Recipient] | None = None
 
 
-# --- Threads --------------------------------------------------------------------------------------
-
-
-class Mail(msgspec.Struct):
-    """A message of a thread, as far as a shipment may be found by it."""
-
+class _Named(msgspec.Struct, gc=False):
     id: str
-    text: str
-    subject: str | None = None
-    sent_at: float | None = None
-    is_inbound: bool = True
-    sender: str | None = None  # the handle, an address mostly
 
 
-class Thread(msgspec.Struct):
-    """A conversation's messages, the oldest first: what shipments are extracted from.
-
-    It holds nothing that changes without a new message (tags, assignees), so that its bytes tell
-    whether there is anything new to extract. `merged_into`: it is another conversation by now,
-    which bears its messages. `names` of senders, by handle, are Front's contacts: they may change.
-    """
-
-    conversation_id: str
-    messages: list[Mail] = []
-    merged_into: str | None = None
-    names: dict[str, str] = {}
-
-    @property
-    def text(self) -> str:
-        """All that was written, by which a number is known to be there."""
-        return "\n\n".join(spoken(mail) for mail in self.messages)
-
-
-def spoken(mail: Mail) -> str:
-    """Return what a message says, its subject included."""
-    return f"{mail.subject}\n{mail.text}" if mail.subject else mail.text
-
-
-def mail_of(message: MessageRecord) -> tuple[Mail, str | None] | None:
-    """Return a message as a thread holds it, and its sender's name.
-
-    `None` for a draft, which may still change.
-    """
-    if message.draft_mode is not None:
-        return None
-    sender = next((each for each in message.recipients or () if each.role == "from"), Recipient())
-    mail = Mail(
-        id=message.id,
-        text=message.text or plain_text(message.body or ""),
-        subject=message.subject or None,
-        sent_at=message.created_at,
-        is_inbound=message.is_inbound is not False,
-        sender=sender.handle,
-    )
-    return mail, sender.name
-
-
-# Each takes time in proportion to a body, whatever it holds: what nothing ends goes on to its end,
-# as browsers have it, and a mark ends before the next one.
-_UNSEEN = re.compile(
-    r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.DOTALL | re.IGNORECASE
-)
-_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/td|/th|/h[1-6])\b[^<>]*>", re.IGNORECASE)
-_MARK = re.compile(r"<[^<>]*>")
-_ENDLESS = re.compile(r"&#(?:[0-9]{10,}|x[0-9a-f]{10,});?", re.ASCII | re.IGNORECASE)
-_BLANKS = re.compile(r"[ \t\u00a0]+")
-
-
-def plain_text(body: str) -> str:
-    """Return what a body in HTML says, for messages that have no text of their own."""
-    text = _MARK.sub("", _BREAK.sub("\n", _UNSEEN.sub(" ", body)))
-    text = _ENDLESS.sub(" ", text)  # no character, and no number that can be read
-    lines = (_BLANKS.sub(" ", line).strip() for line in html.unescape(text).splitlines())
-    return "\n".join(line for line in lines if line)
+NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_named = msgspec.json.Decoder(_Named)
 
 
 # --- Rows -----------------------------------------------------------------------------------------
@@ -229,6 +159,15 @@ def is_id(text: str) -> bool:
     return re.fullmatch(ID, text) is not None
 
 
+def id_of(raw: msgspec.Raw) -> str | None:
+    """Return the id of a result, whatever else is odd about it; `None` for none to ask for."""
+    try:
+        name = _named.decode(raw).id
+    except NOT_READ:
+        return None
+    return name if is_id(name) else None
+
+
 def conversation_of(record: ConversationRecord) -> Conversation:
     """Make the row of a conversation.
 
@@ -268,8 +207,3 @@ def milliseconds_of(seconds: float | None) -> int | None:
     if seconds is None or not 0 <= seconds <= _SECONDS_MAX:
         return None
     return round(seconds * 1000)
-
-
-def encoded(thread: Thread) -> Any:
-    """Return a thread's bytes, the same for the same thread."""
-    return msgspec.Raw(msgspec.json.encode(thread))

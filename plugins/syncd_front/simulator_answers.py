@@ -70,7 +70,7 @@ class Front:
     host than the one that was asked. `empty_every`: of so many pages one holds nothing, and still
     has a next. `after_page` is called between two pages of a search, `after_messages` with a
     conversation of which a page of messages was answered. `told` makes of a conversation what a
-    search tells of it.
+    search tells of it, `written` of a message what a page of its thread does.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Front:
         self.after_page: Callable[[], None] | None = None
         self.after_messages: Callable[[str], None] | None = None
         self.told: Callable[[dict[str, Any]], Any] = lambda told: told
+        self.written: Callable[[dict[str, Any]], Any] = lambda written: written
         self.searches: list[str] = []
         self._now = now
         self._token = token
@@ -201,7 +202,8 @@ class Front:
 
     def _rendered(self, conversation: Conversation) -> list[Any]:
         newest = sorted(conversation.messages, key=lambda message: -message.at)
-        return [message_json(conversation, each, self._next_base) for each in newest]
+        base = self._next_base
+        return [self.written(message_json(conversation, each, base)) for each in newest]
 
     def _message(self, name: str) -> Reply:
         for conversation in self.company.conversations.values():

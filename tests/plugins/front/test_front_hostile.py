@@ -10,8 +10,12 @@ import time
 import unicodedata
 from datetime import UTC, datetime
 from random import Random
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncd_front.extraction import FORMS, speaks_of_shipment
 from syncd_front.found import (
@@ -26,7 +30,7 @@ from syncd_front.found import (
     scanned_of,
 )
 from syncd_front.llm import parts_of
-from syncd_front.records import Mail, MessageRecord, Thread, mail_of, plain_text
+from syncd_front.threads import Mail, Reading, Thread, plain_text
 
 CHARACTERS = 400_000
 CPU_SECONDS = 20.0
@@ -84,6 +88,10 @@ BODIES = {
 }
 
 
+def raw(**fields: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(fields))
+
+
 def read(thread: Thread, told: list[str]) -> None:
     """Do all that is done with a thread on the way to its rows."""
     speaks_of_shipment(thread.text)
@@ -122,8 +130,9 @@ def test_whatever_a_mail_says_is_read_in_time_in_proportion_to_it(kind: str) -> 
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_whatever_html_a_mail_holds_is_read_in_time_in_proportion_to_it(kind: str) -> None:
+    reading, page = Reading("cnv_1"), [raw(id="msg_1", body=BODIES[kind])]
     began = time.process_time()
-    mail_of(MessageRecord("msg_1", body=BODIES[kind]))
+    reading.take(page, where="here")
     assert time.process_time() - began < CPU_SECONDS
 
 
@@ -155,3 +164,40 @@ def test_a_model_s_names_beyond_so_many_are_not_looked_for_and_that_is_told() ->
     )
     assert row.shipments_found == 1
     assert row.problem == "more than 2000 numbers were named; those beyond were not looked for"
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "subject": st.none() | st.text("ab ", max_size=60),
+                "text": st.none() | st.text("ab ", max_size=60),
+                "body": st.none() | st.text("<b>a ", max_size=600),
+                "draft_mode": st.sampled_from([None, None, None, "shared"]),
+            }
+        ),
+        max_size=12,
+    ),
+    st.integers(1, 100),
+)
+def test_of_any_thread_the_newest_is_read_as_far_as_there_is_room_and_told_if_that_is_not_all(
+    mails: list[dict[str, str | None]], most: int
+) -> None:
+    page = [raw(id=f"msg_{place}", created_at=-place, **m) for place, m in enumerate(mails)]
+    bounded, whole = Reading("cnv_1", most), Reading("cnv_1")
+    bounded.take(page, where="here")
+    whole.take(page, where="here")
+
+    read, all_of_it = bounded.thread(), whole.thread()
+    assert sum(len(mail.text) + len(mail.subject or "") for mail in read.messages) <= most
+    assert all_of_it.problem is None
+    if not bounded.is_full:
+        assert read == all_of_it
+        return
+    assert read.problem == f"of its mail the newest {most} characters were read"
+    newest = all_of_it.messages[::-1]
+    for mine, its in zip(read.messages[::-1], newest, strict=False):
+        assert mine.id == its.id
+        assert (its.subject or "").startswith(mine.subject or "")
+    for mine, its in zip(read.messages[:0:-1], newest, strict=False):
+        assert mine == its  # but for the oldest of them, none is cut

@@ -47,6 +47,7 @@ from syncd_front.settings import Company as CompanySettings
 from syncd_front.settings import Settings
 from syncd_front.settings import upstream as upstream_of
 from syncd_front.simulator import Company, Front, Model, Simulator
+from syncd_front.threads import CHARACTERS_MAX
 from syncd_ship24 import registering
 
 DEADLINE_SECONDS = 60.0
@@ -388,6 +389,20 @@ async def test_all_pages_of_a_thread_are_read_drafts_left_out_and_html_understoo
         assert row.last_message_at is not None
         assert abs(row.last_message_at.timestamp() - (at + 6)) < 0.001
         assert it.shipments.keys() == {UPS}
+
+
+async def test_of_a_thread_without_end_the_newest_mail_is_read_and_no_page_beyond() -> None:
+    async with world(1, front={"page_max": 2}) as it:
+        said = (CHARACTERS_MAX // 3) * "x"  # with their subjects, three are more than is read
+        for place in range(9):
+            it.mail.reply("cnv_000001", at=now().timestamp() + place, text=f"{said} {place}")
+        await it.walk()
+
+        row = it.scanned["cnv_000001"]
+        assert row.messages == 3
+        assert row.problem == "of its mail the newest 1,000,000 characters were read"
+        read = [each for each in it.front.asked if each.path.endswith("/messages")]
+        assert len(read) == 2
 
 
 # --- What happens to conversations ----------------------------------------------------------------

@@ -351,6 +351,39 @@ async def test_an_odd_conversation_of_a_search_costs_one_record_and_no_mail_that
         assert [row["stream"] for row in aside] == ["conversations"] * 8
 
 
+async def test_an_odd_message_costs_no_other_of_its_conversation_and_is_named(dsn: str) -> None:
+    async with world(dsn, 2) as it:
+        it.mail.reply("cnv_000001", at=now() - 3, text=f"UPS {UPS}")
+        odd = it.mail.reply("cnv_000001", at=now() - 2, text="and more")
+        it.mail.reply("cnv_000001", at=now() - 1, text="UPS RB123456785GB")
+        wrong = {odd.id: {"created_at": "yesterday"}}
+        it.front.written = lambda told: {**told, **wrong.get(told["id"], {})}
+        assert (await it.run(asks=False)).verdict == "complete"
+
+        row = it.scanned()["cnv_000001"]
+        said = "Expected `float | null`, got `str` - at `$.created_at`"
+        assert row["problem"] == f"message {odd.id} was not read: {said}"
+        assert {UPS, "RB123456785GB"} <= {number for number, *_ in it.shipments()}
+
+        wrong.clear()  # it is read once its conversation is active again
+        it.mail.reply("cnv_000001", at=now(), text="thanks")
+        assert (await it.run(asks=False)).verdict == "complete"
+        after = it.scanned()["cnv_000001"]
+        assert (after["problem"], after["messages"]) == (None, row["messages"] + 2)
+
+
+async def test_messages_that_are_all_odd_leave_their_conversation_unscanned(dsn: str) -> None:
+    async with world(dsn, 2) as it:
+        it.front.written = lambda told: {**told, "created_at": "yesterday"}
+        assert (await it.run(asks=False)).verdict == "waiting"
+
+        assert it.scanned() == {}
+        owed = it.query("SELECT last_error FROM syncd.frontier WHERE last_error IS NOT NULL")
+        assert len(owed) == 2
+        said = "none of 1 messages can be read: Expected `float | null`, got `str`"
+        assert all(said in each["last_error"] for each in owed)
+
+
 async def test_a_merge_while_a_pass_is_under_way_loses_none_of_the_mail(dsn: str) -> None:
     async with world(dsn, 0) as it:
         one = it.mail.write(at=now() - 60, text=f"PO 4711 shipped: {UPS}").id
