@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import msgspec
@@ -214,6 +214,7 @@ def settled(notes: Iterable[Note]) -> dict[bytes, Note]:
 class ContentReader:
     """Reads keys and contents off what is handed over."""
 
+    names: tuple[str, ...]  # the fields of the key
     take: Callable[[Any], Any]
     begun: blake2b  # with the row fingerprint in it, to be copied
     volatile: frozenset[str]
@@ -227,7 +228,7 @@ class ContentReader:
         salt = bytes.fromhex(fingerprint)
         begun = blake2b(digest_size=16, salt=salt, person=b"awaited")
         volatile = frozenset((*stream.volatile, *awaiting.volatile))
-        return cls(attrgetter(*names), begun, volatile)
+        return cls(names, attrgetter(*names), begun, volatile)
 
     def piece(self, value: Any) -> Piece:
         """Return what a value is known by.
@@ -244,6 +245,13 @@ class ContentReader:
         except _NOT_ENCODED:
             return Piece(value)
         return Piece(value, key, content.digest())
+
+    def key_of(self, item: Any) -> Sequence[Any] | None:
+        """Return the key of a record of which one piece was handed over; `None` for any other."""
+        if not isinstance(item, Awaited) or len(item.pieces) != 1:
+            return None
+        taken = self.take(item.pieces[0].value)
+        return (taken,) if len(self.names) == 1 else cast(Sequence[Any], taken)
 
     def _told(self, value: Any) -> Any:
         """Leave out what differs at every look, and what answers do not depend on."""

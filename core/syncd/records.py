@@ -138,14 +138,14 @@ class RecordMaker:
             try:
                 rows = self._rows(item, parts, aside)
             except RecordError as error:
-                made.rejected.append(self._rejected(error, came, walked.sent_at, cursor))
+                made.rejected.append(self._rejected(error, item, walked.sent_at, cursor))
                 made.note(item, (), walked.sent_at, lasting=refused_for_good(item))
                 made.blind += bool(sighted.keys) and not bulk.is_whole(sighted.keys[place])
                 continue
             # Dropped, it may still be what a row was made of.
             made.blind += bool(sighted.keys) and not rows and sighted.keys[place] is None
             for _, failed in aside:
-                made.rejected.append(self._rejected(failed, came, walked.sent_at, cursor))
+                made.rejected.append(self._rejected(failed, item, walked.sent_at, cursor))
             if isinstance(item, Awaited):
                 own = self._own(item, [row for row, _ in rows])
                 made.note(item, parts, walked.sent_at, lasting=own, failed={p for p, _ in aside})
@@ -191,15 +191,17 @@ class RecordMaker:
             return [None] * len(rows)
 
     def _rejected(self, error: RecordError, item: Any, sent_at: datetime, cursor: str) -> Rejected:
-        known = isinstance(item, Record)
+        came, reader = as_it_came(item), self.contents
+        known = isinstance(came, Record)
+        key = reader.key_of(item) if reader is not None else None
         return Rejected(
             stream=self.stream.name,
             reason="decode" if error.where == "decode" else "transform",
             message=error.what,
-            raw=bytes(item.raw) if known else None,
-            key=None,
+            raw=bytes(came.raw) if known else None,
+            key=None if key is None or reader is None else bulk.key_text(reader.names, key),
             cursor=cursor,
-            parent=item.parent if known else None,
+            parent=came.parent if known else None,
             sent_at=sent_at,
         )
 

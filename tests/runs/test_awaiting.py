@@ -141,6 +141,17 @@ async def test_a_refused_record_waits_in_quarantine_and_is_not_asked_about_again
         assert not room.reader.asked
 
 
+async def test_a_refused_record_waits_once_in_its_newest_state(dsn: str) -> None:
+    async with open_room(dsn, letters("a", "b")) as room:
+        room.reader.statuses = {"a": NEVER, "z": NEVER, "b": NEVER}
+        await room.run()
+        room.pages[0][0]["text"] = "z"
+        await room.run()
+
+        found = room.select("SELECT key || ' ' || convert_from(raw, 'UTF8') FROM syncd.quarantine")
+        assert sorted(found) == ['{"id": 1} {"id":1,"text":"z"}', '{"id": 2} {"id":2,"text":"b"}']
+
+
 async def test_a_row_that_the_table_refuses_is_not_taken_for_answered(dsn: str) -> None:
     async with open_room(dsn, letters("a", "b")) as room:
         await room.run()

@@ -13,7 +13,7 @@ from syncd.bulk.jsonb import documents
 from syncd.bulk.kinds import Column
 from syncd.bulk.known import Candidates, Known, known
 from syncd.bulk.presence import Judged, absent, remember, remove, unmark
-from syncd.bulk.quarantine import quarantine
+from syncd.bulk.quarantine import key_text, quarantine
 from syncd.bulk.tables import Table, table_of
 from syncd.bulk.upsert import write
 from syncd.bulk.versions import row_fingerprint, version_of
@@ -35,6 +35,7 @@ __all__ = [
     "documents",
     "is_whole",
     "key_reader",
+    "key_text",
     "known",
     "plan",
     "presence_reader",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from syncd.bulk.quarantine import key_text
 from syncd.bulk.tables import Table
 from syncd.errors import RecordError, Rejected
 from syncd.model import Written
@@ -218,6 +218,4 @@ def rejection(
 
 
 def _key_text(table: Table, key: Any) -> str:
-    values = (key,) if len(table.key) == 1 else key
-    named = dict(zip(table.key, values, strict=True))
-    return json.dumps(named, ensure_ascii=False, default=str)
+    return key_text(table.key, (key,) if len(table.key) == 1 else key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -77,6 +78,12 @@ def quarantine(
     given = {"instance": instance, "account": account, "pass_id": pass_id, "now": now}
     conn.execute(_QUARANTINE, {**given, **columns}, prepare=False)
     return len(rows)
+
+
+def key_text(names: Sequence[str], values: Sequence[Any]) -> str:
+    """Return a key as the quarantine shows it, and knows a record by."""
+    named = dict(zip(names, values, strict=True))
+    return json.dumps(named, ensure_ascii=False, default=str)
 
 
 def _merged(rejected: Sequence[Rejected]) -> list[dict[str, Any]]:
