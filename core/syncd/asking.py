@@ -39,7 +39,7 @@ from syncd.model import (
     Writer,
     Written,
 )
-from syncd.nodes import Node, children
+from syncd.nodes import Node, children, refuse_unkept
 from syncd.plugins import Pipeline
 from syncd.records import encoded, refuse_unknown
 from syncd.rows import Payloads
@@ -81,11 +81,13 @@ def opened(pipeline: Pipeline, node: Node, page: Page, where: str) -> tuple[Node
 def begun(pipeline: Pipeline, partition: Partition, request: Request, now: datetime) -> Pass:
     """Call the plugin's begin.
 
-    Raises: `PluginError`, also for answering with no pass.
+    Raises: `PluginError`, also for answering with no pass, or with a cursor that cannot be kept.
     """
     where, what = str(partition), f"begin for plugin {pipeline.plugin}"
     with Border(where, what):
-        return _a(Pass, pipeline.begin(partition, request, now), where, what)
+        answered = _a(Pass, pipeline.begin(partition, request, now), where, what)
+        refuse_unkept(answered.cursors, f"{where}: {what}")
+        return answered
 
 
 async def sliced(pipeline: Pipeline, context: Context[Any, Any]) -> Sequence[Slice]:

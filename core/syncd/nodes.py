@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
@@ -147,13 +147,22 @@ def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:
         Node.of(cursor, depth=node.depth + 1, ordinal=index)
         for index, cursor in enumerate(page.opens)
     )
-    for child in nodes:
-        said = canonical(child.cursor)
+    refuse_unkept(page.opens, where)
+    return nodes
+
+
+def refuse_unkept(cursors: Iterable[Cursor], where: str) -> None:
+    """Refuse cursors that the frontier cannot keep.
+
+    Raises: `PluginError`; `TypeError` for what JSON has not.
+    """
+    for cursor in cursors:
+        said = canonical(cursor)
         if len(said) > CURSOR_MAX_BYTES:
             raise PluginError(where, f"a cursor is larger than {CURSOR_MAX_BYTES} bytes")
         if _NUL.search(said):
-            raise PluginError(where, f"a cursor holds NUL, which jsonb has not: {child}")
-    return nodes
+            shown = said[:SAID_CHARS].decode(errors="replace")
+            raise PluginError(where, f"a cursor holds NUL, which jsonb has not: {shown}")
 
 
 @attrs.frozen

@@ -107,6 +107,14 @@ RAISED: dict[str, Callable[[], BaseException]] = {
 }
 
 
+# What no first cursor can hold.
+ODD_CURSORS: dict[str, Any] = {
+    "a cursor with NUL": {"after": "a\0"},
+    "a cursor without end": {"after": "x" * 9000},
+    "a cursor of no JSON": {"after": object()},
+}
+
+
 def act(does: str) -> None:
     """Do what a plain function can do."""
     if does in RAISED:
@@ -163,9 +171,9 @@ def begin(instance: Instance[Any]) -> Any:
         return None
 
     def first_page(partition: Partition, _: Request, __: datetime) -> Pass:
-        if partition.slice.name == "bad":
-            act(_does(instance, "begin"))
-        return Pass("full", (Cursor({"page": 1}),))
+        does = _does(instance, "begin") if partition.slice.name == "bad" else ""
+        act(does)
+        return Pass("full", (Cursor(ODD_CURSORS.get(does, {"page": 1})),))
 
     return first_page
 

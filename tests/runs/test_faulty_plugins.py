@@ -12,7 +12,7 @@ import saboteur
 import trio
 import trio.testing
 from processes import DEADLINE_SECONDS
-from saboteur import PAGES, RAISED, configuration
+from saboteur import ODD_CURSORS, PAGES, RAISED, configuration
 
 from syncd import asking, config, threads
 from syncd.daemon import Process, Root
@@ -89,6 +89,18 @@ async def test_whatever_a_plain_hook_raises_costs_its_partition_alone(
     assert done.verdict("bad") == "failed"
     finished = [event for event in done.events if isinstance(event, RunFinished)]
     assert any(f"{hook} " in event.message for event in finished)
+
+
+@pytest.mark.parametrize("does", ODD_CURSORS)
+async def test_a_first_cursor_that_cannot_be_kept_costs_its_partition_alone(
+    does: str, dsn: str, tmp_path: Path
+) -> None:
+    done = await ran(tmp_path, dsn, hook="begin", does=does)
+
+    assert done.verdict("good") == "complete"
+    assert done.verdict("bad") == "failed"
+    finished = [event for event in done.events if isinstance(event, RunFinished)]
+    assert any("begin for plugin saboteur" in event.message for event in finished)
 
 
 @pytest.mark.parametrize("does", RAISED)
