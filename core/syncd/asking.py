@@ -43,6 +43,7 @@ from syncd.nodes import Node, children, refuse_unkept
 from syncd.plugins import Pipeline
 from syncd.records import encoded, refuse_unknown
 from syncd.rows import Payloads
+from syncd.slices import distinct
 from syncd.store.translation import DRIVER_ERRORS
 
 T = TypeVar("T")
@@ -91,16 +92,16 @@ def begun(pipeline: Pipeline, partition: Partition, request: Request, now: datet
 
 
 async def sliced(pipeline: Pipeline, context: Context[Any, Any]) -> Sequence[Slice]:
-    """Ask which slices of a feed there are.
+    """Ask which slices of a feed there are; one that is told twice is there once.
 
-    Raises: `SourceError` as the plugin says; `PluginError`.
+    Raises: `SourceError` as the plugin says; `PluginError`, also for slices that cannot be kept.
     """
     if pipeline.partitions is None:
         return [Slice()]
     where, what = str(context.partition), f"partitions for plugin {pipeline.plugin}"
     with Border(where, what), trio.move_on_after(FETCH_TIMEOUT_SECONDS):
         slices = await pipeline.partitions(context)
-        return [_a(Slice, each, where, what) for each in slices]
+        return distinct([_a(Slice, each, where, what) for each in slices], f"{where}: {what}")
     raise _late(where, what)
 
 

@@ -24,6 +24,11 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # in JSON, where a backslash bef
 AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
 
 
+def holds_nul(said: bytes) -> bool:
+    """Say whether a text in JSON holds NUL, which jsonb has not."""
+    return _NUL.search(said) is not None
+
+
 def canonical(cursor: Cursor) -> bytes:
     """Return the bytes that make a cursor the same cursor: its value and number, keys sorted."""
     return msgspec.json.encode([cursor.value, cursor.number], order="sorted")
@@ -160,7 +165,7 @@ def refuse_unkept(cursors: Iterable[Cursor], where: str) -> None:
         said = canonical(cursor)
         if len(said) > CURSOR_MAX_BYTES:
             raise PluginError(where, f"a cursor is larger than {CURSOR_MAX_BYTES} bytes")
-        if _NUL.search(said):
+        if holds_nul(said):
             shown = said[:SAID_CHARS].decode(errors="replace")
             raise PluginError(where, f"a cursor holds NUL, which jsonb has not: {shown}")
 

@@ -115,6 +115,20 @@ ODD_CURSORS: dict[str, Any] = {
 }
 
 
+# Names and settings that no slice can have.
+ODD_SLICES: dict[str, tuple[Any, Any]] = {
+    "a slice with NUL": ("bad\0", {}),
+    "a slice with half a character": ("bad\ud800", {}),
+    "a slice without a text": (7, {}),
+    "a slice without end": ("bad" * 100_000, {}),
+    "settings with NUL": ("bad", {"a": "\0"}),
+    "settings with half a character": ("bad", {"a": "\ud800"}),
+    "settings of no JSON": ("bad", {"a": object()}),
+    "settings of no object": ("bad", ["a"]),
+    "a name twice": ("good", {"a": 1}),
+}
+
+
 def act(does: str) -> None:
     """Do what a plain function can do."""
     if does in RAISED:
@@ -159,7 +173,10 @@ def partitions(instance: Instance[Any]) -> Partitions | None:
         return None
 
     async def slices(_: Context[Any, Any]) -> Sequence[Slice]:
-        await act_async(_does(instance, "partitions"))
+        does = _does(instance, "partitions")
+        await act_async(does)
+        if does in ODD_SLICES:
+            return [Slice("good"), Slice(*ODD_SLICES[does])]
         return [Slice(name) for name in instance.settings.slices]
 
     return slices

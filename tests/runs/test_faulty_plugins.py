@@ -12,7 +12,7 @@ import saboteur
 import trio
 import trio.testing
 from processes import DEADLINE_SECONDS
-from saboteur import ODD_CURSORS, PAGES, RAISED, configuration
+from saboteur import ODD_CURSORS, ODD_SLICES, PAGES, RAISED, configuration
 
 from syncd import asking, config, threads
 from syncd.daemon import Process, Root
@@ -125,6 +125,17 @@ async def test_slices_that_cannot_be_had_fail_their_account(
 
     assert [result.verdict for result in done.results] == ["failed"]
     assert "partitions for plugin saboteur raised" in done.results[0].message
+
+
+@pytest.mark.parametrize("does", ODD_SLICES)
+async def test_slices_that_cannot_be_kept_fail_their_account(
+    does: str, dsn: str, tmp_path: Path
+) -> None:
+    done = await ran(tmp_path, dsn, hook="partitions", does=does)
+
+    assert [result.verdict for result in done.results] == ["failed"]
+    assert "partitions for plugin saboteur" in done.results[0].message
+    assert "mend the plugin" in done.results[0].message
 
 
 @pytest.mark.parametrize("hook", ["lifespan", "lifespan's end"])
