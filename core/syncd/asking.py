@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from syncd.border import Border, in_thread
+from syncd.contract import distinct, refuse_unfit_cursors, refuse_unfit_page
 from syncd.effects import refuse_unfit
 from syncd.errors import PluginError, RecordError, Unavailable
 from syncd.http import NotModified
@@ -39,11 +40,10 @@ from syncd.model import (
     Writer,
     Written,
 )
-from syncd.nodes import Node, children, refuse_unkept
+from syncd.nodes import Node, children
 from syncd.plugins import Pipeline
-from syncd.records import encoded, refuse_unknown
+from syncd.records import encoded
 from syncd.rows import Payloads
-from syncd.slices import distinct
 from syncd.store.translation import DRIVER_ERRORS
 
 T = TypeVar("T")
@@ -73,10 +73,9 @@ def opened(pipeline: Pipeline, node: Node, page: Page, where: str) -> tuple[Node
     its feed does not have; `PagingLoop`.
     """
     with Border(where, f"the page of plugin {pipeline.plugin}"):
-        opens = children(node, page, where)
         streams = frozenset(stream.name for stream in pipeline.feed.streams)
-        refuse_unknown(where, page.records, streams)
-    return opens
+        refuse_unfit_page(page, streams, where)
+        return children(node, page, where)
 
 
 def begun(pipeline: Pipeline, partition: Partition, request: Request, now: datetime) -> Pass:
@@ -87,7 +86,7 @@ def begun(pipeline: Pipeline, partition: Partition, request: Request, now: datet
     where, what = str(partition), f"begin for plugin {pipeline.plugin}"
     with Border(where, what):
         answered = _a(Pass, pipeline.begin(partition, request, now), where, what)
-        refuse_unkept(answered.cursors, f"{where}: {what}")
+        refuse_unfit_cursors(answered.cursors, f"{where}: {what}")
         return answered
 
 

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
 import attrs
 import msgspec
 
-from syncd.errors import PagingLoop, PluginError, Rejected
+from syncd.errors import PagingLoop, Rejected
 from syncd.model import Cursor, Page
 from syncd.unread import Place, Range
 from syncd.validators import Unchanged, Validator
 
-CURSOR_MAX_BYTES = 8 * 1024
-OPENS_MAX = 100_000  # cursors one page may name
 DEPTH_MAX = 100_000  # pages that lead to one: a feed that always invents new cursors ends here
 PAGES_MAX = 1_000_000  # pages of one pass, for the same reason
 SAID_CHARS = 200  # of a cursor, in messages
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # in JSON, where a backslash before it is one
 AHEAD_MIN = 2  # with less, one false empty page at the end of what is known would end the pass
-
-
-def holds_nul(said: bytes) -> bool:
-    """Say whether a text in JSON holds NUL, which jsonb has not."""
-    return _NUL.search(said) is not None
 
 
 def canonical(cursor: Cursor) -> bytes:
@@ -137,8 +128,7 @@ def roots(cursors: Sequence[Cursor]) -> tuple[Node, ...]:
 def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:
     """Return the nodes of the cursors a page names.
 
-    Raises: `PagingLoop` for a feed that never ends, `PluginError` for cursors that break the
-    contract (too large, too many, or what PostgreSQL cannot store).
+    Raises: `PagingLoop` for a feed that never ends.
     """
     if node.depth >= DEPTH_MAX and page.opens:
         raise PagingLoop(
@@ -146,28 +136,10 @@ def children(node: Node, page: Page, where: str) -> tuple[Node, ...]:
             f"{node.depth} pages follow one another and each names a next one",
             "look at the upstream's paging",
         )
-    if len(page.opens) > OPENS_MAX:
-        raise PluginError(where, f"a page opens {len(page.opens)} cursors, more than {OPENS_MAX}")
-    nodes = tuple(
+    return tuple(
         Node.of(cursor, depth=node.depth + 1, ordinal=index)
         for index, cursor in enumerate(page.opens)
     )
-    refuse_unkept(page.opens, where)
-    return nodes
-
-
-def refuse_unkept(cursors: Iterable[Cursor], where: str) -> None:
-    """Refuse cursors that the frontier cannot keep.
-
-    Raises: `PluginError`; `TypeError` for what JSON has not.
-    """
-    for cursor in cursors:
-        said = canonical(cursor)
-        if len(said) > CURSOR_MAX_BYTES:
-            raise PluginError(where, f"a cursor is larger than {CURSOR_MAX_BYTES} bytes")
-        if holds_nul(said):
-            shown = said[:SAID_CHARS].decode(errors="replace")
-            raise PluginError(where, f"a cursor holds NUL, which jsonb has not: {shown}")
 
 
 @attrs.frozen

@@ -14,16 +14,16 @@ from typing import Any
 import attrs
 
 from syncd import bulk
-from syncd.asking import asked
+from syncd.asking import asked, opened
 from syncd.awaiting import Awaiting
 from syncd.bulk.batch import candidates
 from syncd.commit import Target
 from syncd.errors import Rejected
 from syncd.http import Client, FetchHttp
 from syncd.model import Context, Page, Partition, Request
-from syncd.nodes import Node, Walked, children
+from syncd.nodes import Node, Walked
 from syncd.plugins import Pipeline
-from syncd.records import RecordMaker, refuse_unknown
+from syncd.records import RecordMaker
 from syncd.threads import Threads
 from syncd.unread import Place
 
@@ -103,8 +103,7 @@ class Previewer:
             page = await asked(self.pipeline, self.context(http), node)
         finally:
             self._requests += http.requests
-        refuse_unknown(where, page.records, frozenset(s.name for s in self.pipeline.feed.streams))
-        opens = children(node, page, where)
+        opens = opened(self.pipeline, node, page, where)
         self._open(opens)
         number = node.cursor.number
         if number is not None and not page.end and not page.empty:

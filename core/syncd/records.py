@@ -27,7 +27,7 @@ from syncd.awaited import (
 )
 from syncd.drift import Shape
 from syncd.effects import unwrapped
-from syncd.errors import PluginError, RecordError, Rejected
+from syncd.errors import RecordError, Rejected
 from syncd.model import Effect, Record, Stream, Transform
 from syncd.nodes import Walked
 from syncd.redaction import Redaction
@@ -321,12 +321,3 @@ def sight_all(makers: Makers, pages: Sequence[Walked]) -> dict[str, Sighted]:
 def make_all(makers: Makers, sighted: Mapping[str, Sighted]) -> dict[str, StreamRows]:
     """Make the rows of a batch, stream by stream. Runs in a thread, as `sight_all`."""
     return {name: maker.make(sighted[name]) for name, maker in makers.items()}
-
-
-def refuse_unknown(where: str, records: Mapping[str, Sequence[Any]], known: frozenset[str]) -> None:
-    """Refuse a page with records of streams that its feed does not have.
-
-    Raises: `PluginError`; records would vanish without a word otherwise.
-    """
-    if unknown := sorted(set(records) - known):
-        raise PluginError(where, f"a page holds records of unknown streams {unknown}")

@@ -45,10 +45,20 @@ def _hash_of(item: Any) -> int:
 
 
 def _plain(value: Any) -> bytes:
-    try:
-        return msgspec.msgpack.encode(value, enc_hook=repr)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return repr(value).encode(errors="replace")
+    for describe in (_packed, _described):
+        try:
+            return describe(value)
+        except Exception:  # noqa: BLE001, S112 - a plugin's object may not even say what it is
+            continue
+    return type(value).__name__.encode()
+
+
+def _packed(value: Any) -> bytes:
+    return msgspec.msgpack.encode(value, enc_hook=repr)
+
+
+def _described(value: Any) -> bytes:
+    return repr(value).encode(errors="replace")
 
 
 @attrs.define

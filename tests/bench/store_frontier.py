@@ -20,9 +20,10 @@ from pathlib import Path
 import psycopg
 from store_bench import begun, connect, database, options, tell
 
+from syncd.contract import OPENS_MAX
 from syncd.frontier import LOOK_MAX, Frontier
 from syncd.model import Cursor, Page
-from syncd.nodes import OPENS_MAX, Node, Walked
+from syncd.nodes import Node, Walked
 from syncd.store import passes
 from syncd.store.cursors import close_cursors
 from syncd.store.hops import Connection

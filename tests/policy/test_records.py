@@ -7,13 +7,11 @@ from typing import Any
 
 import attrs
 import msgspec
-import pytest
 
 from syncd import bulk
-from syncd.errors import PluginError
 from syncd.model import Cursor, Page, Record, Stream, Transform
 from syncd.nodes import Node, Walked
-from syncd.records import RecordMaker, make_all, refuse_unknown, sight_all
+from syncd.records import RecordMaker, make_all, sight_all
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -96,8 +94,3 @@ def test_a_transform_that_raises_sets_one_record_aside_and_is_named() -> None:
 
 def test_streams_that_nobody_asked_for_are_not_decoded() -> None:
     assert make_all({}, sight_all({}, [page(raw({"id": "junk"}))])) == {}
-
-
-def test_records_of_an_unknown_stream_are_a_plugins_mistake() -> None:
-    with pytest.raises(PluginError, match="unknown streams \\['parcels'\\]"):
-        refuse_unknown("here", {"parcels": []}, frozenset({"items"}))

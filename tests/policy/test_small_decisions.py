@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from syncd.clock import DatabaseClock
 from syncd.daemon import pool_size
-from syncd.model import Page, Slice
+from syncd.model import Page
 from syncd.rounds import Thresholds
-from syncd.slices import distinct
 from syncd.store.registry import Life
 from syncd.tally import Meter, Tally, progress
 from syncd.verdicts import Result, Verdict, exit_code
@@ -89,9 +88,3 @@ def test_a_total_of_the_first_stream_is_scaled_to_all_records() -> None:
 
     assert page.total_records("cars") == 2500
     assert Page({"cars": []}, total=1000).total_records("cars") is None
-
-
-def test_a_slice_that_is_told_twice_is_there_once() -> None:
-    told = [Slice("inb_1", {"a": 1}), Slice("inb_2"), Slice("inb_1", {"a": 1})]
-
-    assert distinct(told, "here") == [Slice("inb_1", {"a": 1}), Slice("inb_2")]

@@ -115,6 +115,29 @@ ODD_CURSORS: dict[str, Any] = {
 }
 
 
+class Mute:
+    """An object that may not even be described."""
+
+    def __repr__(self) -> str:
+        raise ValueError("on purpose")
+
+
+RAW = msgspec.Raw(b'{"id":5,"bad":true}')
+
+# Parts of a page as none is made, and what becomes of its partition.
+ODD_PAGES: dict[str, tuple[dict[str, Any], str]] = {
+    "no list of records": ({"records": {"things": None}}, "waiting"),
+    "empty bytes": ({"records": {"things": [Record(msgspec.Raw(b""))]}}, "complete"),
+    "text for bytes": ({"records": {"things": [Record("{}")]}}, "waiting"),  # type: ignore[arg-type]
+    "a parent of no object": ({"records": {"things": [Record(RAW, parent=7)]}}, "waiting"),  # type: ignore[arg-type]
+    "strange parents": ({"records": {"things": [Record(RAW, {7: Mute()})]}}, "failed"),  # type: ignore[dict-item]
+    "records that are none": ({"records": {"things": ["x", None, 7, Mute()]}}, "complete"),
+    "bytes of no JSON": ({"records": {"things": [Record(msgspec.Raw(b"\xff{"))]}}, "complete"),
+    "a number beyond numbers": ({"opens": (Cursor({}, number=2**70),)}, "waiting"),
+    "a date in words": ({"date": "today"}, "waiting"),
+    "a total beyond numbers": ({"total": 2**70}, "complete"),
+}
+
 # Names and settings that no slice can have.
 ODD_SLICES: dict[str, tuple[Any, Any]] = {
     "a slice with NUL": ("bad\0", {}),
@@ -209,10 +232,12 @@ async def things(ctx: Context[Settings, None], cursor: Cursor) -> Page:
         await act_async(ctx.settings.does)
     row = {"id": number * 2 + bad, "bad": bad}
     more = number < ctx.settings.pages
-    return Page(
+    page = Page(
         records={"things": [Record(msgspec.Raw(msgspec.json.encode(row)))]},
         opens=(Cursor({"page": number + 1}),) if more else (),
     )
+    odd, _ = ODD_PAGES.get(ctx.settings.does, ({}, ""))
+    return attrs.evolve(page, **odd) if bad and number == 2 else page
 
 
 @hookimpl

@@ -12,7 +12,7 @@ import saboteur
 import trio
 import trio.testing
 from processes import DEADLINE_SECONDS
-from saboteur import ODD_CURSORS, ODD_SLICES, PAGES, RAISED, configuration
+from saboteur import ODD_CURSORS, ODD_PAGES, ODD_SLICES, PAGES, RAISED, configuration
 
 from syncd import asking, config, threads
 from syncd.daemon import Process, Root
@@ -101,6 +101,19 @@ async def test_a_first_cursor_that_cannot_be_kept_costs_its_partition_alone(
     assert done.verdict("bad") == "failed"
     finished = [event for event in done.events if isinstance(event, RunFinished)]
     assert any("begin for plugin saboteur" in event.message for event in finished)
+
+
+@pytest.mark.parametrize("does", ODD_PAGES)
+async def test_whatever_a_page_is_made_of_costs_its_partition_alone(
+    does: str, dsn: str, tmp_path: Path
+) -> None:
+    done = await ran(tmp_path, dsn, hook="fetch", does=does)
+
+    assert done.verdict("good") == "complete"
+    assert rows(dsn, bad=False) == PAGES
+    _, becomes = ODD_PAGES[does]
+    assert done.verdict("bad") == becomes
+    assert becomes == "complete" or "mend the plugin" in done.by_slice["bad"].message
 
 
 @pytest.mark.parametrize("does", RAISED)

@@ -89,9 +89,12 @@ class Page:
         return not any(self.counts.values())
 
     def total_records(self, first: str) -> int | None:
-        """Estimate the pass's records of all streams, as if every page were like this one."""
+        """Estimate the pass's records of all streams, as if every page were like this one.
+
+        `None` for a total that is none: below zero, or more than a database counts.
+        """
         counted = self.counts.get(first, 0)
-        if self.total is None or not counted:
+        if self.total is None or not 0 <= self.total < 2**53 or not counted:
             return None
         return round(self.total * sum(self.counts.values()) / counted)
 

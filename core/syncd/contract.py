@@ -1,0 +1,159 @@
+"""What plugins answer with, looked at before it is used: what does not fit is named. Pure.
+
+A type is checked here where a wrong one would be met far from its plugin's border, and end the
+process of everybody, or be stored and mean something else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, get_args
+
+import msgspec
+
+from syncd.errors import PluginError, sayable
+from syncd.model import Cursor, CursorKind, Page, Record, Slice
+from syncd.nodes import SAID_CHARS, canonical
+
+CURSOR_MAX_BYTES = 8 * 1024
+OPENS_MAX = 100_000  # cursors one page may name
+
+SLICE_NAME_MAX_BYTES = 512  # it stands in keys of the control tables, whose indexes take 2.7 kB
+SLICE_SETTINGS_MAX_BYTES = 64 * 1024  # as JSON; they are read with each look for work
+
+_NUMBER_MAX, _VERSION_MIN, _VERSION_MAX = 2**31 - 1, -(2**63), 2**63 - 1  # as columns hold them
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # in JSON, where a backslash before it is one
+_BYTES = (msgspec.Raw, bytes)
+_KINDS = frozenset(get_args(CursorKind))
+_MEND = "mend the plugin"
+_NO_JSON = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
+
+
+# --- Pages ----------------------------------------------------------------------------------------
+
+
+def refuse_unfit_page(page: Page, streams: frozenset[str], where: str) -> None:
+    """Refuse a page that is not made as pages are, or holds records of other streams.
+
+    Raises: `PluginError`; records would vanish without a word otherwise.
+    """
+    fault = _fault_of_records(page.records, streams) or _fault_of_page(page)
+    if fault is not None:
+        raise PluginError(where, sayable(f"a page {fault}"), _MEND)
+    if len(page.opens) > OPENS_MAX:
+        said = f"a page opens {len(page.opens)} cursors, more than {OPENS_MAX}"
+        raise PluginError(where, said, _MEND)
+    refuse_unfit_cursors(page.opens, where)
+
+
+def _fault_of_records(records: Any, streams: frozenset[str]) -> str | None:
+    if not isinstance(records, Mapping):
+        return f"has {_kind(records)} for its records, not lists by stream"
+    for name, items in records.items():
+        if name not in streams:
+            return f"holds records of unknown streams [{name!r}]"
+        if not isinstance(items, Sequence) or isinstance(items, str | bytes):
+            return f"has {_kind(items)} for the records of {name}, not a list"
+        if not all(map(_is_fit, items)):
+            return f"has a record of {name} without bytes, or whose parent is no mapping"
+    return None
+
+
+def _is_fit(item: Any) -> bool:
+    if not isinstance(item, Record):
+        return True  # a finished object: what it lacks is found when its row is made
+    parent = item.parent
+    whole = type(parent) is dict or isinstance(parent, Mapping)  # the first is ten times as fast
+    return whole and isinstance(item.raw, _BYTES)
+
+
+def _fault_of_page(page: Any) -> str | None:
+    if not isinstance(page.opens, Sequence) or isinstance(page.opens, str | bytes):
+        return f"opens {_kind(page.opens)}, not cursors"
+    if not isinstance(page.end, bool):
+        return f"says of its end {_kind(page.end)}, not true or false"
+    if page.total is not None and not _is_whole(page.total):
+        return f"has {_kind(page.total)} for its total, not a whole number"
+    if page.date is not None and (not isinstance(page.date, datetime) or page.date.tzinfo is None):
+        return "has a date that is no moment of a time zone"
+    return None
+
+
+# --- Cursors --------------------------------------------------------------------------------------
+
+
+def refuse_unfit_cursors(cursors: Iterable[Cursor], where: str) -> None:
+    """Refuse cursors that the frontier cannot keep.
+
+    Raises: `PluginError`.
+    """
+    for cursor in cursors:
+        if (fault := _fault_of_cursor(cursor)) is not None:
+            raise PluginError(where, sayable(f"a cursor {fault}"), _MEND)
+
+
+def _fault_of_cursor(cursor: Any) -> str | None:
+    if not isinstance(cursor, Cursor):
+        return f"is {_kind(cursor)}"
+    number, version = cursor.number, cursor.version
+    if number is not None and not _is_whole(number, 0, _NUMBER_MAX):
+        return f"has a number that no page has: {number!r:.40}"
+    if version is not None and not _is_whole(version, _VERSION_MIN, _VERSION_MAX):
+        return f"has a version that is no number of 64 bits: {version!r:.40}"
+    if cursor.kind not in _KINDS:
+        return f"is of no kind: {cursor.kind!r:.40}"
+    try:
+        said = canonical(cursor)
+    except _NO_JSON as error:
+        return f"is no JSON: {error}"
+    if len(said) > CURSOR_MAX_BYTES:
+        return f"is larger than {CURSOR_MAX_BYTES} bytes"
+    if _NUL.search(said):
+        return f"holds NUL, which jsonb has not: {said[:SAID_CHARS].decode(errors='replace')}"
+    return None
+
+
+def _is_whole(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+# --- Slices ---------------------------------------------------------------------------------------
+
+
+def distinct(slices: Sequence[Slice], where: str) -> list[Slice]:
+    """Return slices, each once.
+
+    Raises: `PluginError` for one that the control tables cannot hold, and for two of one name.
+    """
+    known: dict[str, Slice] = {}
+    for each in slices:
+        if (fault := _fault_of_slice(each)) is not None:
+            raise PluginError(where, sayable(f"slice {each.name!r:.80}: {fault}"), _MEND)
+        if known.setdefault(each.name, each) != each:
+            raise PluginError(where, f"there are two slices {each.name!r}, and they differ", _MEND)
+    return list(known.values())
+
+
+def _fault_of_slice(each: Any) -> str | None:
+    if not isinstance(each.name, str):
+        return f"its name is {_kind(each.name)}, not a text"
+    if each.name != sayable(each.name):
+        return "its name holds what no database keeps"
+    if len(each.name.encode()) > SLICE_NAME_MAX_BYTES:
+        return f"its name is longer than {SLICE_NAME_MAX_BYTES} bytes"
+    if not isinstance(each.settings, Mapping):
+        return f"its settings are {_kind(each.settings)}, not names and values"
+    try:
+        said = msgspec.json.encode(dict(each.settings))
+    except _NO_JSON as error:
+        return f"its settings are no JSON: {error}"
+    if len(said) > SLICE_SETTINGS_MAX_BYTES:
+        return f"its settings are larger than {SLICE_SETTINGS_MAX_BYTES} bytes"
+    return "its settings hold NUL, which jsonb has not" if _NUL.search(said) else None
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__

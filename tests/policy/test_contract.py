@@ -1,0 +1,82 @@
+"""What plugins answer with is looked at before it is used."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+
+from syncd.contract import (
+    OPENS_MAX,
+    distinct,
+    refuse_unfit_cursors,
+    refuse_unfit_page,
+)
+from syncd.errors import PluginError
+from syncd.model import Cursor, Page, Record, Slice
+
+RAW = msgspec.Raw(b'{"id":5}')
+ODD: dict[str, tuple[dict[str, Any], str]] = {
+    "no records": ({"records": None}, "NoneType for its records"),
+    "records of nobody": ({"records": [Record(RAW)]}, "list for its records"),
+    "a stream of others": ({"records": {"parcels": []}}, r"unknown streams \['parcels'\]"),
+    "a stream without a text": ({"records": {7: []}}, r"unknown streams \[7\]"),
+    "a number of records": ({"records": {"things": 7}}, "int for the records of things"),
+    "text for records": ({"records": {"things": "[]"}}, "str for the records of things"),
+    "no bytes": ({"records": {"things": [Record(None)]}}, "without bytes"),  # type: ignore[arg-type]
+    "no parent": ({"records": {"things": [Record(RAW, None)]}}, "parent is no"),  # type: ignore[arg-type]
+    "no cursors": ({"opens": None}, "opens NoneType"),
+    "too many cursors": ({"opens": (Cursor(1),) * (OPENS_MAX + 1)}, "100001 cursors"),
+    "an end in words": ({"end": "false"}, "of its end str"),
+    "a total in words": ({"total": "many"}, "str for its total"),
+    "a part for a total": ({"total": 1.5}, "float for its total"),
+    "a date in words": ({"date": "today"}, "no moment"),
+    "a date of no zone": ({"date": datetime(2026, 1, 1)}, "no moment"),  # noqa: DTZ001
+}
+ODD_CURSORS: dict[str, tuple[Any, str]] = {
+    "text": ("next", "is str"),
+    "NUL": (Cursor({"after": ["a\\\0b"]}), "holds NUL"),
+    "no JSON": (Cursor(object()), "is no JSON"),  # type: ignore[arg-type]
+    "half a character": (Cursor("\ud800"), "is no JSON"),
+    "without end": (Cursor("x" * 9000), "larger than 8192"),
+    "a number in words": (Cursor({}, number="one"), "no page has: 'one'"),  # type: ignore[arg-type]
+    "a number for true": (Cursor({}, number=True), "no page has: True"),
+    "a number beyond numbers": (Cursor({}, number=2**31), "no page has"),
+    "a number below zero": (Cursor({}, number=-1), "no page has"),
+    "a kind of its own": (Cursor({}, kind="thing"), "of no kind: 'thing'"),  # type: ignore[arg-type]
+    "a version in words": (Cursor({}, version="one"), "64 bits: 'one'"),  # type: ignore[arg-type]
+    "a version beyond numbers": (Cursor({}, version=2**63), "64 bits"),
+}
+
+
+@pytest.mark.parametrize(("parts", "said"), ODD.values(), ids=ODD)
+def test_a_page_that_is_none_is_its_plugins_fault(parts: dict[str, Any], said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        refuse_unfit_page(attrs.evolve(Page({}), **parts), frozenset({"things"}), "here")
+
+
+@pytest.mark.parametrize(("cursor", "said"), ODD_CURSORS.values(), ids=ODD_CURSORS)
+def test_a_cursor_that_cannot_be_kept_is_its_plugins_fault(cursor: Any, said: str) -> None:
+    page = Page({}, opens=(Cursor(1), cursor))
+    with pytest.raises(PluginError, match=said):
+        refuse_unfit_page(page, frozenset(), "here")
+    with pytest.raises(PluginError, match=said):
+        refuse_unfit_cursors([cursor], "here")
+
+
+def test_what_only_looks_odd_is_taken() -> None:
+    items = [Record(RAW), Record(RAW, {"shop": 1}), {"id": 1}]
+    opens = (Cursor(r"a\u0000b"), Cursor(None, number=0), Cursor([], kind="item", version=-1))
+    for total in (None, -1, 10**30):  # what an upstream says of itself is no fault of the plugin
+        page = Page({"things": items}, opens, total=total)
+        refuse_unfit_page(page, frozenset({"things", "others"}), "here")
+        assert page.total_records("things") is None
+
+
+def test_a_slice_that_is_told_twice_is_there_once() -> None:
+    told = [Slice("inb_1", {"a": 1}), Slice("inb_2"), Slice("inb_1", {"a": 1})]
+
+    assert distinct(told, "here") == [Slice("inb_1", {"a": 1}), Slice("inb_2")]
