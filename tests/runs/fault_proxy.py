@@ -100,17 +100,19 @@ class FaultProxy:
     async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Listen, again and again on the same port."""
         async with trio.open_nursery() as links:
+            listener = await self._listener()
+            task_status.started()
             while True:
-                (listener,) = await trio.open_tcp_listeners(self._port, host="127.0.0.1")
-                if not self._port:
-                    self._port = listener.socket.getsockname()[1]
-                    self.dsn = make_conninfo(self.dsn, host="127.0.0.1", port=self._port)
-                    task_status.started()
                 with trio.CancelScope() as self._accepting:
                     async with listener:
                         await self._accept(listener, links)
                 while self._refusing:
                     await self._changed.wait()
+                listener = await self._listener()
+
+    async def _listener(self) -> trio.SocketListener:
+        (listener,) = await trio.open_tcp_listeners(self._port, host="127.0.0.1")
+        return listener
 
     async def _accept(self, listener: trio.SocketListener, links: trio.Nursery) -> None:
         while True:
@@ -170,8 +172,14 @@ class FaultProxy:
 async def faulty(dsn: str) -> AsyncIterator[FaultProxy]:
     """Run a proxy before the server of a conninfo."""
     server = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
-    proxy = FaultProxy(dsn, server={"port": "5432"} | server)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(proxy._listen)
-        yield proxy
-        nursery.cancel_scope.cancel()
+    # Bound all the time, and never listening: while it refuses, nobody else is given its port.
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
+        own = make_conninfo(dsn, host="127.0.0.1", port=port)
+        proxy = FaultProxy(own, server={"port": "5432"} | server, port=port)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(proxy._listen)
+            yield proxy
+            nursery.cancel_scope.cancel()

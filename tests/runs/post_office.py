@@ -51,7 +51,8 @@ from syncd_cars.simulator_serving import serve
 DEADLINE_SECONDS = 120.0
 PARCEL = EffectKind("office.parcel", "parcels", bulk_max=10, concurrency=2, deadline_seconds=20.0)
 LETTER = EffectKind("office.letter", "parcels", concurrency=1, ordered=True, deadline_seconds=20.0)
-SPOILT = EffectKind("office.spoilt", "parcels", concurrency=16, deadline_seconds=1.0)
+# Few slots: all of them are to be taken before the first call is given up.
+SPOILT = EffectKind("office.spoilt", "parcels", concurrency=4, deadline_seconds=1.0)
 
 
 @attrs.frozen

@@ -31,9 +31,15 @@ from syncd.store.hops import Connection
 SHAPE = Shape(cars=1500, per_page=25, requests_per_second=8)
 SPACE = "12m"  # for the data of one database; 7 MB of them are a fresh one's
 WAL = "16m"  # with segments of 1 MB instead of 16
-# WAL writer and checkpointer may meet the full disk first, and then a statement is told nothing.
-# They are kept asleep: the longest delay there is, and no checkpoint for the sake of WAL's size.
-WRITTEN_BY_THE_STATEMENT = {"wal_writer_delay": "10s", "max_wal_size": "1GB"}
+# Who else writes WAL may meet the full disk first, and then a statement is told nothing. They are
+# kept asleep: the longest delay there is, no checkpoint for the sake of WAL's size, no snapshots.
+WRITTEN_BY_THE_STATEMENT = {
+    "wal_writer_delay": "10s",
+    "max_wal_size": "1GB",
+    "autovacuum": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+}
 FILLER = "filler"
 
 pytestmark = [pytest.mark.slow, pytest.mark.own_server]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 import trio
 from own_server import OwnServer, own_server
-from processes import Programs, run_here, seen
+from processes import DEADLINE_SECONDS, Programs, run_here, seen
 from test_hops import hops_on
 from upstream import Shape, serving, true_rows
 
@@ -37,10 +38,19 @@ def tiny() -> Iterator[OwnServer]:
 
 
 @contextmanager
-def all_but(free: int, dsn: str) -> Iterator[None]:
-    """Hold all connections but so many, once those of others are gone."""
+def all_but(free: int, dsn: str, *, others: int = 0) -> Iterator[None]:
+    """Hold all connections but so many, once of others there are only so many.
+
+    Who closes a connection does not wait for its backend, which keeps its slot until it has ended.
+    """
+    clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    deadline = time.monotonic() + DEADLINE_SECONDS
     with ExitStack() as held:
-        for _ in range(SLOTS - free):
+        first = held.enter_context(psycopg.connect(dsn, autocommit=True))
+        while (found := first.execute(clients).fetchone()) != (1 + others,):
+            assert time.monotonic() < deadline, f"{found} connections"
+            time.sleep(0.01)
+        for _ in range(SLOTS - free - 1):
             held.enter_context(psycopg.connect(dsn))
         yield
 
@@ -53,7 +63,7 @@ async def test_a_pool_that_cannot_grow_says_so_and_serves_one_after_the_other(
     events: list[Event] = []
     with ExitStack() as held:
         async with hops_on(dsn, events, size=3) as hops:
-            held.enter_context(all_but(1, dsn))  # the one that the pool has
+            held.enter_context(all_but(1, dsn, others=1))  # the one that the pool has
             async with trio.open_nursery() as nursery:
                 for _ in range(3):
                     nursery.start_soon(hops.run, lambda c: c.execute("SELECT pg_sleep(0.7)"))

@@ -64,8 +64,17 @@ def asked(data_dir: Path, query: str) -> Any:
 def nobody_serves(data_dir: Path, cars: int) -> bool:
     """Whether the embedded server has ended, and the simulator of so many cars with it."""
     sockets = (data_dir / "postgresql" / "socket").glob(".s.PGSQL.*")
-    commands = (each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline"))
-    return not any(sockets) and not any(f"--cars\0{cars}\0".encode() in each for each in commands)
+    simulator = f"--cars\0{cars}\0".encode()
+    return not any(sockets) and not any(
+        simulator in command_of(each) for each in Path("/proc").glob("[0-9]*/cmdline")
+    )
+
+
+def command_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+        return b""
 
 
 def test_the_demo_tells_its_story_and_leaves_its_tables(data_dir: Path) -> None:

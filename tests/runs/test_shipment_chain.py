@@ -162,11 +162,12 @@ async def test_a_kill_while_the_model_reads_repeats_the_calls_in_flight_and_no_o
 ) -> None:
     async with chain(dsn, tmp_path, programs) as it:
         it.endpoint.hold(after=CONVERSATIONS // 2)
-        killed = it.start(lease="2s")
+        killed = it.start(lease="60s")
         await seen("some committed", it.shipments, told=killed.said)
         await seen("some in flight", lambda: it.endpoint.held >= 3, told=killed.said)
         killed.send(signal.SIGKILL)
         await it.died(killed)
+        facts.expire_lease(dsn)
         committed, held = it.shipments(), it.endpoint.held
         it.endpoint.release()
 
@@ -182,8 +183,9 @@ async def test_a_kill_before_a_commit_repeats_the_calls_of_its_batch_and_those_i
     # The search is committed long before the first answer.
     async with chain(dsn, tmp_path, programs, answer_seconds=0.2) as it:
         step = Step("frontier_written", after="frontier_written")
-        killed = it.start(lease="2s", at=step)
+        killed = it.start(lease="60s", at=step)
         await it.died(killed)
+        facts.expire_lease(dsn)
         assert killed.trapped == step
         paid, committed = it.model.calls, it.shipments()
 
