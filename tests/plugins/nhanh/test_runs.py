@@ -94,7 +94,7 @@ class World:
         """Run the job once; answer with the results by partition.
 
         `of_each` stands in each account's table, `more` and `settings` in the connector's. The
-        weekly pass, due at some moment of each week, is one of ten years unless `full_every` is told.
+        weekly pass, due at some moment of each week, is one of ten years, unless that is said.
         """
         settings = {"full_every": "87600h", **settings}
         self.events.clear()
