@@ -82,7 +82,8 @@ class Instance(Generic[Settings]):
 class Slice:
     """A part of an account's feed that is leased and walked by itself.
 
-    `name` is ``""`` for the whole feed. `settings` (JSON) shape its requests. A higher `priority`
+    `name` (512 bytes at most) is ``""`` for the whole feed. `settings` (JSON, 64 KiB at most) shape
+    its requests. A higher `priority`
     is claimed earlier, by that many seconds. What a slice `covers` says
     whether it tells that records are gone: ``"all"`` of the account's (by default the one without a
     name), by itself; ``"share"``, together with the other shares of the feed, which cover all of
