@@ -16,6 +16,7 @@ import msgspec
 
 from syncd.errors import PluginError, sayable
 from syncd.model import Cursor, CursorKind, Page, Record, Slice
+from syncd.model.configured import Covers
 from syncd.nodes import SAID_CHARS, canonical
 
 CURSOR_MAX_BYTES = 8 * 1024
@@ -24,10 +25,11 @@ OPENS_MAX = 100_000  # cursors one page may name
 SLICE_NAME_MAX_BYTES = 512  # it stands in keys of the control tables, whose indexes take 2.7 kB
 SLICE_SETTINGS_MAX_BYTES = 64 * 1024  # as JSON; they are read with each look for work
 
-_NUMBER_MAX, _VERSION_MIN, _VERSION_MAX = 2**31 - 1, -(2**63), 2**63 - 1  # as columns hold them
+_INTEGER_MAX, _VERSION_MIN, _VERSION_MAX = 2**31 - 1, -(2**63), 2**63 - 1  # as columns hold them
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # in JSON, where a backslash before it is one
 _BYTES = (msgspec.Raw, bytes)
 _KINDS = frozenset(get_args(CursorKind))
+_COVERS = frozenset(get_args(Covers))
 _MEND = "mend the plugin"
 _NO_JSON = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 
@@ -99,7 +101,7 @@ def _fault_of_cursor(cursor: Any) -> str | None:
     if not isinstance(cursor, Cursor):
         return f"is {_kind(cursor)}"
     number, version = cursor.number, cursor.version
-    if number is not None and not _is_whole(number, 0, _NUMBER_MAX):
+    if number is not None and not _is_whole(number, 0, _INTEGER_MAX):
         return f"has a number that no page has: {number!r:.40}"
     if version is not None and not _is_whole(version, _VERSION_MIN, _VERSION_MAX):
         return f"has a version that is no number of 64 bits: {version!r:.40}"
@@ -144,6 +146,10 @@ def _fault_of_slice(each: Any) -> str | None:
         return "its name holds what no database keeps"
     if len(each.name.encode()) > SLICE_NAME_MAX_BYTES:
         return f"its name is longer than {SLICE_NAME_MAX_BYTES} bytes"
+    if not _is_whole(each.priority, -_INTEGER_MAX, _INTEGER_MAX):
+        return f"its priority is no number of seconds: {each.priority!r:.40}"
+    if each.covers not in _COVERS:
+        return f"it covers {each.covers!r:.40}, not all, a share or a part"
     if not isinstance(each.settings, Mapping):
         return f"its settings are {_kind(each.settings)}, not names and values"
     try:

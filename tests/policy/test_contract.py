@@ -51,6 +51,22 @@ ODD_CURSORS: dict[str, tuple[Any, str]] = {
     "a version beyond numbers": (Cursor({}, version=2**63), "64 bits"),
 }
 
+ODD_SLICES: dict[str, tuple[Any, str]] = {
+    "no text": (Slice(7), "its name is int"),  # type: ignore[arg-type]
+    "NUL": (Slice("a\0"), "what no database keeps"),
+    "half a character": (Slice("\ud800"), "what no database keeps"),
+    "a name without end": (Slice("\u00e9" * 257), "longer than 512 bytes"),
+    "no object": (Slice("a", ["b"]), "its settings are list"),  # type: ignore[arg-type]
+    "no JSON": (Slice("a", {"b": object()}), "are no JSON"),
+    "half a character in settings": (Slice("a", {"b": "\ud800"}), "are no JSON"),
+    "settings without end": (Slice("a", {"b": "x" * 65536}), "larger than 65536"),
+    "NUL in settings": (Slice("a", {"b": "\0"}), "settings hold NUL"),
+    "a priority in words": (Slice("a", priority="high"), "no number of seconds: 'high'"),  # type: ignore[arg-type]
+    "a priority beyond numbers": (Slice("a", priority=2**31), "no number of seconds"),
+    "what it covers": (Slice("a", covers="most"), "it covers 'most'"),  # type: ignore[arg-type]
+    "two that differ": (Slice("inb_1", {"a": 1}), "two slices 'inb_1'"),
+}
+
 
 @pytest.mark.parametrize(("parts", "said"), ODD.values(), ids=ODD)
 def test_a_page_that_is_none_is_its_plugins_fault(parts: dict[str, Any], said: str) -> None:
@@ -65,6 +81,12 @@ def test_a_cursor_that_cannot_be_kept_is_its_plugins_fault(cursor: Any, said: st
         refuse_unfit_page(page, frozenset(), "here")
     with pytest.raises(PluginError, match=said):
         refuse_unfit_cursors([cursor], "here")
+
+
+@pytest.mark.parametrize(("told", "said"), ODD_SLICES.values(), ids=ODD_SLICES)
+def test_a_slice_that_cannot_be_kept_is_its_plugins_fault(told: Any, said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        distinct([Slice("inb_1"), told], "here")
 
 
 def test_what_only_looks_odd_is_taken() -> None:

@@ -83,9 +83,8 @@ class Slice:
     """A part of an account's feed that is leased and walked by itself.
 
     `name` (512 bytes at most) is ``""`` for the whole feed. `settings` (JSON, 64 KiB at most) shape
-    its requests. A higher `priority`
-    is claimed earlier, by that many seconds. What a slice `covers` says
-    whether it tells that records are gone: ``"all"`` of the account's (by default the one without a
+    its requests. A higher `priority` is claimed earlier, by that many seconds. What it `covers`
+    says whether it tells that records are gone: ``"all"`` of the account's (by default the one without a
     name), by itself; ``"share"``, together with the other shares of the feed, which cover all of
     them; ``"part"``, not at all.
     """
