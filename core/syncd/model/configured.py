@@ -84,9 +84,9 @@ class Slice:
 
     `name` (512 bytes at most) is ``""`` for the whole feed. `settings` (JSON, 64 KiB at most) shape
     its requests. A higher `priority` is claimed earlier, by that many seconds. What it `covers`
-    says whether it tells that records are gone: ``"all"`` of the account's (by default the one without a
-    name), by itself; ``"share"``, together with the other shares of the feed, which cover all of
-    them; ``"part"``, not at all.
+    says whether it tells that records are gone: ``"all"`` of the account's (by default the one
+    without a name), by itself; ``"share"``, together with the other shares of the feed, which cover
+    all of them; ``"part"``, not at all.
     """
 
     name: str = ""
