@@ -84,8 +84,9 @@ async def left_alone(dsn: str) -> None:
 
 
 def expire_lease(dsn: str) -> None:
-    """Let the partition's lease run out now, as if its time had gone by."""
-    execute(dsn, "UPDATE syncd.partition SET lease_until = syncd.clock()")
+    """Let the leases that are held run out now, as if their time had gone by."""
+    due = "lease_until = syncd.clock(), claim_at = syncd.clock()"
+    execute(dsn, f"UPDATE syncd.partition SET {due} WHERE token IS NOT NULL")
 
 
 def versions(dsn: str, table: str) -> set[tuple[Any, ...]]:
