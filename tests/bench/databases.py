@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,13 @@ from syncd.store.hops import Timeouts, connection_options
 from syncd.store.migrations import migrate
 
 PREFIX = "bench_"
+
+ENDS_WITHIN_SECONDS = 30.0  # a backend, once its client has gone
+OTHERS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend'
+      AND pid <> pg_backend_pid()
+"""
 
 
 @attrs.frozen
@@ -96,8 +104,12 @@ class Server:
             connection.execute("CHECKPOINT")
 
     def written(self, name: str, tables: tuple[Layout, ...]) -> Written:
-        """Read the statistics so far; those of a program are whole once its connections ended."""
+        """Read the statistics so far; those of a program are whole once its backends have ended."""
         with self._connect(name) as connection:
+            deadline = time.monotonic() + ENDS_WITHIN_SECONDS
+            while connection.execute(OTHERS).fetchone() != (0,):
+                assert time.monotonic() < deadline, "somebody is still connected"
+                time.sleep(0.01)
             where = " OR ".join(
                 f"(schemaname = '{table.schema}' AND relname = '{table.name}')" for table in tables
             )

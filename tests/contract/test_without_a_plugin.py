@@ -27,7 +27,7 @@ def deleted(package: str, copy: Path) -> dict[str, str]:
     """Copy the sources without a plugin; answer with the environment that runs them."""
     for name in ("core", "plugins", "schemas"):
         # With what is compiled already: a copy keeps the times of its sources.
-        skipped = shutil.ignore_patterns(package)
+        skipped = shutil.ignore_patterns(package, "*.pyc.*")  # the latter are being written
         shutil.copytree(ROOT / name, copy / name, ignore=skipped)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     lines = []

@@ -84,7 +84,7 @@ def block(seconds: float, secret: str = SECRET) -> str:
 
 async def test_what_blocks_the_loop_is_named_without_a_value() -> None:
     async with Watched() as watched:
-        block(1.0 + 6 * LOOK_SECONDS)
+        block(1.0 + 20 * LOOK_SECONDS)
         stalled = await watched.said(LoopStalled)
         resumed = await watched.said(LoopResumed)
 

@@ -201,6 +201,7 @@ async def test_after_every_blow_the_tables_are_what_the_upstream_is(
             assert await daemon.ended(deadline_seconds=60) == 0, arena.said()
 
     assert len(arena.struck) >= 6, arena.struck
+    await facts.left_alone(dsn)
     check(dsn, arena)
 
 

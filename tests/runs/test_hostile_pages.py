@@ -13,7 +13,6 @@ from test_absent_rows import census
 
 from syncd import nodes
 from syncd.events import PassFinished
-from syncd.nodes import AHEAD_MIN
 from syncd.repeats import REPEATS_MAX
 
 KEPT = attrs.evolve(STREAM, on_absent="keep")
@@ -137,16 +136,16 @@ async def test_an_upstream_that_answers_every_number_with_its_last_page_ends_as_
     dsn: str,
 ) -> None:
     async with census(dsn, NUMBERED) as there:
-        for page in range(1, 200):
+        for page in range(1, 5_000):
             there.bureau.answers["north", page] = looping(min(page, 4), page + 1)
 
         result = await there.run()
 
         assert result.verdict == "failed"
         assert "pages in a row hold nothing but what other pages held" in result.message
-        # Of the quota; and as many again follow where one answer is late and the others are not.
-        in_flight = AHEAD_MIN + 2 * 8
-        assert len(there.bureau.asked) <= 4 + REPEATS_MAX + in_flight
+        # 4 + REPEATS_MAX, and those in flight, of a quota of 8. While one answer is late the others
+        # go on, and a page tells nothing of those before it: how many that are is the machine's.
+        assert 4 + REPEATS_MAX <= len(there.bureau.asked) < 2_500
 
 
 @pytest.mark.parametrize("size", [1, 2])

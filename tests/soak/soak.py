@@ -43,6 +43,7 @@ SAMPLE_SECONDS = 1.0
 
 # The first third: connections, threads, caches and the allocator's arenas are filled by then.
 WARM_UP_SHARE = 1 / 3
+STARTS_WITHIN_SECONDS = 60.0  # up to its first page
 ENDS_WITHIN_SECONDS = 40.0  # a drain of 25, and what follows on it
 
 # What may rise without a leak. Memory: the batches that are under way at the moment of a sample
@@ -218,10 +219,10 @@ class Soak:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen, process)
-                with trio.move_on_after(self.seconds):
+                with trio.move_on_after(STARTS_WITHIN_SECONDS) as line:
                     async with trio.open_nursery() as around:
                         around.start_soon(self._change, upstream)
-                        around.start_soon(self._sample, process.pid, dsn)
+                        around.start_soon(self._sample, process.pid, dsn, line)
                         early = await process.wait()
                         self.said.troubles.append(f"it ended by itself, with code {early}")
                         around.cancel_scope.cancel()
@@ -245,7 +246,11 @@ class Soak:
             await trio.sleep(CHANGES_EVERY_SECONDS)
             await upstream.change(CHANGED_SHARE)
 
-    async def _sample(self, pid: int, dsn: str) -> None:
+    async def _sample(self, pid: int, dsn: str, line: trio.CancelScope) -> None:
+        # A start is no part of the line, however long it takes.
+        while not self.said.pages:  # noqa: ASYNC110
+            await trio.sleep(SAMPLE_SECONDS / 10)
+        line.deadline = trio.current_time() + self.seconds
         options = connection_options(Timeouts(), "soak") | {"autocommit": True}
         began = time.monotonic()
         with psycopg.connect(dsn, **options) as connection:

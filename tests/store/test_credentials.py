@@ -73,8 +73,8 @@ async def test_twenty_tasks_of_two_processes_make_one_refresh(office: Office) ->
     async with office.process() as here, office.process() as there:
         old = await here.badge()
         await there.badge()
-        office.put(office.provider.credential(lifetime_seconds=1.0))
-        for each in (here, there):  # both know that version; it is about to expire
+        office.put(office.provider.credential(lifetime_seconds=100.0))
+        for each in (here, there):  # both know that version
             each._entry.kept = None
             await each.badge()
         trades, office.provider.trades = office.provider.trades, 0
@@ -176,15 +176,15 @@ async def test_a_process_that_dies_between_commit_and_use_costs_nothing(office: 
 
 async def test_a_holder_that_died_is_taken_over_after_its_lease(office: Office) -> None:
     office.put(office.provider.credential(lifetime_seconds=0.0))
+    began = trio.current_time()
     with connect(office.dsn) as connection:  # of a process that is no more
         dead = UUID(int=7)
         store.lease(connection, OWNER, version=2, holder=dead, token=dead, lease_seconds=0.4)
     async with office.process() as here:
         with trio.fail_after(DEADLINE_SECONDS):
-            began = trio.current_time()
             badge = await here.badge()
 
-        assert trio.current_time() - began >= 0.2
+        assert trio.current_time() - began >= 0.35
         assert office.provider.accepts(badge)
 
 

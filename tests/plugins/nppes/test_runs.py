@@ -233,7 +233,6 @@ async def test_no_row_costs_a_statement_of_its_own(
             counts.append(len(sent))
         assert len(made.query("SELECT FROM nppes.leads")) > 200
 
-    print("ZZ", counts)
     assert min(counts) > 20
     assert max(counts) < 200
 
