@@ -16,11 +16,18 @@ import attrs
 import trio
 
 from syncd.border import Border, in_thread
-from syncd.contract import distinct, refuse_unfit_cursors, refuse_unfit_page
+from syncd.contract import (
+    distinct,
+    refuse_unfit_cursors,
+    refuse_unfit_page,
+    refuse_unfit_written,
+    storable,
+)
 from syncd.effects import refuse_unfit
-from syncd.errors import PluginError, RecordError, Unavailable
+from syncd.errors import PluginError, RecordError, Unavailable, is_wait, sayable
 from syncd.http import NotModified
 from syncd.model import (
+    Account,
     Check,
     Context,
     Credential,
@@ -28,15 +35,19 @@ from syncd.model import (
     Deliver,
     Delivered,
     EffectKind,
+    Instance,
     Outcome,
     Page,
     Partition,
     Pass,
     Queued,
+    Quota,
     Refresh,
     Request,
     Retry,
+    Secret,
     Slice,
+    Upstream,
     Writer,
     Written,
 )
@@ -44,7 +55,7 @@ from syncd.nodes import Node, children
 from syncd.plugins import Pipeline
 from syncd.records import encoded
 from syncd.rows import Payloads
-from syncd.store.translation import DRIVER_ERRORS
+from syncd.store.translation import DRIVER_ERRORS, INTRANS
 
 T = TypeVar("T")
 
@@ -90,6 +101,21 @@ def begun(pipeline: Pipeline, partition: Partition, request: Request, now: datet
         return answered
 
 
+def upstream_of(instance: Instance[Any], account: Account[Any]) -> Upstream:
+    """Ask a connector how to talk to an account.
+
+    Raises: `PluginError`.
+    """
+    where = f"{instance.name}[{account.name}]"
+    with in_thread(where, "upstream"):
+        answer = _a(Upstream, instance.upstream(account), where, "upstream")
+        for quota in answer.quotas:
+            _a(Quota, quota, where, "a quota of upstream")
+        for value in answer.headers.values():
+            _a((str, Secret), value, where, "a header of upstream")
+        return answer
+
+
 async def sliced(pipeline: Pipeline, context: Context[Any, Any]) -> Sequence[Slice]:
     """Ask which slices of a feed there are; one that is told twice is there once.
 
@@ -111,7 +137,7 @@ async def checked(check: Check, context: Context[Any, Any]) -> str:
     """
     where, what = f"{context.partition}", "check"
     with Border(where, what), trio.move_on_after(CHECK_TIMEOUT_SECONDS):
-        return _a(str, await check(context), where, what)
+        return sayable(_a(str, await check(context), where, what))
     said = f"{what} took over {CHECK_TIMEOUT_SECONDS:.0f} s"
     raise Unavailable(where, said, "it is put again another day")
 
@@ -125,7 +151,8 @@ async def refreshed(
     """
     where, what = f"{context.partition}", "refresh"
     with Border(where, what):
-        return _a(Credential, await refresh(context, credential), where, what)
+        answer = _a(Credential, await refresh(context, credential), where, what)
+        return storable(answer, where)
 
 
 @asynccontextmanager
@@ -149,6 +176,9 @@ async def session(
                     border.inside = sys.exc_info()[1]  # ours, unless the session itself broke
         if entering.cancelled_caught:
             raise _late(instance, "lifespan")
+    if border.inside is not None:  # else it would have come out
+        said = "lifespan swallowed what ended the block within it"
+        raise PluginError(instance, said, "mend the plugin")
 
 
 def written(
@@ -163,6 +193,10 @@ def written(
     what = f"write of stream {stream}"
     with in_thread(where, what, *DRIVER_ERRORS):
         done = _a(Written, writer.function(connection, rows), where, what)
+        refuse_unfit_written(done, where, what)
+        if connection.info.transaction_status != INTRANS:
+            said = f"{what} ended the transaction, which is not its own"
+            raise PluginError(where, said, "mend the plugin")
         caused = tuple(done.effects)
     try:
         for effect in caused:
@@ -218,8 +252,10 @@ def _refuse_unsaid(outcome: Any, where: str) -> None:
     fits = {"reason": isinstance(outcome.reason, str)}
     if isinstance(outcome, Retry):
         seconds = outcome.seconds
-        is_wait = isinstance(seconds, int | float) and math.isfinite(seconds)
-        fits |= {"seconds": seconds is None or is_wait, "counts": isinstance(outcome.counts, bool)}
+        fits |= {
+            "seconds": seconds is None or is_wait(seconds),
+            "counts": isinstance(outcome.counts, bool),
+        }
     unfit = next((name for name, is_fit in fits.items() if not is_fit), None)
     if unfit is not None:
         said = f"deliver answered {type(outcome).__name__} with an unfit {unfit!r}"

@@ -15,15 +15,36 @@ from typing import Self
 import attrs
 import trio
 
-from syncd.errors import PluginError, SyncdError
+from syncd.errors import (
+    CommitUnknown,
+    Deferred,
+    PluginError,
+    SourceError,
+    StatementTimeout,
+    StoreRefused,
+    StoreUnavailable,
+    SyncdError,
+    Throttled,
+    is_wait,
+)
+
+# What a plugin may say of its upstream, and what our client may meet on its behalf.
+_PASSING = (
+    SourceError,
+    PluginError,
+    StoreUnavailable,
+    StoreRefused,
+    StatementTimeout,
+    CommitUnknown,
+)
 
 
 @attrs.define
 class Border:
     """Around a call of `what`, which a plugin gave us; `where` it was called for.
 
-    `passes`: what goes through unchanged, beside `SyncdError`. `inside`: an exception that was
-    raised by our own code within the block, and is no plugin's.
+    `passes`: what goes through unchanged, beside errors of an upstream or the database. `inside`:
+    an exception that was raised by our own code within the block, and is no plugin's.
 
     Raises: `PluginError` for everything else that the block raises.
     """
@@ -50,8 +71,8 @@ class Border:
             raise instead from error
 
     def _instead(self, error: BaseException) -> BaseException:
-        own: tuple[type[BaseException], ...] = (SyncdError, *self.passes)
-        if isinstance(error, own):
+        own: tuple[type[BaseException], ...] = (*_PASSING, *self.passes)
+        if isinstance(error, own) and not is_unfit(error):
             return error
         if isinstance(error, trio.Cancelled | BaseExceptionGroup) and self.cancelled():
             # What else the plugin's tasks said while they were cancelled does not count.
@@ -61,14 +82,27 @@ class Border:
         if isinstance(error, BaseExceptionGroup):
             # A plugin that fetches in a nursery of its own: the first word stands.
             unknown = error.subgroup(lambda each: not isinstance(each, (BaseExceptionGroup, *own)))
-            if unknown is None:
-                return first_leaf(error)
+            if unknown is None and not is_unfit(first := first_leaf(error)):
+                return first
         return PluginError(self.where, f"{self.what} raised {said(error)}", "mend the plugin")
 
 
 def in_thread(where: str, what: str, *passes: type[BaseException]) -> Border:
     """Return a border for code that runs in a thread, where nothing is cancelled."""
     return Border(where, what, passes, cancelled=lambda: False)
+
+
+def is_unfit(error: BaseException) -> bool:
+    """Say whether an error of ours is none to deal with: a plugin may make it of anything."""
+    if not isinstance(error, SyncdError):
+        return False
+    try:
+        _ = str(error), error.where, error.what, error.do, error.details
+        if isinstance(error, Throttled):
+            return not is_wait(error.retry_after_seconds)
+        return isinstance(error, Deferred) and not is_wait(error.wait_seconds)
+    except Exception:  # noqa: BLE001 - a class of its own may lack what it was not given
+        return True
 
 
 def said(error: BaseException) -> str:

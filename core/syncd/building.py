@@ -17,7 +17,7 @@ from syncd.config import Job
 from syncd.config.accounts import secrets_in, unfit_quotas
 from syncd.daemon import Process
 from syncd.enqueuing import Outbox
-from syncd.errors import ConfigError, SyncdError, Unauthorized
+from syncd.errors import ConfigError, PluginError, SyncdError, Unauthorized
 from syncd.events import AccountInvalid, PartitionParked, TableChanged
 from syncd.feeding import after_of, derived_of, make_fit, sources_of, walked_by
 from syncd.http import Client
@@ -260,7 +260,7 @@ def client_of(
 ) -> Client:
     """Return the HTTP client for one account; accounts share quotas of the same key."""
     name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
-    upstream = instance.upstream(account)
+    upstream = asking.upstream_of(instance, account)
     bearer = bearer_of(process, instance, account, upstream)
     client = Client(
         name,
@@ -356,8 +356,12 @@ def _quota(pipeline: Pipeline, account: Account[Any]) -> Quota:
     key = pipeline.feed.quota
     if pipeline.feed.derived:
         return Quota(key)
-    upstream = pipeline.instance.upstream(account)
-    return next(each for each in upstream.quotas if each.key == key)
+    upstream = asking.upstream_of(pipeline.instance, account)
+    found = next((each for each in upstream.quotas if each.key == key), None)
+    if found is None:
+        said = f"upstream has no quota {key!r}, which feed {pipeline.feed.name} names"
+        raise PluginError(pipeline.instance.name, said, "mend the plugin")
+    return found
 
 
 async def _slices(process: Process, place: Place) -> Sequence[Slice]:

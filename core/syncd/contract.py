@@ -9,13 +9,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, get_args
 
+import attrs
 import msgspec
 
-from syncd.errors import PluginError, sayable
-from syncd.model import Cursor, CursorKind, Page, Record, Slice
+from syncd.errors import PluginError, is_wait, sayable
+from syncd.model import (
+    Credential,
+    Cursor,
+    CursorKind,
+    EffectKind,
+    Page,
+    Record,
+    RouteAnswer,
+    Secret,
+    Slice,
+    Written,
+)
 from syncd.model.configured import Covers
 from syncd.nodes import SAID_CHARS, canonical
 
@@ -84,6 +96,32 @@ def _fault_of_page(page: Any) -> str | None:
     return None
 
 
+def refuse_unfit_written(done: Written, where: str, what: str) -> None:
+    """Refuse what became of rows where that is no number of rows.
+
+    Raises: `PluginError`.
+    """
+    for name, count in done.counts.items():
+        if not _is_whole(count, 0, 2**53):
+            raise PluginError(where, f"{what} answered with {name} {count!r:.40}", _MEND)
+
+
+def refuse_unfit_answer(answer: RouteAnswer, streams: frozenset[str], where: str) -> None:
+    """Refuse what a route's handler answered with, before anything of it is used.
+
+    Raises: `PluginError`.
+    """
+    if not _is_whole(answer.status, 200, 599):
+        raise PluginError(where, f"its handler answered {answer.status!r:.40}", _MEND)
+    fault = _fault_of_records(answer.records, streams)
+    if fault is not None:
+        raise PluginError(where, sayable(f"its handler's answer {fault}"), _MEND)
+    texts = {"event_id": answer.event_id or "", "account": answer.account}
+    for name, text in texts.items():
+        if not _is_text(text):
+            raise PluginError(where, f"its handler's {name} is no text that can be kept", _MEND)
+
+
 # --- Cursors --------------------------------------------------------------------------------------
 
 
@@ -120,6 +158,64 @@ def _fault_of_cursor(cursor: Any) -> str | None:
 
 def _is_whole(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+# --- Effects --------------------------------------------------------------------------------------
+
+
+def fault_of_kind(kind: EffectKind) -> str | None:
+    """Say why effects of a kind could not be delivered as it is declared."""
+    for name in ("bulk_max", "concurrency", "attempts_max"):
+        if not _is_whole(value := getattr(kind, name), 1, _INTEGER_MAX):
+            return f"{name} is {value!r:.40}, no whole number above zero"
+    for name in ("age_max_seconds", "deadline_seconds"):
+        if not is_wait(value := getattr(kind, name)) or not value:
+            return f"{name} is {value!r:.40}, no seconds above zero"
+    for name in ("ordered", "skip_dead"):
+        if not isinstance(value := getattr(kind, name), bool):
+            return f"{name} is {value!r:.40}, not true or false"
+    return None
+
+
+# --- Credentials ----------------------------------------------------------------------------------
+
+
+def storable(credential: Credential, where: str) -> Credential:
+    """Return a credential that can be sealed and read again.
+
+    Odd moments and details are left out: its tokens are the only key there is.
+
+    Raises: `PluginError` where its tokens are none.
+    """
+    for name in ("access_token", "refresh_token"):
+        token = getattr(credential, name)
+        fits = isinstance(token, Secret) and _is_text(token.reveal())
+        if not fits and (token is not None or name == "access_token"):
+            raise PluginError(where, f"refresh answered with a {name} that is no Secret", _MEND)
+    details: Any = credential.details
+    told = isinstance(details, Mapping) and all(
+        _is_text(each) for pair in details.items() for each in pair
+    )
+    return attrs.evolve(
+        credential,
+        access_expires_at=_moment(credential.access_expires_at),
+        refresh_expires_at=_moment(credential.refresh_expires_at),
+        details=details if told else {},
+    )
+
+
+def _is_text(value: Any) -> bool:
+    """Say whether this is a text that UTF-8 has."""
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
+
+
+def _moment(value: Any) -> datetime | None:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return None
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return None
 
 
 # --- Slices ---------------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ import attrs
 
 from syncd.backoff import full_jitter
 from syncd.errors import (
+    WAIT_MAX_SECONDS,
     RecordError,
     SyncdError,
     Throttled,
     Unauthorized,
     Unavailable,
+    is_wait,
     sayable,
 )
 from syncd.model import Dead, Delivered, Effect, EffectKind, Outcome, Retry, WithEffects
@@ -27,9 +29,10 @@ from syncd.model import Dead, Delivered, Effect, EffectKind, Outcome, Retry, Wit
 State = Literal["pending", "delivered", "dead"]
 
 RETRY_BASE_SECONDS = 5.0
+RETRY_LEAST_SECONDS = 1.0  # of a wait that the plugin names
 RETRY_CAP_SECONDS = 3600.0
 KEY_BYTES_MAX = 1000
-DELAY_SECONDS_MAX = 366 * 86400.0
+DELAY_SECONDS_MAX = WAIT_MAX_SECONDS
 ERROR_CHARACTERS_MAX = 1000
 SUSPECT_ATTEMPTS = 3  # of which the last ended with its process
 REST_BASE_SECONDS = 1.0
@@ -96,6 +99,8 @@ def after(
         case Retry(reason=reason, seconds=wait, counts=counts):
             if wait is None and not counts:
                 wait = chance * min(max(age_seconds, RETRY_BASE_SECONDS), RETRY_CAP_SECONDS)
+            elif wait is not None:  # at once, for ever, would be a storm
+                wait = max(wait, RETRY_LEAST_SECONDS)
     if worn := worn_out(kind, attempts=attempts if counts else 0, age_seconds=age_seconds):
         return Fate("dead", error=_cut(f"{worn}; last: {reason}"), counts=counts)
     if wait is None:
@@ -256,6 +261,9 @@ def unwrapped(
     taken: list[tuple[Any, Sequence[Effect]]] = []
     for each in results:
         if isinstance(each, WithEffects):
+            if not isinstance(each.effects, Sequence):
+                said = f"{transform}: {type(each.effects).__name__} is no list of effects"
+                raise RecordError("transform", said)
             for effect in each.effects:
                 refuse_unfit(effect, declared, transform)
             taken.append((each.row, (*carried, *each.effects)))
@@ -277,7 +285,7 @@ def refuse_unfit(effect: Any, declared: Collection[str], transform: str) -> None
         what = f"{transform}: an effect's key is printable text of 1 to {KEY_BYTES_MAX} bytes"
     elif effect.ordering_key is not None and not _is_key(effect.ordering_key):
         what = f"{transform}: an ordering key is printable text of 1 to {KEY_BYTES_MAX} bytes"
-    elif not 0.0 <= effect.delay_seconds <= DELAY_SECONDS_MAX:
+    elif not is_wait(effect.delay_seconds):
         what = f"{transform}: a delay is of 0 s to {DELAY_SECONDS_MAX:.0f} s"
     else:
         return

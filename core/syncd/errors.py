@@ -22,6 +22,16 @@ def sayable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
+WAIT_MAX_SECONDS = 366 * 86400.0
+
+
+def is_wait(seconds: object) -> bool:
+    """Say whether these are seconds that can be waited for; not so what a plugin took for some."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return False
+    return 0 <= seconds <= WAIT_MAX_SECONDS
+
+
 class SyncdError(Exception):
     """Something went wrong that syncd has a decided consequence for."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from syncd.asking import upstream_of
 from syncd.border import in_thread
 from syncd.daemon import Process
 from syncd.errors import PluginError
@@ -52,15 +53,20 @@ def expiry_of(instance: Instance[Any], account: Account[Any]) -> datetime | None
     asks = instance.connector.expires_at
     if asks is None:
         return None
-    with in_thread(f"{instance.name}[{account.name}]", "expires_at"):
-        return asks(instance.settings, account.settings)
+    where = f"{instance.name}[{account.name}]"
+    with in_thread(where, "expires_at"):
+        ends_at: Any = asks(instance.settings, account.settings)
+    if ends_at is not None and (not isinstance(ends_at, datetime) or ends_at.tzinfo is None):
+        said = f"expires_at answered {ends_at!r:.40}, no moment of a time zone"
+        raise PluginError(where, said, "mend the plugin")
+    return ends_at
 
 
 def _may_expire(instance: Instance[Any]) -> bool:
     """Say whether there is anything to ask the database about."""
     if instance.connector.expires_at is not None:
         return True
-    return any(instance.upstream(each).authorize is not None for each in instance.accounts[:1])
+    return any(upstream_of(instance, each).authorize is not None for each in instance.accounts[:1])
 
 
 def _expiries(instance: Instance[Any], now: datetime) -> list[Expiry]:

@@ -20,6 +20,7 @@ import pluggy
 
 from syncd import derivations, hookspecs
 from syncd.border import in_thread
+from syncd.contract import fault_of_kind
 from syncd.errors import HookError, PluginError
 from syncd.model import (
     AsyncTransform,
@@ -177,6 +178,10 @@ class Plugins:
         if feed.derived:
             return self._derived(instance, feed)
         where = f"{instance.name}.{feed.name}"
+        for name in instance.connector.request_settings:
+            if not hasattr(instance.settings, name):
+                said = f"its connector's request_settings name {name!r}, and there are none such"
+                raise HookError(where, said, "mend the plugin")
         whose = {"instance": instance, "feed": feed}
         _, begin = self._one("begin", where, needed=True, **whose)
         plugin, fetch = self._one("fetch", where, needed=True, **whose)
@@ -279,6 +284,8 @@ class Plugins:
         Raises: `HookError`.
         """
         where = f"{instance.name}: effects of kind {kind.name}"
+        if (fault := fault_of_kind(kind)) is not None:
+            raise HookError(where, fault, "mend the plugin")
         _, answer = self._one("deliver", where, needed=True, instance=instance, kind=kind)
         _fits(where, "deliver", answer, takes=2, awaited=True)
         return answer  # type: ignore[no-any-return]  # pluggy is blind to types

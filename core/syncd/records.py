@@ -304,10 +304,15 @@ def encoded(effects: Sequence[Effect]) -> Payloads:
     if not effects:
         return ()
     try:
-        found = bulk.documents([effect.payload for effect in effects])
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        found = bulk.documents([_plain(effect.payload) for effect in effects])
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError("transform", f"the payload of an effect: {error}") from error
     return [(e, "null" if d is None else d.decode()) for e, d in zip(effects, found, strict=True)]
+
+
+def _plain(payload: Any) -> Any:
+    """Return a payload that is JSON already as what it says: somebody else may have written it."""
+    return msgspec.json.decode(payload) if isinstance(payload, msgspec.Raw) else payload
 
 
 Makers = Mapping[str, RecordMaker]  # by stream, in declared order

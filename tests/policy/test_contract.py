@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 from syncd.contract import (
     OPENS_MAX,
     distinct,
+    fault_of_kind,
     refuse_unfit_cursors,
     refuse_unfit_page,
 )
 from syncd.errors import PluginError
-from syncd.model import Cursor, Page, Record, Slice
+from syncd.model import Cursor, EffectKind, Page, Record, Slice
 
 RAW = msgspec.Raw(b'{"id":5}')
 ODD: dict[str, tuple[dict[str, Any], str]] = {
@@ -87,6 +89,30 @@ def test_a_cursor_that_cannot_be_kept_is_its_plugins_fault(cursor: Any, said: st
 def test_a_slice_that_cannot_be_kept_is_its_plugins_fault(told: Any, said: str) -> None:
     with pytest.raises(PluginError, match=said):
         distinct([Slice("inb_1"), told], "here")
+
+
+ODD_KINDS: dict[str, dict[str, Any]] = {
+    "no slot": {"concurrency": 0},
+    "slots in words": {"concurrency": "4"},
+    "no effect a call": {"bulk_max": 0},
+    "less than none": {"bulk_max": -1},
+    "a deadline that is none": {"deadline_seconds": math.nan},
+    "a deadline in words": {"deadline_seconds": "60"},
+    "no end": {"deadline_seconds": math.inf},
+    "attempts in words": {"attempts_max": "20"},
+    "an age in words": {"age_max_seconds": "30d"},
+    "an answer that is neither": {"skip_dead": 7},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_KINDS.values(), ids=ODD_KINDS)
+def test_a_kind_of_effects_that_cannot_be_delivered_says_why(odd: dict[str, Any]) -> None:
+    kind = EffectKind("office.parcel", "parcels")
+    assert fault_of_kind(kind) is None
+    ((name, value),) = odd.items()
+    fault = fault_of_kind(attrs.evolve(kind, **odd))
+    assert fault is not None
+    assert fault.startswith(f"{name} is {value!r}, ")
 
 
 def test_what_only_looks_odd_is_taken() -> None:

@@ -23,7 +23,7 @@ from syncd.observe import Observer
 from syncd.plugins import Plugins
 from syncd.verdicts import Result, exit_code
 
-SECONDS = 0.5  # instead of minutes, for what must be back by then
+SECONDS = 1.5  # instead of minutes, for what must be back by then
 
 
 class Ran:

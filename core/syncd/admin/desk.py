@@ -17,13 +17,16 @@ from starlette.responses import Response
 
 from syncd.admin.inbox import Inbox, Outcome, UnknownAccount
 from syncd.admin.requests import Declined, body_of
+from syncd.contract import refuse_unfit_answer
 from syncd.daemon import Process
 from syncd.errors import PluginError, StoreError, SyncdError
 from syncd.events import RouteReceived, RouteRefused
+from syncd.http.headers import is_sendable
 from syncd.model import Route, RouteAnswer, RouteRequest
 
 REQUESTS_MAX = 64  # at once, bodies included: 64 MiB of these at most, by default
 WRITERS_MAX = 4  # of them at once in the database, or half of its connections: syncs need some
+_SERVERS = {"connection", "content-length", "transfer-encoding"}  # RFC 9112: the server's to say
 ANSWER_SECONDS = 10.0  # senders of events wait about as long (GitHub's webhooks: 10 s)
 RETRY_SECONDS = 10  # after which one who cannot be heard now may come again
 TELL_AGAIN_SECONDS = 10.0  # between two words about the same refusal
@@ -184,8 +187,8 @@ class Desk:
         if not isinstance(answer, RouteAnswer):
             what = f"its handler answered with {type(answer).__name__}, not a RouteAnswer"
             raise PluginError(where, what, "mend the plugin")
-        if not 200 <= answer.status < 600:
-            raise PluginError(where, f"its handler answered {answer.status}", "mend the plugin")
+        streams = frozenset(s.name for f in instance.connector.feeds for s in f.streams)
+        refuse_unfit_answer(answer, streams, where)
         return answer
 
     def _tell(self, instance: str, served: Served, status: int, reason: str) -> None:
@@ -210,7 +213,11 @@ def _response(answer: RouteAnswer) -> Response:
     """
     body = b"" if answer.status in {204, 304} else answer.body  # they have none (RFC 9110 6.4.1)
     try:
-        return Response(body, answer.status, dict(answer.headers))
+        headers = dict(answer.headers)
+        if odd := [n for n in headers if n.lower() in _SERVERS or not is_sendable(n, headers[n])]:
+            said = f"headers that an answer cannot have: {odd!r:.80}"
+            raise PluginError("routes", said, "mend the plugin")
+        return Response(body, answer.status, headers)
     except (AttributeError, TypeError, ValueError) as error:  # a plugin's values
         raise PluginError("routes", f"no HTTP answer: {error}", "mend the plugin") from error
 

@@ -12,6 +12,7 @@ import trio
 
 from syncd import bulk, sealing, valkey, vault
 from syncd.accounts import Effective
+from syncd.asking import checked
 from syncd.bulk.derived import check as check_derived
 from syncd.cli import accounts, addressing, findings, questions
 from syncd.cli.database import with_database
@@ -291,4 +292,5 @@ class _Interview:
             self.loaded, instance, account, limiters=self.limiters, emit=_nobody_listens, kept=kept
         ) as reach:
             whole = Partition(instance.name, account.name, instance.connector.feeds[0].name)
-            return await question(reach.context(whole, Request("full", None, reach.clock.now())))
+            request = Request("full", None, reach.clock.now())
+            return await checked(question, reach.context(whole, request))

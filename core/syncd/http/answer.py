@@ -16,6 +16,7 @@ from syncd.errors import (
     Unauthorized,
     Unavailable,
     Unintelligible,
+    is_wait,
 )
 from syncd.http.body import ENCODINGS, Body, BodyBroken, BodyOversize
 from syncd.http.headers import accepts, content_length, is_json, media_type
@@ -136,6 +137,8 @@ def outcome_of(error: SourceError, status: int) -> Outcome:
     """
     match error:
         case Throttled(retry_after_seconds=seconds):
+            if not is_wait(seconds):
+                raise TypeError(f"judge asked for a wait of {seconds!r:.40} s")
             return Throttling(status, seconds)
         case Unavailable(what=what):
             return Failure("unavailable", what, status, again=True)

@@ -308,8 +308,7 @@ class Client:
         if is_answer(outcome):
             self._say(limiter.answered(left_at=left_at, origin=origin))
             if isinstance(outcome, Data) and self._upstream.spent is not None:
-                call.paid = self._upstream.spent(_response(call, outcome))
-                limiter.cost(ticket, call.paid)
+                call.paid = limiter.cost(ticket, self._upstream.spent(_response(call, outcome)))
         elif isinstance(outcome, Throttling):
             if outcome != known:
                 asked_seconds = outcome.asked_seconds

@@ -140,12 +140,13 @@ class Limiter:
             self._gate.announced(ticket, said, now=now)
         self._nearer.set()
 
-    def cost(self, ticket: Ticket, costs: Mapping[str, int]) -> None:
-        """Note what a request has really cost."""
+    def cost(self, ticket: Ticket, costs: Mapping[str, int]) -> Mapping[str, int]:
+        """Note what a request has really cost, and return it; `ValueError` for what is no cost."""
+        self._gate.cost(ticket, costs)
         if self.share is not None:
             self.share.cost({u: costs[u] - ticket.costs[u] for u in costs if u in ticket.costs})
-        self._gate.cost(ticket, costs)
         self._nearer.set()
+        return costs
 
     def throttled(self, *, left_at: float, asked_seconds: float | None) -> list[Event]:
         """Lock the gate for everybody: a request that left at `left_at` was told to wait."""

@@ -21,6 +21,14 @@ ONE_REQUEST: Mapping[str, int] = {REQUESTS: 1}
 _UNTOLD = Allowance()
 
 
+def unfit(costs: Mapping[str, int]) -> str | None:
+    """Say which cost is no number of units; of one that is none, no window would open again."""
+    for unit, cost in costs.items():
+        if not isinstance(cost, int) or isinstance(cost, bool) or cost < 0:
+            return f"costs {cost!r:.40} {unit}, which is no whole number"
+    return None
+
+
 @attrs.define(eq=False)
 class Ticket:
     """The right of one request to be in flight, and what it is counted as."""
@@ -78,6 +86,8 @@ class Gate:
 
     def refuses(self, costs: Mapping[str, int]) -> str | None:
         """Say why a request of such costs could never pass; `None` where it can."""
+        if (why := unfit(costs)) is not None:
+            return why
         for window in self.quota.windows:
             if window.unit not in costs:
                 return f"names no cost in {window.unit}, which its quota counts"
@@ -175,7 +185,12 @@ class Gate:
                 count.received(slip, after_seconds=now - ticket.left_at, transit=self._transit)
 
     def cost(self, ticket: Ticket, costs: Mapping[str, int]) -> None:
-        """Note what a request has really cost, as its answer tells."""
+        """Note what a request has really cost, as its answer tells.
+
+        Raises: `ValueError` for what is no cost.
+        """
+        if (why := unfit(costs)) is not None:
+            raise ValueError(f"an answer {why}")
         for count, slip in ticket.slips:
             real = costs.get(count.declared.unit)
             if (

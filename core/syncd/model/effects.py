@@ -89,7 +89,7 @@ class Delivered:
 
 @attrs.frozen
 class Retry:
-    """It may pass later: after `seconds`, or after a backoff where the provider named no time.
+    """It may pass later: after `seconds` (1 at least), or a backoff where the provider named none.
 
     `counts`: whether it was one of the kind's `attempts_max`. Say `False` where waiting is all that
     it takes, as for a plan's quota that is used up: then the attempts do not grow, and only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal, TypeAlias
 
 import attrs
@@ -12,8 +13,8 @@ LOST = "lost"  # requests that may have cost: nobody has read what came of them
 # How the configuration and `syncd limits` name what a window is.
 Form: TypeAlias = Literal["sliding", "fixed", "bucket"]
 
-_at_least_one = attrs.validators.ge(1)
-_above_zero = attrs.validators.gt(0.0)
+_at_least_one = [attrs.validators.instance_of(int), attrs.validators.ge(1)]
+_above_zero = [attrs.validators.gt(0.0), attrs.validators.lt(math.inf)]
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ from syncd.errors import (
 )
 from syncd.sqlstates import Reaction, reaction
 
+INTRANS = psycopg.pq.TransactionStatus.INTRANS  # in a transaction that nothing has failed in
 DRIVER_ERRORS = (psycopg.Error,)  # for whoever must let them pass and may not know the driver
 
 
