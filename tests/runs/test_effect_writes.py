@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import database_facts as facts
 import post_office
+import psycopg
 import pytest
 import trio
 from post_office import PARCEL, Office, Thing, configuration, open_office
@@ -119,11 +120,13 @@ async def test_effects_that_a_plugin_does_not_declare_write_nothing(
         (Effect("office.letter", "k", None), "it does not declare effects of kind"),
     ],
 )
-def test_effects_that_cannot_be_are_named_as_the_plugins(effect: Any, said: str) -> None:
+def test_effects_that_cannot_be_are_named_as_the_plugins(effect: Any, said: str, dsn: str) -> None:
     writer = Writer(lambda _, __: Written(effects=[effect]), effects=(PARCEL.name,))
 
-    with pytest.raises(PluginError, match=said) as error:
-        written(writer, None, [], where="office[default] things", stream="things")
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SELECT 1")  # in a transaction, as a batch is
+        with pytest.raises(PluginError, match=said) as error:
+            written(writer, connection, [], where="office[default] things", stream="things")
 
     assert "write of stream things" in error.value.what or "payload" in error.value.what
 
