@@ -152,7 +152,7 @@ async def refreshed(
     where, what = f"{context.partition}", "refresh"
     with Border(where, what):
         answer = _a(Credential, await refresh(context, credential), where, what)
-        return storable(answer, where)
+        return storable(answer, credential, where)
 
 
 @asynccontextmanager

@@ -180,10 +180,11 @@ def fault_of_kind(kind: EffectKind) -> str | None:
 # --- Credentials ----------------------------------------------------------------------------------
 
 
-def storable(credential: Credential, where: str) -> Credential:
+def storable(credential: Credential, before: Credential, where: str) -> Credential:
     """Return a credential that can be sealed and read again.
 
-    Odd moments and details are left out: its tokens are the only key there is.
+    Its tokens are the only key there is: an odd moment counts as one that nobody told, and in place
+    of odd details stand those of the one `before`.
 
     Raises: `PluginError` where its tokens are none.
     """
@@ -200,7 +201,7 @@ def storable(credential: Credential, where: str) -> Credential:
         credential,
         access_expires_at=_moment(credential.access_expires_at),
         refresh_expires_at=_moment(credential.refresh_expires_at),
-        details=details if told else {},
+        details=details if told else before.details,
     )
 
 

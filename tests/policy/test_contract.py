@@ -16,9 +16,10 @@ from syncd.contract import (
     fault_of_kind,
     refuse_unfit_cursors,
     refuse_unfit_page,
+    storable,
 )
 from syncd.errors import PluginError
-from syncd.model import Cursor, EffectKind, Page, Record, Slice
+from syncd.model import Credential, Cursor, EffectKind, Page, Record, Secret, Slice
 
 RAW = msgspec.Raw(b'{"id":5}')
 ODD: dict[str, tuple[dict[str, Any], str]] = {
@@ -113,6 +114,24 @@ def test_a_kind_of_effects_that_cannot_be_delivered_says_why(odd: dict[str, Any]
     fault = fault_of_kind(attrs.evolve(kind, **odd))
     assert fault is not None
     assert fault.startswith(f"{name} is {value!r}, ")
+
+
+@pytest.mark.parametrize("details", [None, ["a"], {"a": 7}, {"a": "\ud800"}])
+def test_good_tokens_are_stored_whatever_stands_beside_them(details: Any) -> None:
+    before = Credential(Secret("old"), details={"open_id": "o-1"})
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001
+    odd = Credential(Secret("new"), Secret("next"), naive, "soon", details)  # type: ignore[arg-type]
+
+    kept = storable(odd, before, "here")
+
+    assert kept == Credential(Secret("new"), Secret("next"), details={"open_id": "o-1"})
+
+
+@pytest.mark.parametrize("token", ["plain", None, Secret(7), Secret("\ud800")])  # type: ignore[arg-type]
+def test_a_credential_without_a_token_is_its_plugins_fault(token: Any) -> None:
+    before = Credential(Secret("old"))
+    with pytest.raises(PluginError, match="access_token that is no Secret"):
+        storable(Credential(token), before, "here")
 
 
 def test_what_only_looks_odd_is_taken() -> None:
