@@ -322,11 +322,11 @@ async def test_a_window_that_expires_within_its_pass_is_followed_by_a_full_pass(
         def nearly_too_long_ago() -> None:
             there.query(
                 "UPDATE syncd.partition"
-                " SET watermark = now() - interval '4305 minutes' + interval '5 s' RETURNING 1"
+                " SET watermark = now() - interval '4305 minutes' + interval '3 s' RETURNING 1"
             )
 
         there.listeners.append(once(DbPool, 1, nearly_too_long_ago))
-        results = await there.run(mode="incremental", per_page=20, requests_per_second=2)
+        results = await there.run(mode="incremental", per_page=20, requests_per_second=3)
 
         assert exit_code(results) == 0
         incremental, full = there.told(RunStarted)
