@@ -19,12 +19,13 @@ from syncd.border import Border, in_thread
 from syncd.contract import (
     distinct,
     refuse_unfit_cursors,
+    refuse_unfit_outcome,
     refuse_unfit_page,
     refuse_unfit_written,
-    storable,
+    sealable,
 )
 from syncd.effects import refuse_unfit
-from syncd.errors import PluginError, RecordError, Unavailable, is_wait, sayable
+from syncd.errors import PluginError, RecordError, Unavailable, sayable
 from syncd.http import NotModified
 from syncd.model import (
     Account,
@@ -152,7 +153,7 @@ async def refreshed(
     where, what = f"{context.partition}", "refresh"
     with Border(where, what):
         answer = _a(Credential, await refresh(context, credential), where, what)
-        return storable(answer, credential, where)
+        return sealable(answer, credential, where)
 
 
 @asynccontextmanager
@@ -231,7 +232,7 @@ async def delivered(
         answer = await deliver(context, effects)
         _a(Mapping, answer, where, what)
         for outcome in answer.values():
-            _refuse_unsaid(_a((Delivered, Retry, Dead), outcome, where, what), where)
+            refuse_unfit_outcome(_a((Delivered, Retry, Dead), outcome, where, what), where)
         if strange := answer.keys() - {each.id for each in effects}:
             raise PluginError(
                 where, f"{what} answered of {len(strange)} effect(s) it was not given"
@@ -240,23 +241,3 @@ async def delivered(
     # Most likely its provider is silent, or asks for patience.
     said = f"{what} took over {kind.deadline_seconds:.0f} s"
     raise Unavailable(where, said, "what became of the effects is unknown; they are sent again")
-
-
-def _refuse_unsaid(outcome: Any, where: str) -> None:
-    """Let only outcomes pass whose reasons are text, and whose waits are seconds.
-
-    Raises: `PluginError`.
-    """
-    if isinstance(outcome, Delivered):
-        return
-    fits = {"reason": isinstance(outcome.reason, str)}
-    if isinstance(outcome, Retry):
-        seconds = outcome.seconds
-        fits |= {
-            "seconds": seconds is None or is_wait(seconds),
-            "counts": isinstance(outcome.counts, bool),
-        }
-    unfit = next((name for name, is_fit in fits.items() if not is_fit), None)
-    if unfit is not None:
-        said = f"deliver answered {type(outcome).__name__} with an unfit {unfit!r}"
-        raise PluginError(where, f"{said}: {outcome!r:.200}", "mend the plugin")

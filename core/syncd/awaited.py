@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import msgspec
@@ -246,12 +246,12 @@ class ContentReader:
             return Piece(value)
         return Piece(value, key, content.digest())
 
-    def key_of(self, item: Any) -> Sequence[Any] | None:
+    def key_of(self, item: Any) -> dict[str, Any] | None:
         """Return the key of a record of which one piece was handed over; `None` for any other."""
         if not isinstance(item, Awaited) or len(item.pieces) != 1:
             return None
-        taken = self.take(item.pieces[0].value)
-        return (taken,) if len(self.names) == 1 else cast(Sequence[Any], taken)
+        value = item.pieces[0].value
+        return {name: getattr(value, name) for name in self.names}
 
     def _told(self, value: Any) -> Any:
         """Leave out what differs at every look, and what answers do not depend on."""

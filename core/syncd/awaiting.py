@@ -27,7 +27,8 @@ import trio
 from syncd.awaited import Awaited, Piece
 from syncd.border import Border
 from syncd.commit import Target
-from syncd.errors import Deferred, PluginError, is_wait
+from syncd.contract import refuse_unfit_later
+from syncd.errors import Deferred, PluginError
 from syncd.model import AsyncTransform, Context, Done, Later, Page, Quarantined
 from syncd.nodes import Walked
 from syncd.records import RecordMaker
@@ -251,11 +252,8 @@ def _checked(answers: Any, count: int, where: str, what: str) -> Sequence[Answer
         if not isinstance(each, Answer):
             said = f"{what} answered with {type(each).__name__}, not Done, Quarantined or Later"
             raise PluginError(where, said, "mend the plugin")
-        if isinstance(each, Later) and not (
-            isinstance(each.reason, str) and (each.seconds is None or is_wait(each.seconds))
-        ):
-            said = f"{what} answered later, with an unfit reason or wait: {each.seconds!r:.40}"
-            raise PluginError(where, said, "mend the plugin")
+        if isinstance(each, Later):
+            refuse_unfit_later(each, where, what)
     if len(found) != count:
         said = f"{what} answered for {len(found)} of {count} records"
         raise PluginError(where, said, "mend the plugin")

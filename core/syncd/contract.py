@@ -20,9 +20,12 @@ from syncd.model import (
     Credential,
     Cursor,
     CursorKind,
+    Delivered,
     EffectKind,
+    Later,
     Page,
     Record,
+    Retry,
     RouteAnswer,
     Secret,
     Slice,
@@ -57,9 +60,6 @@ def refuse_unfit_page(page: Page, streams: frozenset[str], where: str) -> None:
     fault = _fault_of_records(page.records, streams) or _fault_of_page(page)
     if fault is not None:
         raise PluginError(where, sayable(f"a page {fault}"), _MEND)
-    if len(page.opens) > OPENS_MAX:
-        said = f"a page opens {len(page.opens)} cursors, more than {OPENS_MAX}"
-        raise PluginError(where, said, _MEND)
     refuse_unfit_cursors(page.opens, where)
 
 
@@ -87,11 +87,13 @@ def _is_fit(item: Any) -> bool:
 def _fault_of_page(page: Any) -> str | None:
     if not isinstance(page.opens, Sequence) or isinstance(page.opens, str | bytes):
         return f"opens {_kind(page.opens)}, not cursors"
+    if len(page.opens) > OPENS_MAX:
+        return f"opens {len(page.opens)} cursors, more than {OPENS_MAX}"
     if not isinstance(page.end, bool):
         return f"says of its end {_kind(page.end)}, not true or false"
     if page.total is not None and not _is_whole(page.total):
         return f"has {_kind(page.total)} for its total, not a whole number"
-    if page.date is not None and (not isinstance(page.date, datetime) or page.date.tzinfo is None):
+    if page.date is not None and not is_moment(page.date):
         return "has a date that is no moment of a time zone"
     return None
 
@@ -160,7 +162,38 @@ def _is_whole(value: Any, least: float = -math.inf, most: float = math.inf) -> b
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-# --- Effects --------------------------------------------------------------------------------------
+# --- Answers of other APIs ------------------------------------------------------------------------
+
+
+def refuse_unfit_later(later: Later, where: str, what: str) -> None:
+    """Refuse to answer later for a reason that is no text, or after a wait that is none.
+
+    Raises: `PluginError`.
+    """
+    if not isinstance(later.reason, str) or not _may_wait(later.seconds):
+        said = f"{what} answered later, with an unfit reason or wait: {later.seconds!r:.40}"
+        raise PluginError(where, said, _MEND)
+
+
+def refuse_unfit_outcome(outcome: Any, where: str) -> None:
+    """Let only outcomes pass whose reasons are text, and whose waits are seconds.
+
+    Raises: `PluginError`.
+    """
+    if isinstance(outcome, Delivered):
+        return
+    fits = {"reason": isinstance(outcome.reason, str)}
+    if isinstance(outcome, Retry):
+        fits["seconds"] = _may_wait(outcome.seconds)
+        fits["counts"] = isinstance(outcome.counts, bool)
+    unfit = next((name for name, is_fit in fits.items() if not is_fit), None)
+    if unfit is not None:
+        said = f"deliver answered {_kind(outcome)} with an unfit {unfit!r}: {outcome!r:.200}"
+        raise PluginError(where, said, _MEND)
+
+
+def _may_wait(seconds: Any) -> bool:
+    return seconds is None or is_wait(seconds)
 
 
 def fault_of_kind(kind: EffectKind) -> str | None:
@@ -180,7 +213,7 @@ def fault_of_kind(kind: EffectKind) -> str | None:
 # --- Credentials ----------------------------------------------------------------------------------
 
 
-def storable(credential: Credential, before: Credential, where: str) -> Credential:
+def sealable(credential: Credential, before: Credential, where: str) -> Credential:
     """Return a credential that can be sealed and read again.
 
     Its tokens are the only key there is: an odd moment counts as one that nobody told, and in place
@@ -192,7 +225,7 @@ def storable(credential: Credential, before: Credential, where: str) -> Credenti
         token = getattr(credential, name)
         fits = isinstance(token, Secret) and _is_text(token.reveal())
         if not fits and (token is not None or name == "access_token"):
-            raise PluginError(where, f"refresh answered with a {name} that is no Secret", _MEND)
+            raise PluginError(where, f"refresh answered with no Secret for its {name}", _MEND)
     details: Any = credential.details
     told = isinstance(details, Mapping) and all(
         _is_text(each) for pair in details.items() for each in pair
@@ -210,11 +243,14 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
+def is_moment(value: Any) -> bool:
+    """Say whether this is a date and a time of a time zone."""
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
 def _moment(value: Any) -> datetime | None:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        return None
     try:
-        return value.astimezone(UTC)
+        return value.astimezone(UTC) if is_moment(value) else None
     except OverflowError:
         return None
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from syncd.asking import upstream_of
 from syncd.border import in_thread
+from syncd.contract import is_moment
 from syncd.daemon import Process
 from syncd.errors import PluginError
 from syncd.events import CredentialExpiring
@@ -56,10 +57,10 @@ def expiry_of(instance: Instance[Any], account: Account[Any]) -> datetime | None
     where = f"{instance.name}[{account.name}]"
     with in_thread(where, "expires_at"):
         ends_at: Any = asks(instance.settings, account.settings)
-    if ends_at is not None and (not isinstance(ends_at, datetime) or ends_at.tzinfo is None):
+    if ends_at is not None and not is_moment(ends_at):
         said = f"expires_at answered {ends_at!r:.40}, no moment of a time zone"
         raise PluginError(where, said, "mend the plugin")
-    return ends_at
+    return cast("datetime | None", ends_at)
 
 
 def _may_expire(instance: Instance[Any]) -> bool:

@@ -191,15 +191,15 @@ class RecordMaker:
             return [None] * len(rows)
 
     def _rejected(self, error: RecordError, item: Any, sent_at: datetime, cursor: str) -> Rejected:
-        came, reader = as_it_came(item), self.contents
+        came = as_it_came(item)
         known = isinstance(came, Record)
-        key = reader.key_of(item) if reader is not None else None
+        key = self.contents.key_of(item) if self.contents is not None else None
         return Rejected(
             stream=self.stream.name,
             reason="decode" if error.where == "decode" else "transform",
             message=error.what,
             raw=bytes(came.raw) if known else None,
-            key=None if key is None or reader is None else bulk.key_text(reader.names, key),
+            key=None if key is None else bulk.key_text(key),
             cursor=cursor,
             parent=came.parent if known else None,
             sent_at=sent_at,

@@ -16,7 +16,7 @@ from syncd.contract import (
     fault_of_kind,
     refuse_unfit_cursors,
     refuse_unfit_page,
-    storable,
+    sealable,
 )
 from syncd.errors import PluginError
 from syncd.model import Credential, Cursor, EffectKind, Page, Record, Secret, Slice
@@ -122,7 +122,7 @@ def test_good_tokens_are_stored_whatever_stands_beside_them(details: Any) -> Non
     naive = datetime(2026, 1, 1)  # noqa: DTZ001
     odd = Credential(Secret("new"), Secret("next"), naive, "soon", details)  # type: ignore[arg-type]
 
-    kept = storable(odd, before, "here")
+    kept = sealable(odd, before, "here")
 
     assert kept == Credential(Secret("new"), Secret("next"), details={"open_id": "o-1"})
 
@@ -130,8 +130,8 @@ def test_good_tokens_are_stored_whatever_stands_beside_them(details: Any) -> Non
 @pytest.mark.parametrize("token", ["plain", None, Secret(7), Secret("\ud800")])  # type: ignore[arg-type]
 def test_a_credential_without_a_token_is_its_plugins_fault(token: Any) -> None:
     before = Credential(Secret("old"))
-    with pytest.raises(PluginError, match="access_token that is no Secret"):
-        storable(Credential(token), before, "here")
+    with pytest.raises(PluginError, match="no Secret for its access_token"):
+        sealable(Credential(token), before, "here")
 
 
 def test_what_only_looks_odd_is_taken() -> None:

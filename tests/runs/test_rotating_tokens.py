@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import trio
 from cryptography.fernet import Fernet
 from database import connect
-from token_office import CANARY, PAGES, TokenOffice, World
+from token_office import CANARY, PAGES, TokenOffice, World, install
 
 from syncd.accounts import owner_of
 from syncd.events import (
@@ -35,12 +34,7 @@ def world(
     dsn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> World:
     """Three accounts whose connector any command finds installed."""
-    info = tmp_path / "stamps-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stamps\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[syncd.plugins]\nstamps = token_office:PLUGIN\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert "token_office" in sys.modules
+    install(tmp_path, monkeypatch)
     return World(dsn, TokenOffice("north", "south", "west"), tmp_path, capsys)
 
 

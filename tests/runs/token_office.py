@@ -138,6 +138,15 @@ class TokenOffice:
 # --- The connector --------------------------------------------------------------------------------
 
 
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have any command of this process find the connector as one that is installed."""
+    info = folder / "stamps-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stamps\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[syncd.plugins]\nstamps = {__name__}:PLUGIN\n")
+    monkeypatch.syspath_prepend(folder)
+
+
 @attrs.frozen
 class Settings:
     base_url: str

@@ -187,8 +187,7 @@ class Desk:
         if not isinstance(answer, RouteAnswer):
             what = f"its handler answered with {type(answer).__name__}, not a RouteAnswer"
             raise PluginError(where, what, "mend the plugin")
-        streams = frozenset(s.name for f in instance.connector.feeds for s in f.streams)
-        refuse_unfit_answer(answer, streams, where)
+        refuse_unfit_answer(answer, served.inbox.streams, where)
         return answer
 
     def _tell(self, instance: str, served: Served, status: int, reason: str) -> None:

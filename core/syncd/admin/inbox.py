@@ -22,7 +22,7 @@ from syncd.commit import Target
 from syncd.config.accounts import secrets_in
 from syncd.daemon import Process
 from syncd.enqueuing import enqueue
-from syncd.errors import CommitRefused, PluginError, Rejected
+from syncd.errors import CommitRefused, Rejected
 from syncd.events import RecordsQuarantined
 from syncd.feeding import make_fit
 from syncd.model import Account, Cursor, Instance, Page, Partition, RouteAnswer, Written
@@ -79,6 +79,12 @@ class Inbox:
     _one_at_a_time: trio.Lock = attrs.field(factory=trio.Lock)
 
     @property
+    def streams(self) -> frozenset[str]:
+        """Return the streams that routes may bring records of: those that are fetched."""
+        feeds = (feed for feed in self.instance.connector.feeds if not feed.derived)
+        return frozenset(stream.name for feed in feeds for stream in feed.streams)
+
+    @property
     def thread_lane(self) -> str:
         """Return the name of the threads: of their own, so that syncs never wait for events."""
         return f"{self.instance.name} routes"
@@ -86,11 +92,11 @@ class Inbox:
     async def take(self, answer: RouteAnswer, route: str, received_at: datetime) -> Outcome:
         """Write an answer's records, and remember its event; both are committed.
 
-        Raises: `UnknownAccount`; `PluginError` where it names streams that cannot be written;
-        `ConfigError` where a table cannot be made fit; `StoreError`: nothing is written then, or,
-        of `CommitUnknown`, nobody knows.
+        It brings records of `streams`.
+
+        Raises: `UnknownAccount`; `ConfigError` where a table cannot be made fit; `StoreError`:
+        nothing is written then, or, of `CommitUnknown`, nobody knows.
         """
-        self._refuse_unknown(answer)
         account = await self._account(answer.account)
         if not answer.records and answer.event_id is None:
             return Outcome()
@@ -98,17 +104,10 @@ class Inbox:
         letter = await self._opened(answer, route, received_at, account=account, targets=targets)
         outcome, rejected = await self._written(letter, targets)
         self._tell(letter, rejected)
-        for target in targets[:1]:  # whatever stream they follow from, they came with one event
-            (name,) = target.tables
-            target.outbox.tell(letter.wheres[name], outcome.enqueued, self.process.emit)
+        if targets:  # whatever stream they follow from, they came with one event
+            (name,) = targets[0].tables
+            targets[0].outbox.tell(letter.wheres[name], outcome.enqueued, self.process.emit)
         return outcome
-
-    def _refuse_unknown(self, answer: RouteAnswer) -> None:
-        for name in answer.records:
-            feed = self.instance.connector.feed_of(name)
-            if feed is None or feed.derived:
-                said = f"a route brings records of {name!r}, which is no stream that is fetched"
-                raise PluginError(self.instance.name, said, "mend the plugin")
 
     def _in_order(self, answer: RouteAnswer) -> list[str]:
         """Return the streams in declared order: two writers wait instead of deadlocking."""

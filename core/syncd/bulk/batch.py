@@ -218,4 +218,5 @@ def rejection(
 
 
 def _key_text(table: Table, key: Any) -> str:
-    return key_text(table.key, (key,) if len(table.key) == 1 else key)
+    values = (key,) if len(table.key) == 1 else key
+    return key_text(dict(zip(table.key, values, strict=True)))

@@ -80,10 +80,9 @@ def quarantine(
     return len(rows)
 
 
-def key_text(names: Sequence[str], values: Sequence[Any]) -> str:
-    """Return a key as the quarantine shows it, and knows a record by."""
-    named = dict(zip(names, values, strict=True))
-    return json.dumps(named, ensure_ascii=False, default=str)
+def key_text(named: Mapping[str, Any]) -> str:
+    """Return a key, by field, as the quarantine shows it and knows a record by."""
+    return json.dumps(dict(named), ensure_ascii=False, default=str)
 
 
 def _merged(rejected: Sequence[Rejected]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from syncd.cli.loading import Loaded, load
 from syncd.cli.upstreams import reached
 from syncd.commit import Target
 from syncd.config import Job
-from syncd.errors import PluginError, StoreError, SyncdError, Unavailable
+from syncd.errors import StoreError, SyncdError, Unavailable
 from syncd.events import Event
 from syncd.expiring import expiry_of
 from syncd.feeding import derived_of, sources_of, walked_by
@@ -282,9 +282,6 @@ class _Interview:
             return findings.failed(what, Unavailable(self.instance.name, said, "is it reachable?"))
         except SyncdError as error:
             return findings.failed(what, error)
-        except Exception as error:  # noqa: BLE001  # a plugin's function may raise anything
-            said = f"its check raised {type(error).__name__}: {error}"
-            return findings.failed(what, PluginError(self.instance.name, said, "mend the plugin"))
 
     async def _answer(self, question: Check, kept: Kept | None) -> str:
         instance, account = self.instance, self.account

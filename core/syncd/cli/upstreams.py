@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from syncd import sealing, vault
+from syncd.asking import upstream_of
 from syncd.cli import accounts
 from syncd.cli.database import with_control_tables
 from syncd.cli.loading import Loaded
@@ -91,7 +92,7 @@ async def held(
 
     Raises: `Unauthorized` where there is none, or it is taken no more; what the database raises.
     """
-    if instance.upstream(account).authorize is None:
+    if upstream_of(instance, account).authorize is None:
         return None
     owner = Owner(instance.name, account.name)
 
@@ -121,7 +122,7 @@ async def reached(
     clock = DatabaseClock()
     clock.observe(datetime.now(UTC))  # the database may be out of reach; nothing is stored
     name = instance.name if account.name == "default" else f"{instance.name}[{account.name}]"
-    upstream = instance.upstream(account)
+    upstream = upstream_of(instance, account)
     client = Client(
         name,
         upstream,
@@ -187,7 +188,7 @@ class Upstreams:
             said = f"it has no account {where.account!r}, with which it asks another API"
             raise Refused(where.instance, said, "add or enable it, or discard its records")
         kept = None
-        if instance.upstream(account).authorize is not None:
+        if upstream_of(instance, account).authorize is not None:
             owner = Owner(instance.name, account.name)
             row = await self.hops.run(credentials.found, owner)
             kept = sealing.opened(vault.opened(loaded.config), owner, row)
